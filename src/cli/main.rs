@@ -1,0 +1,2 @@
+//! `rcrun`, the command. Each verb has a file; this one finds the verb.
+fn main() {}

@@ -1,0 +1,2 @@
+#![no_std]
+//! Carries out a plan.

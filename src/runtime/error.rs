@@ -1,0 +1,209 @@
+//! One error type: a sentence, a stable code, and the place in config.json it is about.
+//! Knows no other module.
+
+use std::fmt;
+use std::io;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A stable word for a class of failure, written as `code` in the JSON log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The command line is wrong.
+    Usage,
+    /// config.json is not what the spec asks for.
+    Config,
+    /// A field, verb or flag that rcrun does not support.
+    Unsupported,
+    /// This machine lacks what the container asks for (kernel, cgroup controller).
+    Host,
+    /// No container of that id.
+    NotFound,
+    /// A container of that id is there already.
+    Exists,
+    /// The container's status does not allow the verb.
+    Status,
+    /// A system call or a step of the plan failed.
+    System,
+    /// A hook failed or ran out of time.
+    Hook,
+}
+
+impl Code {
+    /// The word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Usage => "usage",
+            Code::Config => "config",
+            Code::Unsupported => "unsupported",
+            Code::Host => "host",
+            Code::NotFound => "not-found",
+            Code::Exists => "exists",
+            Code::Status => "status",
+            Code::System => "system",
+            Code::Hook => "hook",
+        }
+    }
+}
+
+/// A failure in words. `Display` gives the one sentence that engines and people read.
+#[derive(Debug)]
+pub struct Error {
+    code: Code,
+    pointer: Option<String>,
+    errno: Option<i32>,
+    message: String,
+    attached: Vec<String>,
+}
+
+impl Error {
+    /// A failure of class `code`, told by `message`.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, pointer: None, errno: None, message: message.into(), attached: Vec::new() }
+    }
+
+    /// A fault in config.json at the JSON pointer `pointer` (`/mounts/3/options/0`).
+    pub fn config(pointer: impl Into<String>, message: impl fmt::Display) -> Self {
+        let pointer = pointer.into();
+        Error::new(Code::Config, format!("config.json: {pointer}: {message}")).at(pointer)
+    }
+
+    /// A field at `pointer` that rcrun does not support; `message` says what and why.
+    pub fn unsupported(pointer: impl Into<String>, message: impl fmt::Display) -> Self {
+        let pointer = pointer.into();
+        Error::new(Code::Unsupported, format!("config.json: {pointer}: {message}")).at(pointer)
+    }
+
+    /// A failed call: `what` says which, on what (`open /run/x`); the errno follows in words.
+    pub fn call(what: impl fmt::Display, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        let errno = error.raw_os_error();
+        let text = match errno {
+            Some(n) => errno_text(n),
+            None => error.to_string(),
+        };
+        Error { errno, ..Error::new(Code::System, format!("{what}: {text}")) }
+    }
+
+    /// Sets the JSON pointer that the error is about.
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// Sets the class.
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Records the errno behind a message that spells it already.
+    pub fn with_errno(mut self, errno: i32) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
+    /// Puts `what` before the sentence: the container, the field, the step.
+    pub fn context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Attaches an error of the clean-up: told after the first one, never in its place.
+    pub fn attach(mut self, other: &Error) -> Self {
+        self.attached.push(other.to_string());
+        self
+    }
+
+    /// The class.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The JSON pointer, where the error is about a field of config.json.
+    pub fn pointer(&self) -> Option<&str> {
+        self.pointer.as_deref()
+    }
+
+    /// The errno, where a system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for other in &self.attached {
+            write!(f, " (and while cleaning up: {other})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `permission denied` and the like: the words of strerror(3) in lower case, which Docker, podman
+/// and containerd look for in a runtime's error.
+pub fn errno_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match chars.next() {
+        // "RFS specific error", "I/O error": initials stay.
+        Some(first) if chars.clone().next().is_some_and(|c| c.is_lowercase() || c == ' ') => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_string(),
+    }
+}
+
+/// Adds context to results of system calls.
+pub trait CallContext<T> {
+    /// Names the failed call: `open /run/x`.
+    fn call(self, what: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> CallContext<T> for std::result::Result<T, E> {
+    fn call(self, what: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| Error::call(what, e))
+    }
+}
+
+/// Adds context to results of this crate.
+pub trait Context<T> {
+    /// Puts `what` before the sentence.
+    fn context(self, what: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context(self, what: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.context(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_read_as_engines_expect_them() {
+        for (errno, text) in [
+            (libc::EACCES, "permission denied"),
+            (libc::EPERM, "operation not permitted"),
+            (libc::ENOENT, "no such file or directory"),
+            (libc::EIO, "input/output error"),
+            (libc::ESRCH, "no such process"),
+        ] {
+            assert_eq!(errno_text(errno).to_lowercase(), text);
+        }
+    }
+
+    #[test]
+    fn a_clean_up_error_never_replaces_the_first() {
+        let first = Error::config("/root/path", "is empty").attach(&Error::new(Code::System, "rmdir: busy"));
+        assert_eq!(first.to_string(), "config.json: /root/path: is empty (and while cleaning up: rmdir: busy)");
+        assert_eq!(first.pointer(), Some("/root/path"));
+    }
+}
