@@ -1,2 +1,332 @@
+//! The vocabulary of a container start: steps, slots, records, and how they are laid out in the
+//! sealed memory that rcrun-init maps. Pure data: no fd, pid or time. Uses serde and postcard only.
+//!
+//! `Step` is generic over its text: the compiler writes `Step<Text>` (owning), init reads
+//! `Step<&str>`-like borrowed text that ends with NUL, so that it can be handed to the kernel as it lies.
 #![no_std]
-//! The vocabulary of a container start.
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod image;
+pub mod record;
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of something that `prepare` opens in the parent; what it is stands in the parent's plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u16);
+
+/// A path below the container's root: relative, no `.` and no `..`, never empty but for the root itself.
+/// It is only ever resolved with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InRoot<S>(pub S);
+
+/// One thing that init does. Steps work on a few registers: *root* (the container's root), *mount*
+/// (the mount being made), *proc* (a private procfs), *parent* (the socket to the process that waits).
+///
+/// Each line names what in the kernel forces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step<S> {
+    /// setns(2) into the namespace, or with a pidfd the namespaces, in `slot`. `kinds` is a CLONE_NEW* mask.
+    Join {
+        /// A namespace file, or a pidfd (Linux 5.8).
+        slot: Slot,
+        /// CLONE_NEW* bits.
+        kinds: u32,
+    },
+    /// unshare(2). A cgroup namespace is made here and not by clone: its root is the cgroup of the process
+    /// that makes it, and CLONE_INTO_CGROUP moves the child only after its namespaces are copied.
+    Unshare {
+        /// CLONE_NEW* bits.
+        kinds: u32,
+    },
+    /// Tell the parent that it is at a barrier and wait for its answer: user_namespaces(7) wants the maps
+    /// written from outside; hooks run outside too.
+    Wait {
+        /// What the parent does meanwhile.
+        barrier: Barrier,
+    },
+    /// setresgid(0), setresuid(0) in a new user namespace, then empty inheritable and ambient sets: they were
+    /// raised only to keep the capabilities over the exec of init with an unmapped uid (capabilities(7)).
+    BecomeRoot,
+    /// Fail unless the mount namespace differs from the one in `host`: nothing may be mounted on the machine.
+    CheckMountNamespace {
+        /// The parent's mount namespace.
+        host: Slot,
+    },
+    /// mount_setattr("/", AT_RECURSIVE) of propagation: what is mounted here must not reach the machine.
+    SetPropagation {
+        /// MS_SLAVE, MS_PRIVATE ...
+        propagation: u64,
+    },
+    /// *root* := the detached tree in `slot`, attached on `/` (pivot_root(2) wants a mount that is not shared,
+    /// and nothing can be mounted on a detached tree).
+    AttachRoot {
+        /// Tree made by open_tree(OPEN_TREE_CLONE).
+        slot: Slot,
+    },
+    /// *root* := the directory in `slot`, not mounted: for containers without a mount namespace.
+    UseRoot {
+        /// An O_PATH directory.
+        slot: Slot,
+    },
+    /// *root* := `/` of the mount namespace that was joined.
+    JoinedRoot,
+    /// mkdir -p below *root*; what is there stays as it is.
+    Directory {
+        /// Which.
+        path: InRoot<S>,
+        /// Mode of the directories that are made.
+        mode: u32,
+    },
+    /// An empty file to mount on, with the directories above it.
+    File {
+        /// Which.
+        path: InRoot<S>,
+    },
+    /// fsopen(2) of a new file system.
+    FsOpen {
+        /// File system type.
+        kind: S,
+    },
+    /// fsconfig(2) with a string.
+    FsString {
+        /// Key.
+        key: S,
+        /// Value.
+        value: S,
+    },
+    /// fsconfig(2) with a flag.
+    FsFlag {
+        /// Key.
+        key: S,
+    },
+    /// *mount* := fsmount(2) of the file system that is configured now.
+    FsMount {
+        /// MOUNT_ATTR_* bits.
+        attributes: u32,
+    },
+    /// *mount* := the detached tree in `slot`.
+    Tree {
+        /// Tree made by open_tree(OPEN_TREE_CLONE).
+        slot: Slot,
+    },
+    /// *mount* := a clone of what lies at `path` below *root*.
+    Clone {
+        /// Which.
+        path: InRoot<S>,
+        /// With all mounts below it.
+        recursive: bool,
+    },
+    /// *mount* := the mount that *root* is.
+    Root,
+    /// mount_setattr(2) on *mount*.
+    Attributes {
+        /// MOUNT_ATTR_* bits to set.
+        set: u64,
+        /// MOUNT_ATTR_* bits to clear first.
+        clear: u64,
+        /// MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE, or 0 to leave it.
+        propagation: u64,
+        /// The mounts below as well.
+        recursive: bool,
+    },
+    /// tmpcopyup: copy what lies at `path` below *root* into *mount*, with modes, owners, times and links.
+    CopyUp {
+        /// Which directory.
+        path: InRoot<S>,
+    },
+    /// Give the root of *mount* the mode of the directory at `path`, as mount(8) users expect of a tmpfs without mode=.
+    InheritMode {
+        /// Which directory.
+        path: InRoot<S>,
+    },
+    /// move_mount(2) of *mount* onto `path`.
+    Attach {
+        /// Where.
+        path: InRoot<S>,
+    },
+    /// Hide `path`: an empty read-only tmpfs over a directory, /dev/null over anything else; nothing where there is
+    /// nothing. The tmpfs and the null device are mounted once and cloned afterwards (a superblock per mask is slow).
+    Mask {
+        /// What to hide.
+        path: InRoot<S>,
+        /// A detached clone of the machine's /dev/null, checked to be 1:3.
+        null: Slot,
+    },
+    /// Bind `path` onto itself, read-only with all below; nothing where there is nothing.
+    ReadOnly {
+        /// Which.
+        path: InRoot<S>,
+    },
+    /// mknodat(2), then owner and mode; an equal node that exists is taken over.
+    Node {
+        /// Where.
+        path: InRoot<S>,
+        /// S_IFCHR, S_IFBLK or S_IFIFO with the permission bits.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Owner, inside the user namespace.
+        uid: u32,
+        /// Group, inside the user namespace.
+        gid: u32,
+    },
+    /// symlinkat(2).
+    Symlink {
+        /// What the link says.
+        target: S,
+        /// Where it lies.
+        path: InRoot<S>,
+        /// Remove a file that is in the way (an image's /dev/ptmx); else what exists stays.
+        replace: bool,
+    },
+    /// fchdir(*root*), pivot_root(".", "."), umount2(".", MNT_DETACH): pivot_root(2), the last example in NOTES.
+    Pivot,
+    /// fchdir(*root*), chroot("."): without a mount namespace, or with --no-pivot after moving the root onto `/`.
+    Chroot,
+    /// Bring up `lo`: a new network namespace has it down.
+    Loopback,
+    /// sethostname(2).
+    Hostname {
+        /// The name.
+        name: S,
+    },
+    /// setdomainname(2).
+    Domainname {
+        /// The name.
+        name: S,
+    },
+    /// *proc* := a detached procfs of our own: nobody else can mount over it or move it.
+    PrivateProc,
+    /// Write `value` to sys/`path` in *proc*.
+    Sysctl {
+        /// `net/ipv4/ip_forward`.
+        path: S,
+        /// What to write.
+        value: S,
+    },
+    /// Open `ptmx` below *root*, check that it is 5:2 on a devpts, send it to the parent, and make its peer (TIOCGPTPEER)
+    /// stdin, stdout, stderr and the controlling terminal of a new session.
+    Terminal {
+        /// `dev/pts/ptmx`.
+        ptmx: InRoot<S>,
+        /// Bind the peer onto /dev/console.
+        console: bool,
+        /// Characters a line; 0 leaves the kernel's.
+        columns: u16,
+        /// Lines.
+        rows: u16,
+        /// Owner of the terminal.
+        uid: u32,
+    },
+    /// setsid(2).
+    Session,
+    /// keyctl(KEYCTL_JOIN_SESSION_KEYRING): else keys of the machine's session are seen inside.
+    Keyring {
+        /// Name of the new keyring.
+        name: S,
+    },
+    /// umask(2).
+    Umask {
+        /// The mask.
+        mask: u32,
+    },
+    /// setrlimit(2).
+    Rlimit {
+        /// RLIMIT_*.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// fchown(2) of stdin, stdout, stderr, but for /dev/null: a process that is not root could not reopen them.
+    OwnStdio {
+        /// Owner.
+        uid: u32,
+    },
+    /// PR_SET_NO_NEW_PRIVS.
+    NoNewPrivileges,
+    /// openat2 below *root*, fchdir, and getcwd must lie under the root (CVE-2024-21626). The first of two steps may
+    /// fail with EACCES: a directory that only the user can enter.
+    ChangeDirectory {
+        /// Which.
+        path: InRoot<S>,
+        /// EACCES is not yet an error.
+        early: bool,
+    },
+    /// PR_CAPBSET_DROP of all but `keep`.
+    BoundingSet {
+        /// Capabilities to keep, a bit each.
+        keep: u64,
+        /// The highest capability that the kernel knows.
+        last: u32,
+    },
+    /// PR_SET_KEEPCAPS, setgroups(2) of the plan's groups, setresgid(2), setresuid(2).
+    Ids {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// False where /proc/self/setgroups says deny (user_namespaces(7)).
+        groups: bool,
+    },
+    /// capset(2).
+    Capabilities {
+        /// Effective set.
+        effective: u64,
+        /// Permitted set.
+        permitted: u64,
+        /// Inheritable set.
+        inheritable: u64,
+    },
+    /// PR_CAP_AMBIENT_CLEAR_ALL, then PR_CAP_AMBIENT_RAISE of each.
+    Ambient {
+        /// The set.
+        set: u64,
+    },
+    /// Find the first candidate of the plan that is a file the user may execute.
+    FindExecutable,
+    /// All is set up: tell the parent, wait until it has committed the state. Its answer may carry HOME.
+    Ready,
+    /// accept(2) on the listening socket in `slot` and wait for the word; from now on that connection is *parent*.
+    AwaitStart {
+        /// A listening SOCK_SEQPACKET socket in the state directory.
+        listen: Slot,
+    },
+    /// seccomp(SECCOMP_SET_MODE_FILTER) with the plan's program. Few system calls may come after it.
+    Filter {
+        /// SECCOMP_FILTER_FLAG_* bits.
+        flags: u32,
+    },
+    /// Tell *parent* that execve is next, then do it. After end of file on *parent* the payload runs.
+    Execute,
+}
+
+/// What the parent does while init waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u16)]
+pub enum Barrier {
+    /// Write uid_map, gid_map.
+    Maps = 1,
+    /// Run prestart and createRuntime hooks.
+    RuntimeHooks = 2,
+    /// Run createContainer hooks, in the container's namespaces.
+    ContainerHooks = 3,
+}
+
+impl Barrier {
+    /// From its number in a record.
+    pub fn from_number(n: u16) -> Option<Self> {
+        [Barrier::Maps, Barrier::RuntimeHooks, Barrier::ContainerHooks].into_iter().find(|b| *b as u16 == n)
+    }
+}
