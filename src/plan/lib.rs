@@ -64,11 +64,14 @@ pub enum Step<S> {
         /// MS_SLAVE, MS_PRIVATE ...
         propagation: u64,
     },
-    /// *root* := the detached tree in `slot`, attached on `/` (pivot_root(2) wants a mount that is not shared,
-    /// and nothing can be mounted on a detached tree).
+    /// *root* := the detached tree in `slot`, attached on `path` (pivot_root(2) wants a mount, and nothing can be mounted
+    /// on a detached tree). createRuntime and createContainer hooks look for the mounts under the bundle's root.path, so it
+    /// lies there; on `/` where a user namespace may not search that path (EACCES).
     AttachRoot {
         /// Tree made by open_tree(OPEN_TREE_CLONE).
         slot: Slot,
+        /// The root's absolute path on the machine.
+        path: S,
     },
     /// *root* := the directory in `slot`, not mounted: for containers without a mount namespace.
     UseRoot {
@@ -83,6 +86,13 @@ pub enum Step<S> {
         path: InRoot<S>,
         /// Mode of the directories that are made.
         mode: u32,
+    },
+    /// What a bind mount is put on: a directory or an empty file, as the tree in `like` is one or the other.
+    MountPoint {
+        /// Where.
+        path: InRoot<S>,
+        /// The tree to be mounted.
+        like: Slot,
     },
     /// An empty file to mount on, with the directories above it.
     File {
@@ -136,12 +146,14 @@ pub enum Step<S> {
         /// The mounts below as well.
         recursive: bool,
     },
-    /// tmpcopyup: copy what lies at `path` below *root* into *mount*, with modes, owners, times and links.
+    /// tmpcopyup: copy what lies at `path` below *root* into *mount*, with modes, owners, times and links; nothing where
+    /// there is nothing.
     CopyUp {
         /// Which directory.
         path: InRoot<S>,
     },
-    /// Give the root of *mount* the mode of the directory at `path`, as mount(8) users expect of a tmpfs without mode=.
+    /// Give the root of *mount* the mode of the directory at `path`: runc's rule for a tmpfs without mode= over a directory
+    /// that exists. Nothing where there is nothing.
     InheritMode {
         /// Which directory.
         path: InRoot<S>,
