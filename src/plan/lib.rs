@@ -135,6 +135,12 @@ pub enum Step<S> {
     },
     /// *mount* := the mount that *root* is.
     Root,
+    /// *mount* := the mount whose root lies at `path` below *root*: what has to wait until all is made, such as
+    /// read-only.
+    MountedAt {
+        /// Which.
+        path: InRoot<S>,
+    },
     /// mount_setattr(2) on *mount*.
     Attributes {
         /// MOUNT_ATTR_* bits to set.
@@ -162,6 +168,8 @@ pub enum Step<S> {
     Attach {
         /// Where.
         path: InRoot<S>,
+        /// No component may be a symlink: /proc and /sys (CVE-2023-27561).
+        plain: bool,
     },
     /// Hide `path`: an empty read-only tmpfs over a directory, /dev/null over anything else; nothing where there is
     /// nothing. The tmpfs and the null device are mounted once and cloned afterwards (a superblock per mask is slow).
@@ -202,8 +210,10 @@ pub enum Step<S> {
     },
     /// fchdir(*root*), pivot_root(".", "."), umount2(".", MNT_DETACH): pivot_root(2), the last example in NOTES.
     Pivot,
-    /// fchdir(*root*), chroot("."): without a mount namespace, or with --no-pivot after moving the root onto `/`.
+    /// fchdir(*root*), chroot("."): without a mount namespace.
     Chroot,
+    /// fchdir(*root*), move_mount of it onto `/`, chroot("."): --no-pivot, for a root on a ramdisk, which cannot be pivoted.
+    MoveRoot,
     /// Bring up `lo`: a new network namespace has it down.
     Loopback,
     /// sethostname(2).
