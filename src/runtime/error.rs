@@ -110,6 +110,14 @@ impl Error {
         self
     }
 
+    /// Adds the remedy, where one is known.
+    pub fn hint(mut self, remedy: Option<&str>) -> Self {
+        if let Some(remedy) = remedy {
+            self.message = format!("{} ({remedy})", self.message);
+        }
+        self
+    }
+
     /// Attaches an error of the clean-up: told after the first one, never in its place.
     pub fn attach(mut self, other: &Error) -> Self {
         self.attached.push(other.to_string());

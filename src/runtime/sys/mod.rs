@@ -1,1 +1,7 @@
 //! System calls that no crate wraps, each in a safe function. The only modules with `unsafe`.
+
+pub mod birth;
+pub mod capability;
+pub mod mount;
+pub mod namespace;
+pub mod signal;

@@ -1,0 +1,155 @@
+//! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
+
+use super::{Request, attributes, in_root, namespaces::Spaces};
+use crate::Result;
+use crate::plan::{Plan, Source};
+use crate::spec::Spec;
+use crate::spec::mount::{self, Bind, MountOptions, PropagationKind};
+use oci_spec::runtime::Mount;
+use rcrun_plan::{InRoot, Step, text::Text};
+use std::path::Path;
+
+/// /dev comes whole from the machine: nothing is made in it.
+pub(super) fn dev_is_bind(spec: &Spec) -> bool {
+    spec.mounts().iter().flatten().any(|m| {
+        in_root(m.destination()).0.0 == "dev"
+            && (m.typ().as_deref() == Some("bind")
+                || m.options().iter().flatten().any(|o| o == "bind" || o == "rbind"))
+    })
+}
+
+pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) -> Result<()> {
+    for (i, entry) in spec.mounts().iter().flatten().enumerate() {
+        let origin = format!("/mounts/{i}");
+        let options = mount::parse(entry, &origin)?;
+        let path = in_root(entry.destination());
+        if options.bind.is_some() {
+            let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
+            bind(&origin, source.as_path(), path, &options, plan);
+            continue;
+        }
+        match fs_type(entry) {
+            // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
+            // that namespace: with the machine's own, its mount is bound.
+            "sysfs" if spaces.user && !spaces.makes(libc::CLONE_NEWNET) => {
+                bind(&origin, Path::new("/sys"), path, &MountOptions { bind: Some(Bind::Recursive), ..options }, plan)
+            }
+            "mqueue" if spaces.user && !spaces.makes(libc::CLONE_NEWIPC) => {
+                bind(&origin, Path::new("/dev/mqueue"), path, &MountOptions { bind: Some(Bind::Plain), ..options }, plan)
+            }
+            "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
+                let slot = plan.slot(Source::Cgroup);
+                plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
+                plan.push(&origin, Step::Tree { slot });
+                place(&origin, path, &options, false, plan);
+            }
+            kind => new_file_system(&origin, kind, entry, path, &options, plan),
+        }
+    }
+    if request.notify {
+        let path = InRoot(Text::from("run/notify"));
+        let slot = plan.slot(Source::NotifyFolder);
+        let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        plan.push("", Step::Directory { path: path.clone(), mode: 0o755 });
+        plan.push("", Step::Tree { slot });
+        plan.push("", attributes(flags, 0, 0, false));
+        plan.push("", Step::Attach { path, plain: false });
+    }
+    Ok(())
+}
+
+fn fs_type(entry: &Mount) -> &str {
+    entry.typ().as_deref().unwrap_or_default()
+}
+
+fn bind(origin: &str, source: &Path, path: InRoot<Text>, options: &MountOptions, plan: &mut Plan) {
+    let recursive = options.bind == Some(Bind::Recursive);
+    // Private unless asked for: a detached clone of a shared mount would carry what is mounted on it to the machine.
+    let propagation = match options.propagation.first().map(|p| p.kind) {
+        Some(PropagationKind::Shared) => 0,
+        Some(PropagationKind::Slave) => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
+    };
+    let slot = plan.slot(Source::Bind {
+        path: source.to_path_buf(),
+        recursive,
+        propagation,
+        origin: format!("{origin}/source"),
+    });
+    plan.push(origin, Step::MountPoint { path: path.clone(), like: slot });
+    plan.push(origin, Step::Tree { slot });
+    place(origin, path, options, false, plan);
+}
+
+fn new_file_system(
+    origin: &str,
+    kind: &str,
+    entry: &Mount,
+    path: InRoot<Text>,
+    options: &MountOptions,
+    plan: &mut Plan,
+) {
+    let cgroup = kind == "cgroup" || kind == "cgroup2";
+    let kind = if cgroup { "cgroup2" } else { kind };
+    plan.push(origin, Step::FsOpen { kind: kind.into() });
+    // Without a source mountinfo shows "none".
+    let source = entry.source().as_ref().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(kind);
+    plan.push(origin, Step::FsString { key: "source".into(), value: source.into() });
+    // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it.
+    for (key, value) in options.superblock.iter().filter(|_| !cgroup) {
+        plan.push(
+            origin,
+            match value {
+                Some(value) => Step::FsString { key: key.as_str().into(), value: value.as_str().into() },
+                None => Step::FsFlag { key: key.as_str().into() },
+            },
+        );
+    }
+    let tmpfs = kind == "tmpfs";
+    // A tmpfs is made read-only at the end: what is mounted below it needs mount points in it.
+    let set = options.attr_set & if tmpfs { !libc::MOUNT_ATTR_RDONLY } else { u64::MAX };
+    plan.push(origin, Step::FsMount { attributes: set as u32 });
+    if tmpfs && !options.superblock.iter().any(|(key, _)| key == "mode") {
+        plan.push(origin, Step::InheritMode { path: path.clone() });
+    }
+    if options.tmpcopyup {
+        plan.push(origin, Step::CopyUp { path: path.clone() });
+    }
+    // A symlink on the way to /proc or /sys would lead the mount, and all that is written there, astray (CVE-2023-27561).
+    let plain = kind == "proc" || kind == "sysfs";
+    plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
+    let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
+    place(origin, path, &options, plain, plan);
+}
+
+/// Attributes, place, propagation of the mount in the register.
+fn place(origin: &str, path: InRoot<Text>, options: &MountOptions, plain: bool, plan: &mut Plan) {
+    if options.attr_set | options.attr_clear != 0 {
+        plan.push(origin, attributes(options.attr_set, options.attr_clear, 0, false));
+    }
+    if options.rec_attr_set | options.rec_attr_clear != 0 {
+        plan.push(origin, attributes(options.rec_attr_set, options.rec_attr_clear, 0, true));
+    }
+    plan.push(origin, Step::Attach { path, plain });
+    for propagation in &options.propagation {
+        let kind = match propagation.kind {
+            PropagationKind::Shared => libc::MS_SHARED,
+            PropagationKind::Slave => libc::MS_SLAVE,
+            PropagationKind::Private => libc::MS_PRIVATE,
+            PropagationKind::Unbindable => libc::MS_UNBINDABLE,
+        };
+        plan.push(origin, attributes(0, 0, kind, propagation.recursive));
+    }
+}
+
+/// Read-only for the tmpfs mounts that asked for it.
+pub(super) fn finish(spec: &Spec, plan: &mut Plan) {
+    for (i, entry) in spec.mounts().iter().flatten().enumerate() {
+        let origin = format!("/mounts/{i}");
+        let Ok(options) = mount::parse(entry, &origin) else { continue };
+        if fs_type(entry) == "tmpfs" && options.bind.is_none() && options.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
+            plan.push(&origin, Step::MountedAt { path: in_root(entry.destination()) });
+            plan.push(&origin, attributes(libc::MOUNT_ATTR_RDONLY, 0, 0, false));
+        }
+    }
+}

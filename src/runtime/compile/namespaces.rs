@@ -1,0 +1,114 @@
+//! linux.namespaces, uidMappings, gidMappings, timeOffsets: what clone3 makes, what is joined, and in which order.
+
+use crate::plan::{CLONE_NEWTIME, Maps, Plan, Source};
+use crate::spec::Spec;
+use crate::{Error, Result};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
+use rcrun_plan::{Barrier, Step};
+use std::fmt::Write;
+
+/// What the rest of the compiler asks about namespaces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spaces {
+    /// CLONE_NEW* of those that are made.
+    pub new: i32,
+    /// In a user namespace that is not the machine's, new or joined.
+    pub user: bool,
+    /// In a mount namespace that is not the machine's, new or joined.
+    pub mount: bool,
+    /// `lo` must be brought up.
+    pub new_loopback: bool,
+}
+
+impl Spaces {
+    /// The namespace is made by this start (so it is owned by the container's user namespace).
+    pub fn makes(&self, kind: i32) -> bool {
+        self.new & kind != 0
+    }
+}
+
+/// The CLONE_NEW* flag of a namespace of config.json.
+pub(crate) fn flag(kind: LinuxNamespaceType) -> i32 {
+    match kind {
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+        LinuxNamespaceType::Time => CLONE_NEWTIME,
+    }
+}
+
+pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
+    let mut spaces = Spaces::default();
+    let mut joins = Vec::new();
+    let linux = spec.linux().as_ref();
+    for (i, namespace) in linux.iter().flat_map(|l| l.namespaces().iter().flatten()).enumerate() {
+        let kind = flag(namespace.typ());
+        let origin = format!("/linux/namespaces/{i}");
+        match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            Some(path) => {
+                let slot = plan.slot(Source::Namespace { path: path.clone(), kind, origin: origin.clone() });
+                match kind {
+                    libc::CLONE_NEWPID => plan.pid_namespace = Some(slot),
+                    _ => joins.push((origin, slot, kind)),
+                }
+                spaces.user |= kind == libc::CLONE_NEWUSER;
+                spaces.mount |= kind == libc::CLONE_NEWNS;
+            }
+            None => spaces.new |= kind,
+        }
+    }
+    spaces.user |= spaces.makes(libc::CLONE_NEWUSER);
+    spaces.mount |= spaces.makes(libc::CLONE_NEWNS);
+    spaces.new_loopback = spaces.makes(libc::CLONE_NEWNET);
+    plan.namespaces = (spaces.new & !libc::CLONE_NEWCGROUP) as u64;
+
+    if spaces.makes(libc::CLONE_NEWUSER) {
+        let linux = linux.ok_or_else(|| Error::config("/linux", "is missing"))?;
+        plan.maps = Some(Maps { uid: lines(linux.uid_mappings()), gid: lines(linux.gid_mappings()) });
+    }
+    if spaces.makes(CLONE_NEWTIME) {
+        plan.time_offsets = linux.and_then(time_offsets);
+    }
+    if spaces.makes(libc::CLONE_NEWUSER) {
+        plan.push("/linux/uidMappings", Step::Wait { barrier: Barrier::Maps });
+    }
+    if spaces.user {
+        plan.push("/linux/namespaces", Step::BecomeRoot);
+    }
+    // Once in a user namespace, those of others can no longer be joined: a first child joins them while it still has the
+    // machine's capabilities, the user namespace last. A time namespace cannot be joined by a child that shares its
+    // parent's memory (EUSERS).
+    joins.sort_by_key(|(_, _, kind)| *kind == libc::CLONE_NEWUSER);
+    for (origin, slot, kind) in joins {
+        match spaces.user && kind != CLONE_NEWTIME {
+            true => plan.first_joins.push(slot),
+            false => plan.push(origin, Step::Join { slot, kinds: kind as u32 }),
+        }
+    }
+    if spaces.makes(libc::CLONE_NEWCGROUP) {
+        plan.push("/linux/namespaces", Step::Unshare { kinds: libc::CLONE_NEWCGROUP as u32 });
+    }
+    Ok(spaces)
+}
+
+fn lines(mappings: &Option<Vec<LinuxIdMapping>>) -> String {
+    mappings.iter().flatten().fold(String::new(), |mut text, m| {
+        let _ = writeln!(text, "{} {} {}", m.container_id(), m.host_id(), m.size());
+        text
+    })
+}
+
+fn time_offsets(linux: &oci_spec::runtime::Linux) -> Option<String> {
+    let offsets = linux.time_offsets().as_ref().filter(|o| !o.is_empty())?;
+    let mut offsets: Vec<_> = offsets.iter().collect();
+    offsets.sort_by_key(|(clock, _)| *clock);
+    Some(offsets.iter().fold(String::new(), |mut text, (clock, offset)| {
+        let _ =
+            writeln!(text, "{clock} {} {}", offset.secs().unwrap_or_default(), offset.nanosecs().unwrap_or_default());
+        text
+    }))
+}

@@ -1,0 +1,360 @@
+//! create and run: from a bundle to an init that waits, or to a payload that runs. What was made is unmade in reverse
+//! when anything fails.
+
+use super::process::Process;
+use super::state::{Container, START_SOCKET, State, StateRoot};
+use super::{delete, hooks};
+use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, resources};
+use crate::compile::{self, Request};
+use crate::error::{CallContext, Context};
+use crate::host::Host;
+use crate::launch::{Event, Init, launch};
+use crate::notify_socket::{self, NotifySocket};
+use crate::plan::{Maps, Plan};
+use crate::prepare::{Means, prepare};
+use crate::spec::{self, ContainerId, Spec};
+use crate::sys::birth::Newborn;
+use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use rcrun_plan::Barrier;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// What the command line says of a create or run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// Where init's pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Receives the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// Receives init's pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// chroot instead of pivot_root.
+    pub no_pivot: bool,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many fds from 3 on (after LISTEN_FDS) the payload gets.
+    pub preserve_fds: u32,
+    /// LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES of the environment.
+    pub listen: [Option<String>; 3],
+    /// NOTIFY_SOCKET of the environment.
+    pub notify_socket: Option<String>,
+    /// The caller keeps the terminal's master (run in the foreground); else a terminal needs `console_socket`.
+    pub keep_terminal: bool,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Run {
+    /// Its init.
+    pub init: Newborn,
+    /// Its terminal, with `keep_terminal`.
+    pub terminal: Option<OwnedFd>,
+    /// The socket on which it says that it is ready.
+    pub notify: Option<NotifySocket>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// How long an end may take that the kernel has already been told: SIGKILL is sent.
+pub(super) const END: Duration = Duration::from_secs(10);
+
+/// Makes container `id`; its process starts with `start`. Returns warnings.
+pub fn create(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Vec<String>> {
+    let up = bring_up(root, id, options, true)?;
+    Ok(up.warnings)
+}
+
+/// Makes container `id` and starts its process.
+pub fn run(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run> {
+    bring_up(root, id, options, false)
+}
+
+fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: bool) -> Result<Run> {
+    let bundle = options.bundle.canonicalize().call(format!("bundle {}", options.bundle.display()))?;
+    let config = bundle.join("config.json");
+    let (spec, text) = spec::load_with_text(&config)?;
+    let host = Host::read()?;
+    spec::check_host(&spec, &host)?;
+    check_terminal(&spec, options, await_start)?;
+
+    let linux = spec.linux().as_ref();
+    let hierarchy = Hierarchy::find()?;
+    let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
+    let cgroup_path = CgroupPath::for_container(cgroups_path, id.as_str(), || hierarchy.own_path())?;
+    let wanted = linux.and_then(|l| l.resources().as_ref());
+    let limits = wanted.map(resources::compile).transpose()?.unwrap_or_default();
+    let rules = wanted.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
+
+    let [fds, pid, names] = &options.listen;
+    let activation =
+        listen_fds::Activation { fds: fds.as_deref(), pid: pid.as_deref(), names: names.as_deref() };
+    let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
+    let notify = options.notify_socket.as_deref().filter(|s| !s.is_empty());
+    let mut variables = passed.env;
+    if notify.is_some() {
+        variables.push("NOTIFY_SOCKET=/run/notify/notify.sock".to_string());
+    }
+    let request = Request {
+        id: id.as_str(),
+        bundle: &bundle,
+        await_start,
+        no_pivot: options.no_pivot,
+        keyring: !options.no_new_keyring,
+        passed_fds: passed.fds.len() as u32,
+        variables: &variables,
+        notify: notify.is_some(),
+    };
+    let plan = compile::start(&spec, &host, &request)?;
+    let mut warnings: Vec<String> = spec.warnings().to_vec();
+    warnings.extend(limits.warnings.iter().map(|w| w.to_string()));
+    warnings.extend(compile::warnings(&spec, &host));
+
+    // From here on there is something to undo.
+    let mut container = root.make(id)?;
+    let state = State {
+        oci_version: spec.version().clone(),
+        id: id.as_str().to_string(),
+        rootfs: bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path())),
+        bundle,
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        owner: rustix::process::geteuid().as_raw(),
+        annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        cgroup: Some((hierarchy.path().to_path_buf(), cgroup_path.as_str().to_string())),
+        process: None,
+        own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
+        hooks: spec.hooks().is_some(),
+        startable: spec.process().is_some(),
+        no_pivot: options.no_pivot,
+        keyring: request.keyring,
+        variables: variables.clone(),
+        notify: request.notify,
+    };
+    let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
+    let site = Site {
+        container: &container,
+        state: &state,
+        spec: &spec,
+        plan: &plan,
+        options,
+        await_start,
+        hierarchy: &hierarchy,
+        config: &text,
+    };
+    match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo) {
+        Ok((init, terminal, notify)) => {
+            container.unlock();
+            Ok(Run { init, terminal, notify, warnings })
+        }
+        Err(error) => Err(undo.all(error)),
+    }
+}
+
+fn check_terminal(spec: &Spec, options: &Options, await_start: bool) -> Result<()> {
+    let terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
+    let detached = !options.keep_terminal;
+    let wrong = match (terminal, options.console_socket.is_some()) {
+        (true, false) if detached => "cannot allocate tty if runc will detach without setting console socket",
+        (false, true) => "cannot use console socket if runc will not detach or allocate tty",
+        (true, true) if !detached && !await_start => {
+            "cannot use console socket if runc will not detach or allocate tty"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Code::Usage, wrong).at("/process/terminal"))
+}
+
+/// All that one start works on.
+struct Site<'a> {
+    container: &'a Container,
+    state: &'a State,
+    spec: &'a Spec,
+    plan: &'a Plan,
+    options: &'a Options,
+    await_start: bool,
+    hierarchy: &'a Hierarchy,
+    config: &'a [u8],
+}
+
+type Built = (Newborn, Option<OwnedFd>, Option<NotifySocket>);
+
+impl Site<'_> {
+    fn build(
+        &self,
+        cgroup_path: &CgroupPath,
+        limits: &[resources::Write],
+        policy: &Policy,
+        notify: Option<&str>,
+        undo: &mut Undo<'_>,
+    ) -> Result<Built> {
+        self.container.save(self.state)?;
+        self.container.save_config(self.config)?;
+        let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
+        cgroup.apply(limits)?;
+
+        let mut means = Means {
+            cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())),
+            ..Means::default()
+        };
+        if self.await_start {
+            means.listen = Some(listen(self.container.folder())?);
+        }
+        let mut notify_socket = None;
+        if let Some(host) = notify {
+            means.notify = Some(notify_socket::make_directory(self.container.folder())?);
+            // With create, `start` listens: systemd waits for that command.
+            if !self.await_start {
+                notify_socket = Some(NotifySocket::bind(self.container.folder(), host)?);
+            }
+        }
+        let fds = prepare(self.plan, &mut means)?;
+        let mut init = launch(self.plan, &fds, Some(cgroup.as_fd()), None)?;
+        undo.launched = true;
+        drop(fds);
+
+        // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
+        if let Some(program) = DeviceProgram::load(policy)? {
+            cgroup.attach_devices(&program)?;
+        }
+        if let Some(adjustment) = self.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
+            write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
+                .map_err(|e| e.at("/process/oomScoreAdj"))?;
+        }
+        let terminal = self.attend_until_ready(&mut init)?;
+        self.commit(&init)?;
+        let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
+        init.go_on(home.as_deref())?;
+        if !self.await_start {
+            while !matches!(init.next()?, Event::Running) {}
+        }
+        Ok((init.into_newborn(), terminal, notify_socket))
+    }
+
+    fn attend_until_ready(&self, init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
+        let mut kept = None;
+        loop {
+            match init.next()? {
+                Event::Barrier(Barrier::Maps) => {
+                    if let Some(maps) = &self.plan.maps {
+                        write_maps(init.pid(), maps)?;
+                    }
+                    init.go_on(None)?;
+                }
+                Event::Barrier(Barrier::RuntimeHooks) => {
+                    hooks::create_runtime(self.spec, self.state, init.pid())?;
+                    init.go_on(None)?;
+                }
+                Event::Barrier(Barrier::ContainerHooks) => {
+                    hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
+                    init.go_on(None)?;
+                }
+                Event::Terminal(master, number) => {
+                    terminal::clear_onlcr(master.as_fd())?;
+                    match &self.options.console_socket {
+                        Some(socket) => {
+                            terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
+                        }
+                        None => kept = Some(master),
+                    }
+                }
+                Event::Ready => return Ok(kept),
+                Event::Running => {
+                    return Err(Error::new(Code::System, "init executed before it was told to"));
+                }
+            }
+        }
+    }
+
+    fn commit(&self, init: &Init<'_>) -> Result<()> {
+        let process = Some(Process::of(init.pid(), init.file)?);
+        self.container.save(&State { process, ..self.state.clone() })?;
+        if let Some(socket) = &self.options.pidfd_socket {
+            terminal::send_pidfd(socket, init.pidfd(), terminal::PidfdOf::Init)?;
+        }
+        match &self.options.pid_file {
+            Some(path) => pid_file::write(path, init.pid() as u32),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a failed start leaves, unmade.
+struct Undo<'a> {
+    container: &'a Container,
+    state: &'a State,
+    spec: &'a Spec,
+    cgroup: Option<Cgroup>,
+    launched: bool,
+}
+
+impl Undo<'_> {
+    fn all(self, mut error: Error) -> Error {
+        if let Some(cgroup) = &self.cgroup {
+            if let Err(e) = delete::end_all(cgroup).and_then(|()| cgroup.abandon(END)) {
+                error = error.attach(&e);
+            }
+        }
+        // Our own child: nobody else would wait for it.
+        reap_children();
+        if self.launched {
+            for failed in hooks::poststop(self.spec, self.state) {
+                error = error.attach(&failed);
+            }
+        }
+        match self.container.remove() {
+            Ok(()) => error,
+            Err(e) => error.attach(&e),
+        }
+    }
+}
+
+fn reap_children() {
+    use rustix::process::{WaitOptions, wait};
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+/// The socket on which init waits for `start`: in the container's folder, reached by a short path whatever --root is
+/// (sun_path takes 107 bytes, unix(7)).
+fn listen(folder: &Path) -> Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .call("socket for start")?;
+    let (_folder, address) = start_address(folder)?;
+    rustix::net::bind(&socket, &address).call("bind of the start socket")?;
+    rustix::net::listen(&socket, 8).call("listen on the start socket")?;
+    Ok(socket)
+}
+
+/// The address of the start socket; it is valid as long as the fd is open.
+pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> {
+    use rustix::fs::{Mode, OFlags};
+    let fd = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(format!("open {}", folder.display()))?;
+    let path = format!("/proc/self/fd/{}/{START_SOCKET}", fd.as_raw_fd());
+    let address = SocketAddrUnix::new(path.as_str()).call("address of the start socket")?;
+    Ok((fd, address))
+}
+
+/// One write to a file of a process below /proc, which must be a procfs and no mount over it (CVE-2025-52881).
+pub(super) fn write_proc(pid: i32, name: &str, value: &str) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let what = || format!("write /proc/{pid}/{name}");
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(what())?;
+    if rustix::fs::fstatfs(&proc).call(what())?.f_type as i64 != PROC_SUPER_MAGIC {
+        return Err(Error::new(Code::Host, format!("{}: /proc of this machine is not a procfs", what())));
+    }
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let path = format!("{pid}/{name}");
+    let file = rustix::fs::openat2(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how).call(what())?;
+    rustix::io::write(&file, value.as_bytes()).call(what()).map(drop)
+}
+
+fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
+    write_proc(pid, "uid_map", &maps.uid).context("/linux/uidMappings").map_err(|e| e.at("/linux/uidMappings"))?;
+    write_proc(pid, "gid_map", &maps.gid).context("/linux/gidMappings").map_err(|e| e.at("/linux/gidMappings"))
+}

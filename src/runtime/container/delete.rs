@@ -1,0 +1,101 @@
+//! delete: ends what is left, removes cgroup and folder, runs poststop hooks.
+
+use super::create::END;
+use super::hooks;
+use super::process::Status;
+use super::state::{StateRoot, does_not_exist};
+use crate::cgroup::Cgroup;
+use crate::error::CallContext;
+use crate::spec::ContainerId;
+use crate::{Code, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Removes container `id`; with `force` also one that runs, and without complaint one that is not there. Returns
+/// warnings: poststop hooks that failed.
+pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<String>> {
+    let found = root.open(id).and_then(|mut container| container.lock().map(|()| container));
+    let container = match found {
+        Err(e) if force && e.code() == Code::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    // Another delete may have been quicker while we waited for the lock.
+    if !container.folder().exists() {
+        return if force { Ok(Vec::new()) } else { Err(does_not_exist()) };
+    }
+    let state = match container.state() {
+        Ok(state) => state,
+        // Nothing that can be read tells of a cgroup or a process: the folder is all there is.
+        Err(_) if force => None,
+        Err(e) => return Err(e),
+    };
+    let status = container.status(state.as_ref());
+    match status {
+        // A created container has not run anything; engines delete it like a stopped one.
+        Status::Stopped | Status::Created | Status::Creating => {}
+        _ if force => {}
+        other => {
+            return Err(Error::new(
+                Code::Status,
+                format!("cannot delete container {id} that is not stopped: {}", other.as_str()),
+            ));
+        }
+    }
+    let mut warnings = Vec::new();
+    if let Some(state) = &state {
+        if let Some(process) = state.process.as_ref().filter(|_| status != Status::Stopped)
+            && let Ok(pidfd) = process.pidfd()
+        {
+            match pidfd_send_signal(&pidfd, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => return Err(e).call(format!("kill {}", process.pid)),
+            }
+            wait(pidfd.as_fd())?;
+        }
+        if let Some(cgroup) = state.open_cgroup()? {
+            // Without a pid namespace of its own, or after a create that was killed, processes are left.
+            end_all(&cgroup)?;
+            cgroup.destroy(END)?;
+        }
+        if state.hooks
+            && let Ok(spec) = container.spec()
+        {
+            warnings.extend(hooks::poststop(&spec, state).iter().map(ToString::to_string));
+        }
+    }
+    container.remove()?;
+    Ok(warnings)
+}
+
+/// Kills all processes of a cgroup and waits until they are gone.
+pub(super) fn end_all(cgroup: &Cgroup) -> Result<()> {
+    match cgroup.events()? {
+        Some(events) if events.populated => {}
+        _ => return Ok(()),
+    }
+    cgroup.kill_all()?;
+    match cgroup.wait_empty(END)? {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::System,
+            format!("processes of cgroup {} do not end after SIGKILL: they wait in the kernel", cgroup.path()),
+        )),
+    }
+}
+
+/// Waits for the end of a process that was killed.
+fn wait(pidfd: BorrowedFd<'_>) -> Result<()> {
+    let limit = Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Ok(0) => {
+                return Err(Error::new(Code::System, "init does not end after SIGKILL: it waits in the kernel"));
+            }
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).call("poll of init's pidfd"),
+        }
+    }
+}

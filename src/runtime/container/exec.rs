@@ -1,0 +1,155 @@
+//! exec: a process in a running container.
+
+use super::process::Status;
+use super::state::Container;
+use crate::compile::{self, ExecRequest};
+use crate::error::Context;
+use crate::host::Host;
+use crate::launch::{Event, launch};
+use crate::plan::Plan;
+use crate::prepare::{Means, prepare};
+use crate::sys::birth::Newborn;
+use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use oci_spec::runtime::Process;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// What the command line says of an exec, beside its process.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// Where the process's pid is written; only on success (conmon tells failures by its absence).
+    pub pid_file: Option<PathBuf>,
+    /// Receives the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// Receives the process's pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many fds from 3 on (after LISTEN_FDS) the payload gets.
+    pub preserve_fds: u32,
+    /// LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES of the environment.
+    pub listen: [Option<String>; 3],
+    /// A cgroup below the container's.
+    pub cgroup: Option<String>,
+    /// Also in a paused container: the process waits until it is resumed.
+    pub ignore_paused: bool,
+    /// The caller keeps the terminal's master.
+    pub keep_terminal: bool,
+}
+
+/// A process that runs in a container.
+#[derive(Debug)]
+pub struct Exec {
+    /// The process.
+    pub process: Newborn,
+    /// Its terminal, with `keep_terminal`.
+    pub terminal: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a process in a container. `process` is made from the container's config by the caller's function.
+pub fn exec(
+    container: &Container,
+    options: &ExecOptions,
+    process: impl FnOnce(&crate::spec::Spec) -> Result<Process>,
+) -> Result<Exec> {
+    let state = container.state()?;
+    let status = container.status(state.as_ref());
+    let refuse = |why: &str| Err(Error::new(Code::Status, why));
+    let state = match (status, state) {
+        (Status::Stopped | Status::Creating, _) | (_, None) => {
+            return refuse("cannot exec in a container that is not running: container not running");
+        }
+        (Status::Paused, _) if !options.ignore_paused => {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        (_, Some(state)) => state,
+    };
+    let Some(init) = &state.process else { return refuse("container not running") };
+    let pidfd = init.pidfd()?;
+    let spec = container.spec()?;
+    let process = process(&spec)?;
+    let wants_terminal = process.terminal().unwrap_or(false);
+    match (wants_terminal, options.console_socket.is_some()) {
+        (true, false) if !options.keep_terminal => {
+            return refuse("cannot allocate tty if runc will detach without setting console socket");
+        }
+        (false, true) => return refuse("cannot use console socket if runc will not detach or allocate tty"),
+        _ => {}
+    }
+    let [fds, pid, names] = &options.listen;
+    let activation =
+        listen_fds::Activation { fds: fds.as_deref(), pid: pid.as_deref(), names: names.as_deref() };
+    let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
+    let host = Host::read()?;
+    let request = ExecRequest {
+        id: &state.id,
+        process: &process,
+        keyring: state.keyring,
+        passed_fds: passed.fds.len() as u32,
+        variables: &passed.env,
+    };
+    let plan = compile::exec(&spec, &host, &request)?;
+    let cgroup = cgroup_for(&state, options)?;
+    let mut means = Means { init: Some((init.pid, pidfd.as_fd())), ..Means::default() };
+    let slots = prepare(&plan, &mut means)?;
+    let mut child = launch(&plan, &slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
+    drop(slots);
+    match attend(&plan, &mut child, options) {
+        Ok(terminal) => Ok(Exec { process: child.into_newborn(), terminal, warnings: Vec::new() }),
+        Err(error) => {
+            // It has exited, or waits at a barrier: it is ours to end and to wait for.
+            let _ = pidfd_send_signal(child.pidfd(), Signal::KILL);
+            let _ = waitid(WaitId::PidFd(child.pidfd()), WaitIdOptions::EXITED);
+            Err(error)
+        }
+    }
+}
+
+fn cgroup_for(state: &super::State, options: &ExecOptions) -> Result<Option<crate::cgroup::Cgroup>> {
+    use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
+    let Some((mount, path)) = &state.cgroup else { return Ok(None) };
+    let Some(below) = options.cgroup.as_deref() else { return state.open_cgroup() };
+    // runc takes CONTROLLER:PATH for v1; on v2 there is one hierarchy.
+    let below = below.trim_matches('/');
+    if below.split('/').any(|part| part == "..") {
+        return Err(Error::new(Code::Usage, format!("--cgroup {below}: must not leave the container's cgroup")));
+    }
+    let path = CgroupPath::parse(&format!("{path}/{below}")).context("--cgroup")?;
+    let hierarchy = Hierarchy::at(mount)?;
+    let found = hierarchy.map(|h| Cgroup::open(&h, &path)).transpose()?.flatten();
+    found.map(Some).ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
+}
+
+fn attend(plan: &Plan, child: &mut crate::launch::Init<'_>, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+    let mut kept = None;
+    if let Some(adjustment) = plan.oom_score_adj {
+        super::create::write_proc(child.pid(), "oom_score_adj", &adjustment.to_string())?;
+    }
+    loop {
+        match child.next()? {
+            Event::Terminal(master, number) => {
+                terminal::clear_onlcr(master.as_fd())?;
+                match &options.console_socket {
+                    Some(socket) => {
+                        terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
+                    }
+                    None => kept = Some(master),
+                }
+            }
+            Event::Ready => {
+                let home = plan.home_of.map(|uid| home::of(child.pid(), uid));
+                child.go_on(home.as_deref())?;
+            }
+            Event::Running => break,
+            Event::Barrier(_) => return Err(Error::new(Code::System, "init stopped at a barrier that exec has not")),
+        }
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        terminal::send_pidfd(socket, child.pidfd(), terminal::PidfdOf::Exec)?;
+    }
+    if let Some(path) = &options.pid_file {
+        pid_file::write(path, child.pid() as u32)?;
+    }
+    Ok(kept)
+}

@@ -1,0 +1,80 @@
+//! Hooks of a container's life: which run where, and with what state on stdin. Uses: hooks, compile, launch.
+
+use super::State;
+use crate::compile::{HookRequest, hook};
+use crate::error::CallContext;
+use crate::hooks::{HookProcess, attend, named, run, run_all};
+use crate::launch::{Event, launch};
+use crate::prepare::{Means, prepare};
+use crate::spec::Spec;
+use crate::{Error, Result};
+use oci_spec::runtime::Hook;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// prestart, then createRuntime: in the runtime's namespaces.
+pub(super) fn create_runtime(spec: &Spec, state: &State, pid: i32) -> Result<()> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let text = state.for_hooks("created", pid);
+    #[allow(deprecated)]
+    let prestart = hooks.prestart();
+    run(list(prestart), "prestart", &state.bundle, &text)?;
+    run(list(hooks.create_runtime()), "createRuntime", &state.bundle, &text)
+}
+
+/// createContainer: in the container's namespaces, before pivot_root, so that paths are still the machine's.
+pub(super) fn create_container(spec: &Spec, state: &State, init: (i32, BorrowedFd<'_>)) -> Result<()> {
+    let hooks = spec.hooks().as_ref().map_or(&[][..], |h| list(h.create_container()));
+    inside(spec, hooks, "createContainer", &state.for_hooks("created", init.0), init)
+}
+
+/// startContainer: in the container's namespaces, with the container's paths.
+pub(super) fn start_container(spec: &Spec, state: &State, init: (i32, BorrowedFd<'_>)) -> Result<()> {
+    let hooks = spec.hooks().as_ref().map_or(&[][..], |h| list(h.start_container()));
+    inside(spec, hooks, "startContainer", &state.for_hooks("created", init.0), init)
+}
+
+/// poststart: in the runtime's namespaces, after the payload has started.
+pub(super) fn poststart(spec: &Spec, state: &State, pid: i32) -> Result<()> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    run(list(hooks.poststart()), "poststart", &state.bundle, &state.for_hooks("running", pid))
+}
+
+/// poststop: all of them; what fails is a warning (runtime.md, "Lifecycle", step 13).
+pub(super) fn poststop(spec: &Spec, state: &State) -> Vec<Error> {
+    let Some(hooks) = spec.hooks() else { return Vec::new() };
+    run_all(list(hooks.poststop()), "poststop", &state.bundle, &state.for_hooks("stopped", 0))
+}
+
+fn list(hooks: &Option<Vec<Hook>>) -> &[Hook] {
+    hooks.as_deref().unwrap_or_default()
+}
+
+fn inside(spec: &Spec, hooks: &[Hook], kind: &str, state: &[u8], init: (i32, BorrowedFd<'_>)) -> Result<()> {
+    for (i, entry) in hooks.iter().enumerate() {
+        let origin = format!("/hooks/{kind}/{i}");
+        let ran = run_inside(spec, &HookRequest { hook: entry, origin: &origin }, state, init);
+        named(ran, entry, kind, i)?;
+    }
+    Ok(())
+}
+
+fn run_inside(spec: &Spec, request: &HookRequest<'_>, state: &[u8], init: (i32, BorrowedFd<'_>)) -> Result<()> {
+    let plan = hook(spec, request);
+    let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
+    let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
+    let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
+    let mut process = launch(&plan, &fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
+    drop((reader, writer, fds));
+    loop {
+        match process.next()? {
+            Event::Ready => process.go_on(None)?,
+            Event::Running => break,
+            Event::Barrier(_) | Event::Terminal(..) => {}
+        }
+    }
+    let newborn = process.into_newborn();
+    // It leads a session of its own, and so a process group.
+    let group = rustix::process::Pid::from_raw(newborn.pid);
+    attend(HookProcess { pidfd: newborn.pidfd, group, stdin, output }, state, request.hook.timeout())
+}

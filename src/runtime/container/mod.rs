@@ -1,0 +1,20 @@
+//! Containers on disk and the verbs of their lives. Plain functions; only what starts a process goes through a plan.
+
+mod create;
+mod delete;
+mod exec;
+mod hooks;
+mod list;
+mod process;
+mod signal;
+mod start;
+mod state;
+
+pub use create::{Options, Run, create, run};
+pub use delete::delete;
+pub use exec::{Exec, ExecOptions, exec};
+pub use list::{Listed, list};
+pub use process::{Process, Status};
+pub use signal::{kill, pause, processes, resume};
+pub use start::start;
+pub use state::{Container, State, StateRoot};

@@ -1,0 +1,108 @@
+//! start: the word to a created container's init, and what becomes of its execve.
+
+use super::create::start_address;
+use super::process::Status;
+use super::state::{Container, START_SOCKET, State};
+use super::{delete, hooks};
+use crate::compile::{self, Request};
+use crate::error::CallContext;
+use crate::host::Host;
+use crate::launch::read_report;
+use crate::notify_socket::NotifySocket;
+use crate::spec::Spec;
+use crate::{Code, Error, Result, words};
+use rcrun_plan::record::{GO_ON, Kind, Report};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::process::Pid;
+use std::os::fd::AsFd;
+
+/// Starts a created container; `notify_socket` is NOTIFY_SOCKET of the environment. Returns warnings.
+pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<String>> {
+    let state = container.state()?;
+    let status = container.status(state.as_ref());
+    let refuse = |why: &str| Err(Error::new(Code::Status, why));
+    let state = match (status, state) {
+        (Status::Created, Some(state)) => state,
+        (Status::Stopped, _) => return refuse("cannot start a container that has stopped"),
+        (Status::Creating, _) => return refuse("cannot start a container that is being created"),
+        _ => return refuse("cannot start an already running container"),
+    };
+    let Some(process) = state.process.clone() else {
+        return refuse("cannot start a container that has stopped");
+    };
+    if !state.startable {
+        return Err(Error::config("/process", "is missing: there is nothing to start").with_code(Code::Config));
+    }
+    let pidfd = process.pidfd()?;
+    let spec = if state.hooks { Some(container.spec()?) } else { None };
+    if let Some(spec) = &spec {
+        hooks::start_container(spec, &state, (process.pid, pidfd.as_fd()))?;
+    }
+    let notify = match notify_socket.filter(|_| state.notify) {
+        Some(host) => Some(NotifySocket::bind(container.folder(), host)?),
+        None => None,
+    };
+    say_go_on(container, &state)?;
+    // The socket goes first or last, it makes no difference: status asks for init's file too.
+    let socket = container.folder().join(START_SOCKET);
+    std::fs::remove_file(&socket).call(format!("unlink {}", socket.display()))?;
+    if let Some(spec) = &spec
+        && let Err(error) = hooks::poststart(spec, &state, process.pid)
+    {
+        // A failing poststart hook stops the container (runtime.md, "Lifecycle", step 9, since 1.3).
+        return Err(match state.open_cgroup().and_then(|c| c.map_or(Ok(()), |c| delete::end_all(&c))) {
+            Ok(()) => error,
+            Err(e) => error.attach(&e),
+        });
+    }
+    if let (Some(notify), Some(pid)) = (notify, Pid::from_raw(process.pid)) {
+        notify.wait(pidfd.as_fd(), pid)?;
+    }
+    Ok(Vec::new())
+}
+
+fn say_go_on(container: &Container, state: &State) -> Result<()> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .call("socket for start")?;
+    let (_folder, address) = start_address(container.folder())?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => {}
+        // Another start was quicker, or init has died meanwhile.
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
+            return Err(Error::new(Code::Status, "cannot start an already running container"));
+        }
+        Err(e) => return Err(e).call("connect to the start socket"),
+    }
+    rustix::net::send(&socket, &[GO_ON], SendFlags::NOSIGNAL).call("send to init")?;
+    let mut executing = false;
+    loop {
+        match read_report(socket.as_fd())? {
+            Some((report, _)) if report.kind == Kind::Executing => executing = true,
+            Some((report, _)) => return Err(failure(container, state, &report)),
+            None if executing => return Ok(()),
+            None => return Err(Error::new(Code::System, "init died before it could execute the container's process")),
+        }
+    }
+}
+
+/// Words for a report need the plan: it is compiled once more, from the same config.
+fn failure(container: &Container, state: &State, report: &Report) -> Error {
+    let again = |spec: Spec| {
+        let host = Host::read()?;
+        let request = Request {
+            id: &state.id,
+            bundle: &state.bundle,
+            await_start: true,
+            no_pivot: state.no_pivot,
+            keyring: state.keyring,
+            passed_fds: 0,
+            variables: &state.variables,
+            notify: state.notify,
+        };
+        compile::start(&spec, &host, &request)
+    };
+    match container.spec().and_then(again) {
+        Ok(plan) => words::failure(&plan, report),
+        Err(e) => e,
+    }
+}

@@ -1,0 +1,286 @@
+//! A container's folder below --root: `state.json`, a copy of config.json as it was at create, the start socket.
+//!
+//! state.json is written twice: before anything is made, with what `delete --force` needs to clear a create that was
+//! killed, and once more when init is set up. Every write is a rename.
+
+use super::process::{Process, Status};
+use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
+use crate::error::{CallContext, Context};
+use crate::spec::{self, ContainerId, Spec};
+use crate::{Code, Error, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+/// The socket that a created container listens on; it is removed when the payload runs.
+pub(super) const START_SOCKET: &str = "start.sock";
+
+/// The folder that holds all containers (`--root`).
+#[derive(Clone, Debug)]
+pub struct StateRoot(PathBuf);
+
+impl StateRoot {
+    /// At `path`; it is made by the first create.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        StateRoot(path.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn folder(&self, id: &ContainerId) -> PathBuf {
+        self.0.join(id.as_str())
+    }
+
+    /// Makes the folder of a new container and locks it.
+    pub(super) fn make(&self, id: &ContainerId) -> Result<Container> {
+        let folder = self.folder(id);
+        let mut make = std::fs::DirBuilder::new();
+        make.mode(0o711);
+        let made = match make.create(&folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(&self.0)
+                    .call(format!("mkdir {}", self.0.display()))?;
+                make.create(&folder)
+            }
+            other => other,
+        };
+        match made {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                return Err(Error::new(Code::Exists, "container with given ID already exists"));
+            }
+            Err(e) => return Err(Error::call(format!("mkdir {}", folder.display()), e)),
+        }
+        let lock = lock(&folder, FlockOperation::LockExclusive)?
+            .ok_or_else(|| Error::new(Code::System, "the folder was removed while it was made"))?;
+        Ok(Container { folder, lock: Some(lock) })
+    }
+
+    /// The folder of a container that exists.
+    pub fn open(&self, id: &ContainerId) -> Result<Container> {
+        let folder = self.folder(id);
+        match folder.symlink_metadata() {
+            Ok(data) if data.is_dir() => Ok(Container { folder, lock: None }),
+            _ => Err(does_not_exist()),
+        }
+    }
+
+    /// The ids of all containers, sorted.
+    pub(super) fn ids(&self) -> Result<Vec<ContainerId>> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::call(format!("open {}", self.0.display()), e)),
+        };
+        let mut ids: Vec<ContainerId> = entries
+            .filter_map(|e| e.ok())
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            .filter_map(|e| ContainerId::parse(e.file_name().to_str()?).ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+pub(super) fn does_not_exist() -> Error {
+    Error::new(Code::NotFound, "container does not exist")
+}
+
+/// Opens and locks a folder; None when it is gone or, not waiting, somebody else has the lock.
+fn lock(folder: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(folder, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(Error::call(format!("open {}", folder.display()), e)),
+    };
+    loop {
+        match rustix::fs::flock(&fd, how) {
+            Ok(()) => return Ok(Some(fd)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(Error::call(format!("flock {}", folder.display()), e)),
+        }
+    }
+}
+
+/// A container's folder.
+#[derive(Debug)]
+pub struct Container {
+    folder: PathBuf,
+    /// Held while the container is being made or removed.
+    lock: Option<OwnedFd>,
+}
+
+impl Container {
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits until nobody else makes or removes it.
+    pub(super) fn lock(&mut self) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = lock(&self.folder, FlockOperation::LockExclusive)?;
+        }
+        match self.lock {
+            Some(_) => Ok(()),
+            None => Err(does_not_exist()),
+        }
+    }
+
+    /// Somebody makes or removes it just now.
+    fn is_locked(&self) -> bool {
+        self.lock.is_none() && matches!(lock(&self.folder, FlockOperation::NonBlockingLockShared), Ok(None))
+    }
+
+    /// Lets others in.
+    pub(super) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
+    /// Writes state.json.
+    pub(super) fn save(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_vec(state)
+            .map_err(|e| Error::new(Code::System, format!("state.json cannot be written: {e}")))?;
+        self.write(STATE, &text)
+    }
+
+    /// Keeps config.json as it is now: later changes in the bundle must not count (runtime.md, "Create").
+    pub(super) fn save_config(&self, config: &[u8]) -> Result<()> {
+        self.write(CONFIG, config)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        let next = self.folder.join(format!(".{name}"));
+        std::fs::write(&next, bytes).call(format!("write {}", next.display()))?;
+        std::fs::rename(&next, &path).call(format!("rename {}", path.display()))
+    }
+
+    /// Reads state.json; None where a create was killed before it was written.
+    pub fn state(&self) -> Result<Option<State>> {
+        let path = self.folder.join(STATE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound && self.folder.exists() => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(does_not_exist()),
+            Err(e) => return Err(Error::call(format!("read {}", path.display()), e)),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|e| {
+            Error::new(Code::System, format!("{} is not what rcrun writes: {e}", path.display()))
+        })
+    }
+
+    /// The config that it was created from.
+    pub fn spec(&self) -> Result<Spec> {
+        spec::load(&self.folder.join(CONFIG)).context("the container's copy of config.json")
+    }
+
+    /// How it is now.
+    pub fn status(&self, state: Option<&State>) -> Status {
+        let Some(state) = state.filter(|s| s.process.is_some()) else {
+            return if self.is_locked() { Status::Creating } else { Status::Stopped };
+        };
+        let Some(process) = &state.process else { return Status::Stopped };
+        if !process.is_alive() {
+            return Status::Stopped;
+        }
+        // The file tells a start that was killed half-way; the socket tells a payload that poses as init.
+        if self.folder.join(START_SOCKET).exists() && process.is_init() {
+            return Status::Created;
+        }
+        match state.open_cgroup() {
+            Ok(Some(cgroup)) if cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            _ => Status::Running,
+        }
+    }
+
+    /// Removes the folder with all that rcrun put there.
+    pub(super) fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(Error::call(format!("remove {}", self.folder.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// state.json.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// ociVersion of config.json.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// The bundle's absolute path.
+    pub bundle: PathBuf,
+    /// The root's absolute path on the machine.
+    pub rootfs: PathBuf,
+    /// When, RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// uid of who created it.
+    pub owner: u32,
+    /// Annotations of config.json.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The cgroup below the mount of cgroup2, and that mount.
+    pub cgroup: Option<(PathBuf, String)>,
+    /// Its init; missing until init is set up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// It has a pid namespace that dies with its init.
+    pub own_pids: bool,
+    /// It has hooks that `start` and `delete` must look for in its config.
+    pub hooks: bool,
+    /// It has a process to start.
+    pub startable: bool,
+    /// Options of create that a plan depends on.
+    pub no_pivot: bool,
+    /// It has a session keyring.
+    pub keyring: bool,
+    /// Variables that rcrun added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// A folder with a NOTIFY_SOCKET is mounted.
+    #[serde(default)]
+    pub notify: bool,
+}
+
+impl State {
+    /// Its cgroup, if that is still there.
+    pub(super) fn open_cgroup(&self) -> Result<Option<Cgroup>> {
+        let Some((mount, path)) = &self.cgroup else { return Ok(None) };
+        let Some(hierarchy) = Hierarchy::at(mount)? else { return Ok(None) };
+        Cgroup::open(&hierarchy, &CgroupPath::parse(path)?)
+    }
+
+    /// The state as the OCI spec gives it to hooks (runtime.md, "State").
+    pub(super) fn for_hooks(&self, status: &str, pid: i32) -> Vec<u8> {
+        let mut value = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status,
+            "pid": pid,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            value["annotations"] = serde_json::json!(self.annotations);
+        }
+        value.to_string().into_bytes()
+    }
+}

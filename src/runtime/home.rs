@@ -1,0 +1,57 @@
+//! HOME of a user, from the container's own /etc/passwd: engines bind-mount it, so only the finished root knows.
+
+use crate::prepare::read_in_root;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::AsFd;
+
+/// A passwd larger than this is not read.
+const PASSWD_MAX: usize = 1 << 20;
+
+/// The home folder of `uid` in the root of process `pid`; `/` where there is none, as login(1) and runc do.
+pub fn of(pid: i32, uid: u32) -> String {
+    let open = || {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        read_in_root(root.as_fd(), "etc/passwd", PASSWD_MAX)
+    };
+    let passwd = open().unwrap_or_default();
+    entry(&passwd, uid).unwrap_or_else(|| "/".to_string())
+}
+
+/// The home of the first entry of `uid`; nothing that execve could not take as a variable.
+fn entry(passwd: &[u8], uid: u32) -> Option<String> {
+    let text = String::from_utf8_lossy(passwd);
+    let home = text.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let id: u32 = fields.next()?.parse().ok()?;
+        let home = fields.nth(2)?;
+        (id == uid).then(|| home.to_string())
+    })?;
+    (home.starts_with('/') && home.len() < 4000 && !home.contains('\0')).then_some(home)
+}
+
+/// The name of a user of the machine, or the number: the OWNER of `list`.
+pub fn owner_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    passwd
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_string())
+        })
+        .unwrap_or_else(|| uid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entry;
+
+    #[test]
+    fn home_comes_from_the_first_entry_of_the_uid_and_only_if_it_can_be_a_path() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv/web:/bin/false\nweb2:x:33:33::/two:/bin/sh\nodd:x:7:7::relative:/bin/sh\nshort:x:8\n";
+        for (uid, home) in [(0, Some("/root")), (33, Some("/srv/web")), (7, None), (8, None), (1000, None)] {
+            assert_eq!(entry(passwd, uid).as_deref(), home, "uid {uid}");
+        }
+    }
+}

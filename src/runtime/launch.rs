@@ -1,0 +1,293 @@
+//! Gives birth to init, hears its reports, answers its barriers. Uses: plan, prepare's fds, sys::birth, words.
+
+use crate::error::CallContext;
+use crate::plan::Plan;
+use crate::sys::birth::{Birth, Newborn, bear};
+use crate::sys::namespace;
+use crate::{Code, Error, Result, init_image, words};
+use rcrun_plan::image::{Parts, encode};
+use rcrun_plan::record::{FOUND_BY_INIT, GO_ON, Kind, REPORT_SIZE, Report};
+use rcrun_plan::{Barrier, text::Text};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+};
+use std::ffi::CString;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// A child that carries out its plan.
+pub struct Init<'a> {
+    plan: &'a Plan,
+    newborn: Newborn,
+    socket: OwnedFd,
+    executing: bool,
+    /// Device and inode of the file that init runs from: while /proc/PID/exe is it, the payload does not run yet.
+    pub file: (u64, u64),
+}
+
+/// What init says.
+#[derive(Debug)]
+pub enum Event {
+    /// It waits for something to be done outside.
+    Barrier(Barrier),
+    /// The container's terminal: its master, and its number below /dev/pts.
+    Terminal(OwnedFd, u64),
+    /// All is set up; it waits for the state to be committed.
+    Ready,
+    /// The payload runs.
+    Running,
+}
+
+/// Makes the child that carries out `plan`, born in `cgroup`, with `stdio` or this process's own.
+pub fn launch<'a>(
+    plan: &'a Plan,
+    slots: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    stdio: Option<[BorrowedFd<'_>; 3]>,
+) -> Result<Init<'a>> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .call("socketpair for init")?;
+    let init = init_file()?;
+    let stat = rustix::fs::fstat(&init).call("fstat of init")?;
+    let image = sealed("rcrun-plan", &layout(plan, slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
+
+    let first_own_fd = 3 + plan.passed_fds;
+    let mut keep: Vec<RawFd> = slots.iter().map(AsRawFd::as_raw_fd).collect();
+    keep.extend([theirs.as_raw_fd(), image.as_raw_fd()]);
+    let first_joins: Vec<(RawFd, i32)> = plan
+        .first_joins
+        .iter()
+        .map(|slot| {
+            let i = usize::from(slot.0);
+            (slots[i].as_raw_fd(), plan.slots[i].namespace_kind().unwrap_or_default())
+        })
+        .collect();
+    let new_user = libc::CLONE_NEWUSER as u64;
+    let joins_user = first_joins.iter().any(|(_, kind)| *kind == libc::CLONE_NEWUSER);
+    let proc = match plan.time_offsets {
+        Some(_) => Some(private_proc()?),
+        None => None,
+    };
+    let argument = CString::new(image.as_raw_fd().to_string()).unwrap_or_default();
+    let birth = Birth {
+        namespaces: plan.namespaces,
+        cgroup,
+        first_joins: &first_joins,
+        raise_capabilities: joins_user || plan.namespaces & new_user != 0,
+        time_offsets: proc.as_ref().zip(plan.time_offsets.as_ref()).map(|(p, t)| (p.as_fd(), t.as_bytes())),
+        stdio,
+        keep: &keep,
+        first_own_fd,
+        init: init.as_fd(),
+        argument: &argument,
+    };
+    let newborn = {
+        let _elsewhere = match plan.pid_namespace {
+            Some(slot) => Some(ElsewherePids::enter(slots[usize::from(slot.0)].as_fd())?),
+            None => None,
+        };
+        bear(&birth).map_err(|death| {
+            let errno = death.error.raw_os_error().unwrap_or_default();
+            Error::call(format!("start of init: {}", death.call), death.error).hint(words::birth_hint(death.call, errno))
+        })?
+    };
+    Ok(Init { plan, newborn, socket: ours, executing: false, file: (stat.st_dev, stat.st_ino) })
+}
+
+/// The calling thread's children are born in another pid namespace while alive.
+struct ElsewherePids(OwnedFd);
+
+impl ElsewherePids {
+    fn enter(pids: BorrowedFd<'_>) -> Result<Self> {
+        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .call("open /proc/self/ns/pid")?;
+        namespace::join(pids, libc::CLONE_NEWPID).call("setns of the pid namespace")?;
+        Ok(ElsewherePids(own))
+    }
+}
+
+impl Drop for ElsewherePids {
+    fn drop(&mut self) {
+        // Back to one's own pid namespace for children: setns(2) always allows it to its owner.
+        let _ = namespace::join(self.0.as_fd(), libc::CLONE_NEWPID);
+    }
+}
+
+/// rcrun-init, sealed: the container sees it as /proc/1/exe and can neither write it nor find rcrun behind it
+/// (CVE-2019-5736).
+fn init_file() -> Result<OwnedFd> {
+    // 0111: see sys::birth for why root must not be able to read it.
+    let mode = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+    match sealed("rcrun-init", init_image::INIT, mode, true) {
+        // vm.memfd_noexec=2 refuses executable memfds.
+        Err(e) if e.errno() == Some(libc::EACCES) => init_on_tmpfs(mode),
+        other => other,
+    }
+}
+
+/// The other way: a file on a tmpfs that is mounted nowhere and read-only.
+fn init_on_tmpfs(mode: Mode) -> Result<OwnedFd> {
+    use crate::sys::mount::{MountAttributes, set_attributes};
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen tmpfs for init")?;
+    fsconfig_create(context.as_fd()).call("fsconfig tmpfs for init")?;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .call("fsmount tmpfs for init")?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&mount, "rcrun-init", flags, mode).call("create init on a tmpfs")?;
+    write_all(&file, init_image::INIT)?;
+    drop(file);
+    let readonly = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    set_attributes(mount.as_fd(), false, &readonly).call("mount_setattr of init's tmpfs")?;
+    rustix::fs::openat(&mount, "rcrun-init", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .call("open init on a tmpfs")
+}
+
+fn sealed(name: &str, bytes: &[u8], mode: Mode, executable: bool) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let kind = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
+    let fd = match rustix::fs::memfd_create(name, flags | kind) {
+        // Before Linux 6.3 there is neither flag.
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        other => other,
+    }
+    .call(format!("memfd_create {name}"))?;
+    write_all(&fd, bytes)?;
+    if executable {
+        rustix::fs::fchmod(&fd, mode).call(format!("fchmod {name}"))?;
+    }
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&fd, seals).call(format!("seal {name}"))?;
+    Ok(fd)
+}
+
+fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let n = rustix::io::write(fd, bytes).call("write to memory")?;
+        bytes = &bytes[n..];
+    }
+    Ok(())
+}
+
+fn private_proc() -> Result<OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen proc")?;
+    fsconfig_create(context.as_fd()).call("fsconfig proc")?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).call("fsmount proc")
+}
+
+fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {
+    let steps: Vec<rcrun_plan::Step<Text>> = plan.steps.iter().map(|p| p.step.clone()).collect();
+    let fds: Vec<i32> = slots.iter().map(AsRawFd::as_raw_fd).collect();
+    let texts = |list: &'a [String]| -> Vec<&'a str> { list.iter().map(String::as_str).collect() };
+    encode(&Parts {
+        steps: &steps,
+        slots: &fds,
+        groups: &plan.groups,
+        filter: &plan.filter,
+        args: &texts(&plan.args),
+        env: &texts(&plan.env),
+        candidates: &texts(&plan.candidates),
+        parent,
+        home: plan.home_of.is_some(),
+        first_own_fd: 3 + plan.passed_fds,
+    })
+    .map_err(|what| Error::new(Code::Config, format!("the plan cannot be laid out: {what}")))
+}
+
+impl Init<'_> {
+    /// Its pid in this pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.newborn.pid
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.newborn.pidfd.as_fd()
+    }
+
+    /// Waits for the next report.
+    pub fn next(&mut self) -> Result<Event> {
+        match read_report(self.socket.as_fd())? {
+            Some((report, fd)) => match (report.kind, fd) {
+                (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
+                (Kind::Barrier, _) => Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled),
+                (Kind::Terminal, Some(master)) => Ok(Event::Terminal(master, report.detail)),
+                (Kind::Ready, _) => Ok(Event::Ready),
+                (Kind::Executing, _) => {
+                    self.executing = true;
+                    self.next()
+                }
+                (Kind::Terminal, None) => Err(garbled()),
+            },
+            None if self.executing => Ok(Event::Running),
+            None => Err(died(self.pidfd())),
+        }
+    }
+
+    /// Answers a barrier; `home` goes with the answer to Ready.
+    pub fn go_on(&self, home: Option<&str>) -> Result<()> {
+        let mut answer = vec![GO_ON];
+        answer.extend_from_slice(home.unwrap_or_default().as_bytes());
+        match rustix::net::send(&self.socket, &answer, SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(died(self.pidfd())),
+        }
+    }
+
+    /// Lets go of the socket: the pidfd and pid remain.
+    pub fn into_newborn(self) -> Newborn {
+        self.newborn
+    }
+}
+
+fn garbled() -> Error {
+    Error::new(Code::System, "init sent a record that this rcrun does not know")
+}
+
+/// Says how init ended: its exit status tells more than the end of file on its socket.
+fn died(pidfd: BorrowedFd<'_>) -> Error {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    // It has closed its socket, so it is exiting: the wait is short.
+    let how = match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (_, Some(signal)) => format!("init was killed by signal {signal}"),
+            (Some(code), _) => format!("init exited with status {code}"),
+            _ => "init died".to_string(),
+        },
+        _ => "init died".to_string(),
+    };
+    Error::new(Code::System, format!("{how} before the container was set up (memory.events of its cgroup may say why)"))
+}
+
+/// Reads one record, with the fd that may come with it; None at end of file.
+pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Option<OwnedFd>)>> {
+    let mut bytes = [0; REPORT_SIZE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            // Its end was closed while it had not read all that we sent.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            other => break other.call("recvmsg from init")?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let fd = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Report::decode(&bytes[..received.bytes]).map(|r| Some((r, fd))).ok_or_else(garbled)
+}
+
+/// A failure that init found by itself, without a system call.
+pub(crate) fn found_by_init(report: &Report) -> bool {
+    report.call == FOUND_BY_INIT
+}

@@ -1,0 +1,190 @@
+//! The plan of one start, as the parent holds it: what it does itself, what it opens, and init's steps with the place in
+//! config.json that each comes from. Pure data, made by `compile`; `prepare` and `launch` carry it out.
+
+use rcrun_plan::{Slot, Step, text::Text};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// A start, compiled.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// Namespaces that clone3 makes, CLONE_NEW* bits.
+    #[serde(serialize_with = "namespace_names")]
+    pub namespaces: u64,
+    /// Joined by the parent for its child before the clone: a pid namespace takes only children (setns(2)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<Slot>,
+    /// Joined in order by a first child before the other namespaces are made: a user namespace, so that it owns them, and
+    /// what cannot be joined from within one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_joins: Vec<Slot>,
+    /// Written from outside when a new user namespace waits for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maps: Option<Maps>,
+    /// Lines for timens_offsets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_offsets: Option<String>,
+    /// For /proc/PID/oom_score_adj.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// What `prepare` opens, by slot number.
+    pub slots: Vec<Source>,
+    /// What init does, in order.
+    pub steps: Vec<Planned>,
+    /// The payload's arguments.
+    pub args: Vec<String>,
+    /// The payload's environment.
+    pub env: Vec<String>,
+    /// HOME is looked up in the container's /etc/passwd for this uid and added to the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_of: Option<u32>,
+    /// Paths to try for the executable.
+    pub candidates: Vec<String>,
+    /// Supplementary groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
+    /// The seccomp program, 8 bytes an instruction; printed as their number.
+    #[serde(serialize_with = "instructions", rename = "filterInstructions", skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<u8>,
+    /// fds 3 and up that are handed to the payload.
+    pub passed_fds: u32,
+}
+
+/// A step and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Planned {
+    /// JSON pointer into config.json (`/mounts/3`), or empty for what every container gets.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub origin: String,
+    /// The step.
+    pub step: Step<Text>,
+}
+
+/// The lines of uid_map and gid_map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Maps {
+    /// `container host size` lines.
+    pub uid: String,
+    /// `container host size` lines.
+    pub gid: String,
+}
+
+/// What a slot is, in words: `prepare` opens it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The container's root, cloned with all mounts below it, or only opened where there is no mount namespace.
+    Root {
+        /// Absolute path on the machine.
+        path: PathBuf,
+        /// Make a detached tree of it.
+        clone: bool,
+        /// Propagation of the tree: MS_SLAVE or MS_PRIVATE.
+        propagation: u64,
+    },
+    /// The source of a bind mount, cloned.
+    Bind {
+        /// Path on the machine.
+        path: PathBuf,
+        /// With all mounts below it.
+        recursive: bool,
+        /// Propagation that the clone gets before anything is mounted on it; 0 keeps it in the source's peer group.
+        propagation: u64,
+        /// JSON pointer of the mount.
+        origin: String,
+    },
+    /// The machine's device node `path`, checked to be the character device, cloned for a bind mount.
+    Device {
+        /// Path on the machine.
+        path: PathBuf,
+        /// `c` or `b` and its numbers, which the node must have.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// It is a block device.
+        block: bool,
+        /// JSON pointer of the device, or empty.
+        origin: String,
+    },
+    /// The container's part of the cgroup hierarchy, cloned from the machine's mount.
+    Cgroup,
+    /// The namespace file at `path`.
+    Namespace {
+        /// Path on the machine.
+        path: PathBuf,
+        /// CLONE_NEW* flag that it must be of.
+        #[serde(serialize_with = "namespace_name")]
+        kind: i32,
+        /// JSON pointer of the namespace.
+        origin: String,
+    },
+    /// The pidfd of the container's init.
+    Init,
+    /// The root of the container's init, for `exec` into one without a mount namespace.
+    InitRoot,
+    /// The mount namespace of the machine.
+    HostMountNamespace,
+    /// The listening socket of `start`.
+    Listen,
+    /// The folder with the NOTIFY_SOCKET, cloned.
+    NotifyFolder,
+}
+
+impl Source {
+    /// The CLONE_NEW* flag of a namespace slot.
+    pub fn namespace_kind(&self) -> Option<i32> {
+        match self {
+            Source::Namespace { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+}
+
+impl Plan {
+    /// Adds a step.
+    pub fn push(&mut self, origin: impl Into<String>, step: Step<Text>) {
+        self.steps.push(Planned { origin: origin.into(), step });
+    }
+
+    /// Adds a slot; an equal one is shared.
+    pub fn slot(&mut self, source: Source) -> Slot {
+        // A tree can be moved only once: two mounts of one source are two slots.
+        let shareable = !matches!(source, Source::Bind { .. } | Source::Cgroup);
+        if let Some(i) = self.slots.iter().position(|s| shareable && *s == source) {
+            return Slot(i as u16);
+        }
+        self.slots.push(source);
+        Slot((self.slots.len() - 1) as u16)
+    }
+}
+
+/// The kernel's words for CLONE_NEW* bits, in the order that they are told.
+pub const NAMESPACES: [(&str, i32); 8] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("pid", libc::CLONE_NEWPID),
+    ("mount", libc::CLONE_NEWNS),
+    ("network", libc::CLONE_NEWNET),
+    ("uts", libc::CLONE_NEWUTS),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", CLONE_NEWTIME),
+];
+
+/// Not in the libc crate for every target.
+pub const CLONE_NEWTIME: i32 = 0x80;
+
+fn names(kinds: i32) -> Vec<&'static str> {
+    NAMESPACES.iter().filter(|(_, k)| kinds & k != 0).map(|(name, _)| *name).collect()
+}
+
+fn namespace_names<S: serde::Serializer>(kinds: &u64, s: S) -> Result<S::Ok, S::Error> {
+    names(*kinds as i32).serialize(s)
+}
+
+fn namespace_name<S: serde::Serializer>(kind: &i32, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&names(*kind).join("+"))
+}
+
+fn instructions<S: serde::Serializer>(filter: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u64((filter.len() / 8) as u64)
+}

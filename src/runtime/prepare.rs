@@ -1,0 +1,164 @@
+//! Opens what a plan's slots name: every path of the machine is resolved here, by the parent, before anything of the
+//! container runs. Uses: plan, sys.
+
+use crate::error::{CallContext, Context};
+use crate::plan::{Plan, Source};
+use crate::sys::mount::{MountAttributes, set_attributes};
+use crate::sys::namespace;
+use crate::{Code, Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What slots refer to that exists only at run time.
+#[derive(Default)]
+pub struct Means<'a> {
+    /// The listening socket for `start`.
+    pub listen: Option<OwnedFd>,
+    /// pid and pidfd of the container's init.
+    pub init: Option<(i32, BorrowedFd<'a>)>,
+    /// Absolute path of the container's cgroup on the machine.
+    pub cgroup: Option<PathBuf>,
+    /// The folder that holds the NOTIFY_SOCKET.
+    pub notify: Option<PathBuf>,
+}
+
+/// Open fds by slot.
+pub fn prepare(plan: &Plan, means: &mut Means<'_>) -> Result<Vec<OwnedFd>> {
+    plan.slots.iter().map(|source| open(source, means)).collect()
+}
+
+fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
+    match source {
+        Source::Root { path, clone, propagation } => root(path, *clone, *propagation),
+        Source::Bind { path, recursive, propagation, origin } => {
+            let tree = clone_tree(rustix::fs::CWD, path, *recursive).context(at(origin, "bind"))?;
+            set_propagation(tree.as_fd(), path, *propagation)?;
+            Ok(tree)
+        }
+        Source::Device { path, major, minor, block, origin } => {
+            device(path, *major, *minor, *block).context(at(origin, "device"))
+        }
+        Source::Cgroup => {
+            let path = means.cgroup.as_deref().ok_or_else(|| missing("a cgroup"))?;
+            let tree = clone_tree(rustix::fs::CWD, path, true)?;
+            set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
+            Ok(tree)
+        }
+        Source::Namespace { path, kind, origin } => {
+            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+                .call(format!("{}: open {}", at(origin, "namespace"), path.display()))?;
+            match namespace::kind(file.as_fd()) {
+                Ok(found) if found == *kind => Ok(file),
+                _ => Err(Error::config(
+                    format!("{origin}/path"),
+                    format!("{} is not a namespace of the type that the entry names", path.display()),
+                )),
+            }
+        }
+        Source::Init => {
+            let (_, pidfd) = means.init.ok_or_else(|| missing("a running init"))?;
+            rustix::io::fcntl_dupfd_cloexec(pidfd, 3).call("dup of the pidfd")
+        }
+        Source::InitRoot => {
+            let (pid, _) = means.init.ok_or_else(|| missing("a running init"))?;
+            let path = format!("/proc/{pid}/root");
+            rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .call(format!("open {path}"))
+        }
+        Source::HostMountNamespace => {
+            let path = "/proc/self/ns/mnt";
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(format!("open {path}"))
+        }
+        Source::Listen => means.listen.take().ok_or_else(|| missing("a listening socket")),
+        Source::NotifyFolder => {
+            let path = means.notify.as_deref().ok_or_else(|| missing("a NOTIFY_SOCKET"))?;
+            clone_tree(rustix::fs::CWD, path, false)
+        }
+    }
+}
+
+fn at(origin: &str, otherwise: &str) -> String {
+    let pointer = origin.split('#').next().unwrap_or_default();
+    if pointer.is_empty() { otherwise.to_string() } else { pointer.to_string() }
+}
+
+fn missing(what: &str) -> Error {
+    Error::new(Code::System, format!("the plan names {what} that this start does not have"))
+}
+
+fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {
+    // Not through a symlink as the last component: the root is what config.json says, not what lies there says.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())
+        .call(format!("config.json: /root/path: open {}", path.display()))
+        .map_err(|e| e.at("/root/path"))?;
+    if !clone {
+        return Ok(folder);
+    }
+    let tree = clone_tree(folder.as_fd(), Path::new(""), true).context(format!("/root/path: {}", path.display()))?;
+    set_propagation(tree.as_fd(), path, propagation)?;
+    Ok(tree)
+}
+
+fn clone_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.as_os_str().is_empty());
+    rustix::mount::open_tree(at, path, flags).call(format!("open_tree {}", path.display()))
+}
+
+fn set_propagation(tree: BorrowedFd<'_>, path: &Path, propagation: u64) -> Result<()> {
+    if propagation == 0 {
+        return Ok(());
+    }
+    let attributes = MountAttributes { propagation, ..MountAttributes::default() };
+    set_attributes(tree, true, &attributes).call(format!("mount_setattr of the clone of {}", path.display()))
+}
+
+/// Inodes are checked, not names (CVE-2025-31133): /dev/null is character device 1:3 or it is refused.
+fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .call(format!("open {}", path.display()))?;
+    let stat = rustix::fs::fstat(&file).call(format!("fstat {}", path.display()))?;
+    let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    let found = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    if FileType::from_raw_mode(stat.st_mode) != kind || found != (major, minor) {
+        let name = if block { "block" } else { "character" };
+        return Err(Error::new(
+            Code::Host,
+            format!("{} of this machine is not the {name} device {major}:{minor}", path.display()),
+        ));
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(&file, "", flags).call(format!("open_tree {}", path.display()))
+}
+
+/// Opens `path` below the directory `root` as a process inside would see it, never leaving it.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN: a rename raced with a `..` (openat2(2)); tried again a bounded number of times.
+    for _ in 0..64 {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(rustix::io::Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(rustix::io::Errno::AGAIN)
+}
+
+/// A file of the container that is read whole: a regular file of at most `limit` bytes, or nothing.
+pub fn read_in_root(root: BorrowedFd<'_>, path: &str, limit: usize) -> Option<Vec<u8>> {
+    use std::io::Read;
+    // O_NONBLOCK: a FIFO as /etc/passwd must not hang us (CVE-2018-15664's class).
+    let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
+    let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::BASIC_STATS).ok()?;
+    if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile || stat.stx_size > limit as u64 {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(fd).take(limit as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}

@@ -1,0 +1,22 @@
+//! ioctls and setns for namespace files.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// _IO(0xb7, 3), ioctl_ns(2).
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+
+/// The CLONE_NEW* flag of a namespace file; ENOTTY for anything else.
+pub fn kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: NS_GET_NSTYPE takes no argument; on another kind of file it fails with ENOTTY.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
+/// setns(2): moves the calling thread, or for CLONE_NEWPID its children, into the namespaces of `fd`.
+pub fn join(fd: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
+    // SAFETY: setns takes two integers; the fd is borrowed and so open.
+    let done = unsafe { libc::setns(fd.as_raw_fd(), kinds) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,344 @@
+//! Steps and failures in words. init reports a number and an errno; the parent, which holds the plan, tells what was
+//! tried, for which field of config.json, and what may help. Uses: plan.
+
+use crate::error::errno_text;
+use crate::plan::{Plan, Planned, Source};
+use crate::{Code, Error};
+use rcrun_plan::record::Report;
+use rcrun_plan::{Slot, Step, text::Text};
+use std::fmt::Write;
+
+/// The sentence for a failing step.
+pub fn failure(plan: &Plan, report: &Report) -> Error {
+    let index = report.step as usize;
+    let Some(planned) = plan.steps.get(index) else {
+        let what = call_name(report.call).map(|c| format!(": {c}: {}", errno_text(report.errno)));
+        return Error::new(Code::System, format!("init failed before its first step{}", what.unwrap_or_default()))
+            .with_errno(report.errno);
+    };
+    let error = match &planned.step {
+        Step::FindExecutable | Step::Execute => executable(plan, report),
+        _ => {
+            let mut text = String::new();
+            if !planned.origin.is_empty() {
+                let _ = write!(text, "{}: ", planned.origin);
+            }
+            let _ = write!(text, "{}: ", tell(plan, index));
+            if let Some(call) = call_name(report.call) {
+                let _ = write!(text, "{call}: ");
+            }
+            let _ = write!(text, "{}", errno_text(report.errno));
+            if let Some(name) = errno_name(report.errno) {
+                let _ = write!(text, " ({name})");
+            }
+            Error::new(Code::System, text)
+        }
+    };
+    let error = error.with_errno(report.errno).hint(remedy(&planned.step, report.errno));
+    match planned.origin.is_empty() {
+        true => error,
+        false => error.at(planned.origin.clone()),
+    }
+}
+
+/// Docker and podman look for these very words to choose between exit status 126 and 127 (engines.md).
+fn executable(plan: &Plan, report: &Report) -> Error {
+    let name = plan.args.first().map(String::as_str).unwrap_or_default();
+    let at = |i: u64| plan.candidates.get(i as usize).map(String::as_str).unwrap_or(name);
+    let text = match report.errno {
+        libc::ENOENT if !name.contains('/') => format!("exec: \"{name}\": executable file not found in $PATH"),
+        libc::ENOENT => format!("exec: \"{name}\": stat {name}: no such file or directory"),
+        // The path is a folder: Go's exec.LookPath, whose words engines know, says this.
+        libc::EISDIR => format!("exec: \"{name}\": is a directory"),
+        errno => format!("exec {}: {}", at(report.detail), errno_text(errno)),
+    };
+    Error::new(Code::System, format!("unable to start container process: {text}"))
+}
+
+fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
+    match (step, errno) {
+        (Step::FsMount { .. } | Step::FsOpen { .. }, libc::EPERM) => Some(
+            "the container's user namespace must own the namespace this file system shows, and the machine's own mount of it \
+             must not be covered in parts",
+        ),
+        (Step::FsOpen { .. }, libc::ENODEV) => Some("this kernel has no such file system, or its module is not loaded"),
+        (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => {
+            Some("this path of the image is a symlink or no folder: rcrun mounts /proc and /sys only on a real folder")
+        }
+        (Step::Rlimit { .. }, libc::EPERM) => {
+            Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
+        }
+        (Step::Terminal { .. }, libc::ENOENT) => Some("process.terminal needs a devpts mount on /dev/pts"),
+        (Step::Ids { .. } | Step::BecomeRoot, libc::EINVAL) => {
+            Some("the id has no mapping in linux.uidMappings or gidMappings")
+        }
+        (Step::Filter { .. }, libc::EACCES) => {
+            Some("a filter takes CAP_SYS_ADMIN or process.noNewPrivileges: true")
+        }
+        (Step::ChangeDirectory { .. }, libc::ENOENT) => Some("process.cwd must lie inside the container"),
+        (Step::Pivot, libc::EINVAL) => Some("a root on a ramdisk cannot be pivoted: try --no-pivot"),
+        (Step::Execute, libc::ENOEXEC) => Some("it is no program of this machine's architecture, or a script without #!"),
+        _ => None,
+    }
+}
+
+/// What may help where the child could not even be made.
+pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
+    match (call, errno) {
+        ("clone3", libc::ENOSPC) => Some("a limit of /proc/sys/user/max_*_namespaces is reached"),
+        ("clone3", libc::EUSERS) => Some("user namespaces nest at most 32 deep"),
+        ("clone3", libc::EPERM) => Some("rcrun needs root"),
+        ("clone3", libc::EAGAIN) => Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC"),
+        ("clone3", libc::EINVAL) => Some("this kernel lacks a namespace that config.json asks for"),
+        ("clone3", libc::EBUSY) => Some("the cgroup has controllers enabled for its children and takes no processes"),
+        ("clone3", libc::EOPNOTSUPP) => Some("the cgroup is in an invalid domain: its parent is threaded"),
+        _ => None,
+    }
+}
+
+/// What step `index` does, in words.
+pub fn tell(plan: &Plan, index: usize) -> String {
+    let slot = |slot: &Slot| source(plan.slots.get(usize::from(slot.0)));
+    let Some(Planned { step, .. }) = plan.steps.get(index) else { return String::new() };
+    let path = |p: &rcrun_plan::InRoot<Text>| format!("/{}", p.0);
+    match step {
+        Step::Join { slot: s, kinds } => format!("join {} of {}", kinds_text(*kinds), slot(s)),
+        Step::Unshare { kinds } => format!("new {}", kinds_text(*kinds)),
+        Step::Wait { barrier } => match barrier {
+            rcrun_plan::Barrier::Maps => "wait for the id maps".into(),
+            rcrun_plan::Barrier::RuntimeHooks => "wait for prestart and createRuntime hooks".into(),
+            rcrun_plan::Barrier::ContainerHooks => "wait for createContainer hooks".into(),
+        },
+        Step::BecomeRoot => "become root of the user namespace".into(),
+        Step::CheckMountNamespace { .. } => "check that the mounts are not the machine's".into(),
+        Step::SetPropagation { propagation } => format!("make all mounts {}", propagation_text(*propagation)),
+        Step::AttachRoot { slot: s, .. } => format!("attach the root {}", slot(s)),
+        Step::UseRoot { slot: s } => format!("use {} as root", slot(s)),
+        Step::JoinedRoot => "use the joined root".into(),
+        Step::Directory { path: p, .. } => format!("make the folder {}", path(p)),
+        Step::MountPoint { path: p, like } => format!("make the mount point {} for {}", path(p), slot(like)),
+        Step::File { path: p } => format!("make the file {}", path(p)),
+        Step::FsOpen { kind } => format!("new {kind}"),
+        Step::FsString { key, value } => format!("option {key}={value} of {}", mount_before(plan, index)),
+        Step::FsFlag { key } => format!("option {key} of {}", mount_before(plan, index)),
+        Step::FsMount { .. } => format!("make the {}", mount_before(plan, index)),
+        Step::Tree { slot: s } => format!("take {}", slot(s)),
+        Step::Clone { path: p, .. } => format!("clone {}", path(p)),
+        Step::Root => "take the root mount".into(),
+        Step::MountedAt { path: p } => format!("take the mount on {}", path(p)),
+        Step::Attributes { set, clear, propagation, recursive } => {
+            let mut words = attribute_words(*set, *clear);
+            if *propagation != 0 {
+                words.push(propagation_text(*propagation).to_string());
+            }
+            let all = if *recursive { " with all below" } else { "" };
+            format!("make {} {}{all}", mount_before(plan, index), words.join(","))
+        }
+        Step::CopyUp { path: p } => format!("copy {} up into {}", path(p), mount_before(plan, index)),
+        Step::InheritMode { path: p } => format!("give {} the mode of {}", mount_before(plan, index), path(p)),
+        Step::Attach { path: p, .. } => format!("mount {} on {}", mount_before(plan, index), path(p)),
+        Step::Mask { path: p, .. } => format!("mask {}", path(p)),
+        Step::ReadOnly { path: p } => format!("make {} read-only", path(p)),
+        Step::Node { path: p, major, minor, mode, .. } => {
+            let kind = match mode & libc::S_IFMT {
+                libc::S_IFBLK => "block device",
+                libc::S_IFIFO => "fifo",
+                _ => "character device",
+            };
+            format!("make the {kind} {} ({major}:{minor})", path(p))
+        }
+        Step::Symlink { target, path: p, .. } => format!("link {} to {target}", path(p)),
+        Step::Pivot => "pivot_root".into(),
+        Step::Chroot => "chroot".into(),
+        Step::MoveRoot => "move the root onto / and chroot".into(),
+        Step::Loopback => "bring up lo".into(),
+        Step::Hostname { name } => format!("set the hostname {name}"),
+        Step::Domainname { name } => format!("set the domainname {name}"),
+        Step::PrivateProc => "make a private procfs".into(),
+        Step::Sysctl { path, value } => format!("sysctl {}={value}", path.0.replace('/', ".")),
+        Step::Terminal { .. } => "make the terminal".into(),
+        Step::Session => "new session".into(),
+        Step::Keyring { name } => format!("join the session keyring {name}"),
+        Step::Umask { mask } => format!("umask {mask:03o}"),
+        Step::Rlimit { resource, soft, hard } => format!("limit {} to {soft}:{hard}", rlimit_name(*resource)),
+        Step::OwnStdio { uid } => format!("give stdin, stdout and stderr to uid {uid}"),
+        Step::NoNewPrivileges => "set no_new_privs".into(),
+        Step::ChangeDirectory { path: p, .. } => format!("change to the folder {}", path(p)),
+        Step::BoundingSet { keep, .. } => format!("bounding set {keep:#x}"),
+        Step::Ids { uid, gid, .. } => format!("become uid {uid}, gid {gid}"),
+        Step::Capabilities { effective, .. } => format!("capabilities {effective:#x}"),
+        Step::Ambient { set } => format!("ambient capabilities {set:#x}"),
+        Step::FindExecutable => format!("find {}", plan.args.first().map(String::as_str).unwrap_or("the executable")),
+        Step::Ready => "ready: wait for the state to be written".into(),
+        Step::AwaitStart { .. } => "wait for start".into(),
+        Step::Filter { .. } => format!("seccomp filter of {} instructions", plan.filter.len() / 8),
+        Step::Execute => format!("execute {}", plan.args.join(" ")),
+    }
+}
+
+/// The mount that is in the register at step `index`.
+fn mount_before(plan: &Plan, index: usize) -> String {
+    plan.steps[..index]
+        .iter()
+        .enumerate()
+        .rev()
+        .find_map(|(i, p)| match &p.step {
+            Step::FsOpen { kind } => Some(kind.0.clone()),
+            Step::Tree { slot } => Some(source(plan.slots.get(usize::from(slot.0)))),
+            Step::Root => Some("the root".to_string()),
+            Step::Clone { path, .. } | Step::MountedAt { path } => Some(format!("/{}", path.0)),
+            _ if i == 0 => None,
+            _ => None,
+        })
+        .unwrap_or_else(|| "it".to_string())
+}
+
+/// A slot in words.
+pub fn source(source: Option<&Source>) -> String {
+    match source {
+        Some(Source::Root { path, .. } | Source::Bind { path, .. } | Source::Device { path, .. }) => {
+            path.display().to_string()
+        }
+        Some(Source::Namespace { path, .. }) => path.display().to_string(),
+        Some(Source::Cgroup) => "the container's cgroup".into(),
+        Some(Source::Init) => "the container".into(),
+        Some(Source::InitRoot) => "the container's root".into(),
+        Some(Source::HostMountNamespace) => "the machine's mount namespace".into(),
+        Some(Source::Listen) => "the start socket".into(),
+        Some(Source::NotifyFolder) => "the folder of NOTIFY_SOCKET".into(),
+        None => "an unknown slot".into(),
+    }
+}
+
+fn kinds_text(kinds: u32) -> String {
+    let names: Vec<&str> =
+        crate::plan::NAMESPACES.iter().filter(|(_, k)| kinds & *k as u32 != 0).map(|(name, _)| *name).collect();
+    match names.len() {
+        1 => format!("{} namespace", names[0]),
+        _ => format!("{} namespaces", names.join(", ")),
+    }
+}
+
+fn propagation_text(propagation: u64) -> &'static str {
+    match propagation {
+        libc::MS_SHARED => "shared",
+        libc::MS_SLAVE => "slave",
+        libc::MS_UNBINDABLE => "unbindable",
+        _ => "private",
+    }
+}
+
+fn attribute_words(set: u64, clear: u64) -> Vec<String> {
+    const NAMES: [(u64, &str, &str); 6] = [
+        (libc::MOUNT_ATTR_RDONLY, "ro", "rw"),
+        (libc::MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+        (libc::MOUNT_ATTR_NODEV, "nodev", "dev"),
+        (libc::MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+        (libc::MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"),
+    ];
+    let mut words: Vec<String> =
+        NAMES.iter().filter(|(bit, _, _)| set & bit != 0).map(|(_, name, _)| name.to_string()).collect();
+    words.extend(
+        NAMES.iter().filter(|(bit, _, _)| clear & bit != 0 && set & bit == 0).map(|(_, _, name)| name.to_string()),
+    );
+    if clear & libc::MOUNT_ATTR__ATIME != 0 {
+        words.push(
+            match set & libc::MOUNT_ATTR__ATIME {
+                libc::MOUNT_ATTR_NOATIME => "noatime",
+                libc::MOUNT_ATTR_STRICTATIME => "strictatime",
+                _ => "relatime",
+            }
+            .to_string(),
+        );
+    }
+    words
+}
+
+fn rlimit_name(resource: u32) -> String {
+    const NAMES: [&str; 16] = [
+        "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
+        "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+    ];
+    NAMES.get(resource as usize).map_or_else(|| resource.to_string(), |n| format!("RLIMIT_{n}"))
+}
+
+/// Name of a system call that init makes.
+fn call_name(call: u16) -> Option<&'static str> {
+    macro_rules! names {
+        ($($number:ident $name:literal),* $(,)?) => {
+            [$((libc::$number, $name)),*]
+        };
+    }
+    let names = names![
+        SYS_accept4 "accept4",
+        SYS_capset "capset",
+        SYS_chroot "chroot",
+        SYS_close_range "close_range",
+        SYS_copy_file_range "copy_file_range",
+        SYS_dup3 "dup3",
+        SYS_execve "execve",
+        SYS_faccessat2 "faccessat2",
+        SYS_fchdir "fchdir",
+        SYS_fchmod "fchmod",
+        SYS_fchmodat "fchmodat",
+        SYS_fchown "fchown",
+        SYS_fchownat "fchownat",
+        SYS_fcntl "fcntl",
+        SYS_fsconfig "fsconfig",
+        SYS_fsmount "fsmount",
+        SYS_fsopen "fsopen",
+        SYS_fstat "fstat",
+        SYS_fstatfs "fstatfs",
+        SYS_getcwd "getcwd",
+        SYS_getdents64 "getdents64",
+        SYS_ioctl "ioctl",
+        SYS_keyctl "keyctl",
+        SYS_mkdirat "mkdirat",
+        SYS_mknodat "mknodat",
+        SYS_mmap "mmap",
+        SYS_mount_setattr "mount_setattr",
+        SYS_move_mount "move_mount",
+        SYS_newfstatat "fstatat",
+        SYS_open_tree "open_tree",
+        SYS_openat "openat",
+        SYS_openat2 "openat2",
+        SYS_pivot_root "pivot_root",
+        SYS_prctl "prctl",
+        SYS_prlimit64 "prlimit",
+        SYS_read "read",
+        SYS_readlinkat "readlinkat",
+        SYS_recvfrom "recv",
+        SYS_sendmsg "sendmsg",
+        SYS_sendto "send",
+        SYS_seccomp "seccomp",
+        SYS_setdomainname "setdomainname",
+        SYS_setgroups "setgroups",
+        SYS_sethostname "sethostname",
+        SYS_setns "setns",
+        SYS_setresgid "setresgid",
+        SYS_setresuid "setresuid",
+        SYS_setsid "setsid",
+        SYS_socket "socket",
+        SYS_statx "statx",
+        SYS_symlinkat "symlinkat",
+        SYS_umask "umask",
+        SYS_umount2 "umount2",
+        SYS_unlinkat "unlinkat",
+        SYS_unshare "unshare",
+        SYS_utimensat "utimensat",
+        SYS_write "write",
+    ];
+    names.iter().find(|(number, _)| *number == libc::c_long::from(call)).map(|(_, name)| *name)
+}
+
+/// `EPERM` and the like, for those who look errors up.
+fn errno_name(errno: i32) -> Option<&'static str> {
+    macro_rules! names {
+        ($($name:ident)*) => { [$((libc::$name, stringify!($name))),*] };
+    }
+    let names = names![E2BIG EACCES EAGAIN EBADF EBUSY ECONNREFUSED ECONNRESET EDQUOT EEXIST EFAULT EFBIG EINVAL EIO EISDIR
+        ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV ENOENT ENOEXEC ENOMEM ENOSPC ENOSYS ENOTBLK ENOTDIR ENOTEMPTY ENOTTY ENXIO
+        EOPNOTSUPP EOVERFLOW EPERM EPIPE EROFS ESRCH ETXTBSY EUSERS EXDEV];
+    names.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name)
+}
