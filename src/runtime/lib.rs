@@ -3,10 +3,20 @@
 //! `container` holds the state on disk and the lifecycle verbs.
 
 pub mod cgroup;
+pub mod console;
 pub mod error;
+pub mod foreground;
+pub mod hooks;
 pub mod host;
+pub mod listen_fds;
+pub mod notify_socket;
+pub mod pid_file;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
+pub mod terminal;
+pub mod unix_socket;
+#[cfg(test)]
+mod scratch;
 
 pub use error::{Code, Error, Result};

@@ -5,3 +5,6 @@ pub mod capability;
 pub mod mount;
 pub mod namespace;
 pub mod signal;
+pub mod inherited;
+pub mod pidfd;
+pub mod spawn;
