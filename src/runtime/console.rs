@@ -142,6 +142,11 @@ impl Console {
         }
     }
 
+    /// Nobody is left to read what is typed: ^C and ^Q are the host terminal's own again.
+    pub(crate) fn end_raw_mode(&mut self) {
+        self.raw = None;
+    }
+
     /// After the container's end: moves what its terminal still holds. True when all is written; else
     /// wait for `output_wanted` and call again.
     pub(crate) fn drain(&mut self, left: &mut usize) -> bool {

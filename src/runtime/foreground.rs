@@ -11,8 +11,8 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
 
 use crate::console::Console;
 use crate::error::{CallContext, Error, Result};
-use crate::notify_socket::NotifySocket;
-use crate::sys::pidfd;
+use crate::notify_socket::{NotifySocket, Progress};
+use crate::sys::{dispositions, pidfd};
 
 /// Left as they are: those of a fault in rcrun itself, and those of job control, which must stop a background
 /// rcrun that touches the terminal. SIGURG is noise.
@@ -39,12 +39,14 @@ pub struct Signals {
 impl Signals {
     /// Blocks them in this thread, the only one there is. What the container runs must reset its mask.
     pub fn block() -> Result<Signals> {
+        dispositions::default_sigchld().call("signal SIGCHLD")?;
         let mut set = SigSet::all();
         for signal in UNTOUCHED {
             set.remove(signal);
         }
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).call("sigprocmask")?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
+        let fd =
+            SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
         Ok(Signals { fd })
     }
 
@@ -83,6 +85,15 @@ impl Exit {
     }
 }
 
+/// What `attend` came to.
+#[derive(Debug)]
+pub struct Attended {
+    /// The container's end.
+    pub exit: Exit,
+    /// What went wrong beside it: no reason to leave a container alone that runs.
+    pub warnings: Vec<Error>,
+}
+
 /// Attends `container`, a child of ours with number `pid`, until it has exited: forwards signals, moves the
 /// console's bytes, serves sd_notify, and waits for orphans that fell to us as a subreaper.
 pub fn attend(
@@ -91,34 +102,40 @@ pub fn attend(
     signals: &Signals,
     mut console: Option<Console>,
     mut notify: Option<NotifySocket>,
-) -> Result<Exit> {
+) -> Result<Attended> {
+    let mut warnings = Vec::new();
     loop {
         let ready = {
-            let mut wanted =
-                vec![PollFd::new(&signals.fd, PollFlags::IN), PollFd::from_borrowed_fd(container, PollFlags::IN)];
+            let mut wanted = vec![
+                PollFd::new(&signals.fd, PollFlags::IN),
+                PollFd::from_borrowed_fd(container, PollFlags::IN),
+            ];
             wanted.extend(console.iter().flat_map(Console::wanted));
-            wanted.extend(notify.as_ref().and_then(NotifySocket::wanted));
+            wanted.extend(notify.as_ref().map(NotifySocket::wanted));
             until_ready(&mut wanted)?
         };
         let is_ready = |fd: BorrowedFd<'_>| ready.contains(&fd.as_raw_fd());
 
         while let Some((signal, sender)) = signals.next()? {
-            take_signal(signal, sender, container, console.as_ref())?;
+            warnings.extend(take_signal(signal, sender, container, console.as_ref()).err());
         }
         if let Some(console) = &mut console {
             console.turn(is_ready);
         }
         if let Some(socket) = &mut notify
-            && socket.wanted().is_some_and(|wanted| is_ready(wanted.as_fd()))
-            && socket.turn(pid)?.is_done()
+            && is_ready(socket.wanted().as_fd())
         {
-            notify = None;
+            let progress = socket.turn(pid);
+            if !matches!(progress, Ok(Progress::Waiting)) {
+                notify = None;
+            }
+            warnings.extend(progress.err());
         }
         if let Some(exit) = reap(pid)? {
             if let Some(console) = console {
                 finish(console, signals)?;
             }
-            return Ok(exit);
+            return Ok(Attended { exit, warnings });
         }
     }
 }
@@ -157,6 +174,7 @@ fn reap(main: Pid) -> Result<Option<Exit>> {
 /// Writes what the terminal still holds. Stdout may be a terminal that has been stopped: a signal ends the
 /// wait for it.
 fn finish(mut console: Console, signals: &Signals) -> Result<()> {
+    console.end_raw_mode();
     let mut left = Console::left_over();
     while !console.drain(&mut left) {
         let ready = {

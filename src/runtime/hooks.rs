@@ -99,7 +99,8 @@ pub fn attend(process: HookProcess, state: &[u8], timeout: Option<i64>) -> Resul
         // Beyond what the clock can count is for ever.
         Some(seconds) => Instant::now().checked_add(Duration::from_secs(seconds.max(0) as u64)),
     };
-    let mut talk = Conversation { state, stdin: Some(process.stdin), output: Some(process.output), tail: Vec::new() };
+    let mut talk =
+        Conversation { state, stdin: Some(process.stdin), output: Some(process.output), tail: Vec::new() };
     talk.do_not_block()?;
     let in_time = loop {
         let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
@@ -117,9 +118,10 @@ pub fn attend(process: HookProcess, state: &[u8], timeout: Option<i64>) -> Resul
         }
         pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL).call("pidfd_send_signal")?;
     }
-    let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED))
-        .call("waitid")?
-        .ok_or_else(|| Error::new(Code::System, "waitid: no status"))?;
+    let status =
+        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED))
+            .call("waitid")?
+            .ok_or_else(|| Error::new(Code::System, "waitid: no status"))?;
     let outcome = match (in_time, status.exit_status(), status.terminating_signal()) {
         (false, ..) => format!("did not end within {} seconds, killed", timeout.unwrap_or(0)),
         (true, Some(0), _) => return Ok(()),
@@ -204,5 +206,190 @@ impl Conversation<'_> {
 
     fn last_words(&self) -> String {
         String::from_utf8_lossy(&self.tail).trim().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Folder;
+    use oci_spec::runtime::HookBuilder;
+    use std::fs;
+
+    fn shell(script: &str) -> Hook {
+        hook("/bin/sh", &["sh", "-c", script])
+    }
+
+    fn hook(path: &str, args: &[&str]) -> Hook {
+        let args: Vec<String> = args.iter().map(|text| text.to_string()).collect();
+        HookBuilder::default().path(path).args(args).build().unwrap()
+    }
+
+    fn with_timeout(mut hook: Hook, seconds: i64) -> Hook {
+        hook.set_timeout(Some(seconds));
+        hook
+    }
+
+    #[test]
+    fn a_hook_gets_its_arguments_its_environment_the_bundle_and_the_state() {
+        let folder = Folder::new("hooks");
+        let mut asked =
+            hook("/bin/sh", &["name", "-c", "{ echo $0 $*; pwd; env; cat; } > said", "zero", "one"]);
+        // Kept in order, doubled names too; PWD is the shell's own.
+        asked.set_env(Some(vec!["PWD=/x".into(), "B=2".into(), "A=1".into(), "A=3".into()]));
+        run(&[asked], "prestart", folder.path(), b"{\"id\":\"web\"}").unwrap();
+        let said = fs::read_to_string(folder.path().join("said")).unwrap();
+        let cwd = folder.path().display();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..2], ["zero one", &cwd.to_string()]);
+        assert!(lines.contains(&"B=2"), "{said}");
+        assert_eq!(lines.last(), Some(&"{\"id\":\"web\"}"));
+    }
+
+    #[test]
+    fn the_environment_is_passed_as_given_and_empty_when_absent() {
+        for (env, expected) in
+            [(None, ""), (Some(vec!["B=2", "A=1", "A=3", "none"]), "B=2\0A=1\0A=3\0none\0")]
+        {
+            let folder = Folder::new("hooks");
+            // No shell in between, which would change it.
+            let mut asked = hook("/usr/bin/tee", &["tee", "told"]);
+            asked.set_env(env.map(|list| list.into_iter().map(String::from).collect()));
+            let process = start(&asked, folder.path()).unwrap();
+            // tee waits for its stdin, so that it is there to be looked at.
+            let environ = fs::read(format!("/proc/{}/environ", number(&process))).unwrap();
+            assert_eq!(String::from_utf8(environ).unwrap(), expected);
+            attend(process, b"state", None).unwrap();
+            assert_eq!(fs::read_to_string(folder.path().join("told")).unwrap(), "state");
+        }
+    }
+
+    #[test]
+    fn without_arguments_the_path_is_the_name() {
+        let folder = Folder::new("hooks");
+        let script = folder.path().join("hook");
+        fs::write(&script, "#!/bin/sh\necho $0 > name\n").unwrap();
+        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let bare = HookBuilder::default().path(&script).build().unwrap();
+        run(&[bare], "poststart", folder.path(), b"").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("name")).unwrap().trim(), script.to_str().unwrap());
+    }
+
+    #[test]
+    fn failures_name_the_hook_and_repeat_its_last_words() {
+        let folder = Folder::new("hooks");
+        for (failing, text) in [
+            (shell("echo bad >&2; exit 3"), "hooks/prestart/1: /bin/sh: exit status 3: bad"),
+            (shell("exit 1"), "hooks/prestart/1: /bin/sh: exit status 1"),
+            (shell("kill -KILL $$"), "hooks/prestart/1: /bin/sh: killed by signal 9"),
+            (hook("/nowhere", &[]), "hooks/prestart/1: /nowhere: execve: no such file or directory"),
+        ] {
+            let after = shell("touch after");
+            let hooks = [shell("true"), failing, after];
+            let error = run(&hooks, "prestart", folder.path(), b"").unwrap_err();
+            assert_eq!(error.to_string().replace("No such", "no such"), text);
+            assert_eq!((error.code(), error.pointer()), (Code::Hook, Some("/hooks/prestart/1")));
+            assert!(!folder.path().join("after").exists(), "the first failure is the last hook");
+        }
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_output_is_repeated() {
+        let folder = Folder::new("hooks");
+        let long = shell("yes word | head -c 1000000; echo; echo the end; exit 2");
+        let text = run(&[long], "prestart", folder.path(), b"").unwrap_err().to_string();
+        assert!(text.ends_with("word\nthe end") || text.ends_with("the end"), "{text}");
+        assert!(text.len() < TAIL + 100, "{} characters", text.len());
+    }
+
+    #[test]
+    fn a_failing_poststop_hook_stops_no_other() {
+        let folder = Folder::new("hooks");
+        let hooks = [shell("exit 1"), shell("touch second; exit 2"), shell("touch third")];
+        let warnings = run_all(&hooks, "poststop", folder.path(), b"");
+        let pointers: Vec<_> = warnings.iter().map(Error::pointer).collect();
+        assert_eq!(pointers, [Some("/hooks/poststop/0"), Some("/hooks/poststop/1")]);
+        assert!(folder.path().join("second").exists() && folder.path().join("third").exists());
+    }
+
+    #[test]
+    fn a_hook_may_leave_a_state_larger_than_a_pipe_unread() {
+        let folder = Folder::new("hooks");
+        let state = vec![b' '; 1 << 20];
+        for script in ["exec <&-; echo deaf", "head -c 10 >/dev/null", "cat >state", "true"] {
+            run(&[shell(script)], "poststop", folder.path(), &state).unwrap();
+        }
+        assert_eq!(fs::metadata(folder.path().join("state")).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_hook_out_of_time_is_killed_with_its_children() {
+        let folder = Folder::new("hooks");
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("held"), rustix::fs::Mode::RWXU).unwrap();
+        // The child opens the fifo for writing and would keep it for ever.
+        let slow = with_timeout(shell("(exec 9>held; sleep 1000) & wait"), 1);
+        let reader = std::thread::spawn({
+            let path = folder.path().join("held");
+            // Ends when the last writer is gone.
+            move || fs::read(path).unwrap()
+        });
+        let error = run(&[slow], "createRuntime", folder.path(), b"").unwrap_err();
+        assert_eq!(error.to_string(), "hooks/createRuntime/0: /bin/sh: did not end within 1 seconds, killed");
+        assert!(reader.join().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_daemon_that_a_hook_leaves_behind_is_not_waited_for() {
+        let folder = Folder::new("hooks");
+        let daemon = shell("sleep 1000 & echo $! > pid");
+        run(&[daemon], "createRuntime", folder.path(), b"").unwrap();
+        let pid: i32 = fs::read_to_string(folder.path().join("pid")).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_hook_inherits_no_descriptor_no_blocked_and_no_ignored_signal() {
+        let folder = Folder::new("hooks");
+        // In a thread of its own, whose mask ends with it. SIGPIPE is ignored in every Rust program.
+        let process = std::thread::scope(|scope| {
+            let started = scope.spawn(|| {
+                nix::sys::signal::SigSet::all().thread_block().unwrap();
+                start(&hook("/bin/cat", &["cat"]), folder.path()).unwrap()
+            });
+            started.join().unwrap()
+        });
+        let proc = format!("/proc/{}", number(&process));
+        let fds = fs::read_dir(format!("{proc}/fd")).unwrap().map(|fd| fd.unwrap().file_name());
+        let mut fds: Vec<i32> = fds.map(|fd| fd.to_str().unwrap().parse().unwrap()).collect();
+        // What was open without close-on-exec when this test program was started is not ours.
+        fds.retain(|fd| !handed_down(*fd));
+        fds.sort_unstable();
+        assert_eq!(fds, [0, 1, 2]);
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        let set = |name: &str| {
+            let text = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(text.trim(), 16).unwrap()
+        };
+        // glibc's posix_spawn ignores 32 and 33, which are its own.
+        assert_eq!((set("SigBlk:"), set("SigIgn:") & !(0b11 << 31)), (0, 0));
+        attend(process, b"", None).unwrap();
+    }
+
+    fn handed_down(fd: i32) -> bool {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("02000000").trim();
+        fd > 2 && i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC == 0
+    }
+
+    fn number(process: &HookProcess) -> i32 {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&process.pidfd);
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().parse().unwrap()
+    }
+
+    #[test]
+    fn a_nul_in_an_argument_is_refused() {
+        let error = run(&[hook("/bin/true", &["a\0b"])], "prestart", Path::new("/"), b"").unwrap_err();
+        assert!(error.to_string().contains("NUL"), "{error}");
     }
 }

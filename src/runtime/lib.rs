@@ -11,12 +11,12 @@ pub mod host;
 pub mod listen_fds;
 pub mod notify_socket;
 pub mod pid_file;
+#[cfg(test)]
+mod scratch;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
 pub mod terminal;
 pub mod unix_socket;
-#[cfg(test)]
-mod scratch;
 
 pub use error::{Code, Error, Result};

@@ -51,7 +51,10 @@ fn collect_from(first: RawFd, activation: Activation<'_>, own_pid: u32, preserve
     let listen = activation.count(own_pid);
     for (count, name) in [(listen, "LISTEN_FDS"), (preserve, "--preserve-fds")] {
         if count > MOST {
-            return Err(Error::new(Code::Usage, format!("{name} {count}: more than a process can have open")));
+            return Err(Error::new(
+                Code::Usage,
+                format!("{name} {count}: more than a process can have open"),
+            ));
         }
     }
     let mut passed = Passed::default();
@@ -101,7 +104,11 @@ mod tests {
             (Some("-1"), Some("40"), 0),
             (Some("2"), Some(""), 0),
         ] {
-            assert_eq!(Activation { fds, pid, names: None }.count(40), count, "LISTEN_FDS {fds:?}, LISTEN_PID {pid:?}");
+            assert_eq!(
+                Activation { fds, pid, names: None }.count(40),
+                count,
+                "LISTEN_FDS {fds:?}, LISTEN_PID {pid:?}"
+            );
         }
     }
 
@@ -115,7 +122,8 @@ mod tests {
         assert_eq!(two.as_raw_fd(), one.as_raw_fd() + 1);
 
         let names = Some("http:https");
-        let passed = collect_from(one.as_raw_fd(), Activation { names, ..activation("1", "40") }, 40, 1).unwrap();
+        let passed =
+            collect_from(one.as_raw_fd(), Activation { names, ..activation("1", "40") }, 40, 1).unwrap();
         assert_eq!(passed.env, ["LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=http:https"]);
         rustix::io::write(&one_in, b"1").unwrap();
         rustix::io::write(&two_in, b"2").unwrap();

@@ -3,6 +3,7 @@
 //! by our own MAINPID= and BARRIER=1. What else the container says is not passed on: it could name any process.
 
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use crate::error::{CallContext, Context, Result};
+use crate::error::{CallContext, Context, Error, Result};
 use crate::unix_socket;
 
 /// Where the socket's directory is mounted in the container: a bind, ro, nosuid, nodev, noexec.
@@ -50,13 +51,6 @@ pub enum Progress {
     Done,
 }
 
-impl Progress {
-    /// Whether it was the last turn.
-    pub fn is_done(self) -> bool {
-        self == Progress::Done
-    }
-}
-
 /// The container's socket until it says READY=1, then the barrier until the service manager has read it.
 #[derive(Debug)]
 pub struct NotifySocket {
@@ -76,8 +70,15 @@ impl NotifySocket {
     pub fn bind(state: &Path, host: &str) -> Result<NotifySocket> {
         let host = unix_socket::datagram_to(host).context("NOTIFY_SOCKET")?;
         let directory = directory(state);
-        let socket = unix_socket::datagram_at(&directory, NAME).context("NOTIFY_SOCKET")?;
         let path = directory.join(NAME);
+        // Of a start that did not come to its end.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::call(format!("unlink {}", path.display()), error));
+            }
+            _ => {}
+        }
+        let socket = unix_socket::datagram_at(&directory, NAME).context("NOTIFY_SOCKET")?;
         // Any user of the container may send.
         let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
         chmodat(CWD, &path, all, AtFlags::empty()).call(format!("chmod {}", path.display()))?;
@@ -85,8 +86,8 @@ impl NotifySocket {
     }
 
     /// What to wait for before the next turn.
-    pub fn wanted(&self) -> Option<PollFd<'_>> {
-        Some(PollFd::from_borrowed_fd(self.fd(), PollFlags::IN))
+    pub fn wanted(&self) -> PollFd<'_> {
+        PollFd::from_borrowed_fd(self.fd(), PollFlags::IN)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -126,7 +127,7 @@ impl NotifySocket {
             let [exited, told] = fds.map(|fd| !fd.revents().is_empty());
             // The socket first: a container may say READY=1 and exit.
             match (told, exited) {
-                (true, _) if self.turn(pid)?.is_done() => return Ok(()),
+                (true, _) if self.turn(pid)? == Progress::Done => return Ok(()),
                 (true, _) => {}
                 (false, true) => return Ok(()),
                 // The barrier's time is up.
@@ -145,7 +146,8 @@ impl NotifySocket {
                 .call("send to NOTIFY_SOCKET")?;
         }
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
-        unix_socket::send_with_fd(self.host.as_fd(), b"BARRIER=1", writer.as_fd()).call("sendmsg to NOTIFY_SOCKET")?;
+        unix_socket::send_with_fd(self.host.as_fd(), b"BARRIER=1", writer.as_fd())
+            .call("sendmsg to NOTIFY_SOCKET")?;
         Ok(reader)
     }
 }
@@ -169,8 +171,126 @@ fn says_ready(socket: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// Removes the socket's file, so that it can be bound again.
-pub fn remove(state: &Path) -> Result<()> {
-    let path = directory(state).join(NAME);
-    fs::remove_file(&path).call(format!("unlink {}", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Folder;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, recvmsg};
+    use rustix::process::{PidfdFlags, pidfd_open};
+    use std::io::IoSliceMut;
+    use std::mem::MaybeUninit;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::process::{Child, Command, Stdio};
+
+    /// A container: it lives until it is told to end.
+    fn container() -> (Child, OwnedFd, Pid) {
+        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        (child, pidfd_open(pid, PidfdFlags::empty()).unwrap(), pid)
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    /// A message to the service manager; with a barrier's descriptor, if one came.
+    fn receive(manager: &UnixDatagram) -> (String, Option<OwnedFd>) {
+        let mut data = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(manager, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .unwrap();
+        let mut fd = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut rights) = message {
+                fd = rights.next();
+            }
+        }
+        (String::from_utf8(data[..got.bytes].to_vec()).unwrap(), fd)
+    }
+
+    #[test]
+    fn only_ready_reaches_the_service_manager_then_our_main_pid_and_a_barrier() {
+        for abstract_name in [false, true] {
+            let folder = Folder::new("notify");
+            let path = folder.path().join("manager.sock");
+            let (manager, host) = if abstract_name {
+                let name = path.to_str().unwrap();
+                let address = SocketAddr::from_abstract_name(name).unwrap();
+                (UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}"))
+            } else {
+                (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_string())
+            };
+            let directory = make_directory(folder.path()).unwrap();
+            let socket = NotifySocket::bind(folder.path(), &host).unwrap();
+            let inside = UnixDatagram::unbound().unwrap();
+            inside.connect(directory.join(NAME)).unwrap();
+            for message in ["STATUS=NOT_READY=1", "MAINPID=1\nBARRIER=1", "STATUS=up\nREADY=1\nMAINPID=1"] {
+                inside.send(message.as_bytes()).unwrap();
+            }
+            let (child, pidfd, pid) = container();
+            let waiting = std::thread::spawn(move || socket.wait(pidfd.as_fd(), pid));
+            assert_eq!(receive(&manager).0, "READY=1\n");
+            assert_eq!(receive(&manager).0, format!("MAINPID={pid}\n"));
+            let (message, barrier) = receive(&manager);
+            assert_eq!(message, "BARRIER=1");
+            drop(barrier.expect("the barrier's pipe"));
+            waiting.join().unwrap().unwrap();
+            end(child);
+        }
+    }
+
+    #[test]
+    fn the_containers_own_barrier_is_released() {
+        let folder = Folder::new("notify");
+        let _manager = UnixDatagram::bind(folder.path().join("m")).unwrap();
+        make_directory(folder.path()).unwrap();
+        let mut socket =
+            NotifySocket::bind(folder.path(), folder.path().join("m").to_str().unwrap()).unwrap();
+        let inside = UnixDatagram::unbound().unwrap();
+        inside.connect(folder.path().join("notify").join(NAME)).unwrap();
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        unix_socket::send_with_fd(inside.as_fd(), b"BARRIER=1", writer.as_fd()).unwrap();
+        drop(writer);
+        assert_eq!(socket.turn(Pid::INIT).unwrap(), Progress::Waiting);
+        assert_eq!(rustix::io::read(reader, &mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn waiting_ends_with_the_container() {
+        let folder = Folder::new("notify");
+        let manager = UnixDatagram::bind(folder.path().join("m")).unwrap();
+        make_directory(folder.path()).unwrap();
+        let socket = NotifySocket::bind(folder.path(), folder.path().join("m").to_str().unwrap()).unwrap();
+        let (child, pidfd, pid) = container();
+        let waiting = std::thread::spawn(move || socket.wait(pidfd.as_fd(), pid));
+        end(child);
+        waiting.join().unwrap().unwrap();
+        manager.set_nonblocking(true).unwrap();
+        assert_eq!(manager.recv(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn any_user_of_the_container_may_send_and_the_socket_can_be_bound_again() {
+        let folder = Folder::new("notify");
+        let _manager = UnixDatagram::bind(folder.path().join("m")).unwrap();
+        let directory = make_directory(folder.path()).unwrap();
+        for _ in 0..2 {
+            let _socket =
+                NotifySocket::bind(folder.path(), folder.path().join("m").to_str().unwrap()).unwrap();
+            let mode = fs::metadata(directory.join(NAME)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o777);
+        }
+    }
+
+    #[test]
+    fn a_service_manager_that_is_not_there_is_an_error_before_anything_starts() {
+        let folder = Folder::new("notify");
+        make_directory(folder.path()).unwrap();
+        let error = NotifySocket::bind(folder.path(), "/nowhere/notify").unwrap_err();
+        assert!(error.to_string().starts_with("NOTIFY_SOCKET: connect to /nowhere/notify: "), "{error}");
+    }
 }

@@ -40,7 +40,8 @@ pub fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>, of: PidfdOf) -> Result<()>
 
 fn send(path: &Path, fd: BorrowedFd<'_>, text: &str) -> Result<()> {
     let socket = unix_socket::stream_to(path)?;
-    unix_socket::send_with_fd(socket.as_fd(), text.as_bytes(), fd).call(format!("sendmsg to {}", path.display()))
+    unix_socket::send_with_fd(socket.as_fd(), text.as_bytes(), fd)
+        .call(format!("sendmsg to {}", path.display()))
 }
 
 /// Ends the translation of `\n` to `\r\n` on the container's pty, given by either end. The host's terminal
@@ -48,7 +49,8 @@ fn send(path: &Path, fd: BorrowedFd<'_>, text: &str) -> Result<()> {
 pub fn clear_onlcr(pty: BorrowedFd<'_>) -> Result<()> {
     let mut modes = tcgetattr(pty).call("tcgetattr of the container's terminal")?;
     modes.output_modes.remove(OutputModes::ONLCR);
-    retry_on_intr(|| tcsetattr(pty, OptionalActions::Now, &modes)).call("tcsetattr of the container's terminal")
+    retry_on_intr(|| tcsetattr(pty, OptionalActions::Now, &modes))
+        .call("tcsetattr of the container's terminal")
 }
 
 /// Sets the size of the container's pty, given by either end (consoleSize).
@@ -103,7 +105,8 @@ impl RawMode {
         if before.output_modes.contains(OutputModes::OPOST) {
             modes.output_modes.insert(OutputModes::OPOST);
         }
-        retry_on_intr(|| tcsetattr(terminal, OptionalActions::Now, &modes)).call("tcsetattr of the host's terminal")
+        retry_on_intr(|| tcsetattr(terminal, OptionalActions::Now, &modes))
+            .call("tcsetattr of the host's terminal")
     }
 }
 
@@ -142,8 +145,7 @@ pub fn first_terminal<'a>(candidates: &[BorrowedFd<'a>]) -> Option<BorrowedFd<'a
     candidates.iter().copied().find(|fd| isatty(*fd))
 }
 
-/// `text` is no terminal's name where the pty lies in a devpts that is not mounted here: what
-/// `send_console` then sends.
+/// `/dev/pts/N`, as the slave is called in the devpts that `master` belongs to: what `send_console` sends.
 pub fn slave_name(master: BorrowedFd<'_>) -> Result<String> {
     let name = rustix::pty::ptsname(master, Vec::new()).map_err(|error| Error::call("TIOCGPTN", error))?;
     Ok(name.to_string_lossy().into_owned())
@@ -174,7 +176,8 @@ mod tests {
         let mut data = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(&stream, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        let got = recvmsg(&stream, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .unwrap();
         let mut fds: Vec<OwnedFd> = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -115,6 +115,9 @@ mod tests {
     #[test]
     fn a_missing_socket_is_named_in_the_error() {
         let error = stream_to(Path::new("/nowhere/console.sock")).unwrap_err();
-        assert_eq!(error.to_string().to_lowercase(), "connect to /nowhere/console.sock: no such file or directory");
+        assert_eq!(
+            error.to_string().to_lowercase(),
+            "connect to /nowhere/console.sock: no such file or directory"
+        );
     }
 }

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod mount;
 pub mod namespace;
 pub mod signal;
+pub mod dispositions;
 pub mod inherited;
 pub mod pidfd;
 pub mod spawn;
