@@ -2,10 +2,10 @@
 
 pub mod birth;
 pub mod capability;
-pub mod mount;
-pub mod namespace;
-pub mod signal;
 pub mod dispositions;
 pub mod inherited;
+pub mod mount;
+pub mod namespace;
 pub mod pidfd;
+pub mod signal;
 pub mod spawn;
