@@ -1,1 +1,292 @@
-//! cgroup: to be filled.
+//! A container's cgroup (v2): where it is, made and removed, limited, frozen, killed, and which devices it may use.
+//!
+//! `path`, `resources` and `device` are pure; the rest works on the directory's fd and opens nothing by a path that
+//! somebody else could have changed. Nothing sleeps: `cgroup.events` is polled.
+
+mod apply;
+mod attach;
+pub mod device;
+mod events;
+mod file;
+mod freeze;
+mod hierarchy;
+mod path;
+mod processes;
+mod remove;
+pub mod resources;
+mod walk;
+
+#[cfg(test)]
+#[path = "kernel_test.rs"]
+mod kernel_tests;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
+use rustix::io::Errno;
+
+pub use attach::DeviceProgram;
+pub use device::Policy;
+pub use events::Events;
+pub use hierarchy::Hierarchy;
+pub use path::CgroupPath;
+pub use resources::Write;
+
+use crate::error::{CallContext, errno_text};
+use crate::{Code, Error, Result};
+use file::{open_cgroup, read_value, write_control};
+
+/// A container's cgroup, held by its directory's fd: whoever removes and remakes the path, it stays this one.
+/// `as_fd` is what CLONE_INTO_CGROUP takes.
+#[derive(Debug)]
+pub struct Cgroup {
+    dir: OwnedFd,
+    path: CgroupPath,
+    created: usize,
+}
+
+impl Cgroup {
+    /// Makes the cgroup at `path`, with the missing ones above it, passes every controller of the hierarchy on
+    /// to it, and makes sure that `writes` can be applied to its type. An existing one is taken if it is empty and
+    /// not frozen. After an error, what was made is removed again.
+    pub fn create(hierarchy: &Hierarchy, path: &CgroupPath, writes: &[Write]) -> Result<Cgroup> {
+        let (cgroup, fresh) = Cgroup::make(hierarchy, path)?;
+        let ready = if fresh { Ok(()) } else { cgroup.check_unused() };
+        let ready =
+            ready.and_then(|()| cgroup.check_type(writes)).and_then(|()| cgroup.pass_controllers(hierarchy));
+        match ready {
+            Ok(()) => Ok(cgroup),
+            // Nothing was started in it: what is not removed at once was not ours to remove.
+            Err(error) if cgroup.created > 0 => Err(match cgroup.abandon(std::time::Duration::ZERO) {
+                Ok(()) => error,
+                Err(cleanup) => error.attach(&cleanup),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroup at `path`, or None if there is none.
+    pub fn open(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<Option<Cgroup>> {
+        match open_cgroup(hierarchy, path.relative()) {
+            Ok(dir) => Ok(Some(Cgroup { dir, path: path.clone(), created: 0 })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::call(format!("open cgroup {path}"), errno)),
+        }
+    }
+
+    /// Where it is below the mount.
+    pub fn path(&self) -> &CgroupPath {
+        &self.path
+    }
+
+    /// How many directories `create` made, counted from the cgroup itself upwards; 0 if it was there.
+    pub fn created(&self) -> usize {
+        self.created
+    }
+
+    /// How many processes in the cgroup and below it the OOM killer has killed; None without the memory controller,
+    /// or when the cgroup is gone. (`oom_kill`, not `oom`, which also counts a limit hit above.)
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        match read_value(self, "memory.events") {
+            Ok(text) => Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::call(format!("read memory.events of cgroup {}", self.path), errno)),
+        }
+    }
+
+    /// The directories, and whether the last one is new.
+    fn make(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<(Cgroup, bool)> {
+        const TRIES: usize = 16;
+        let (above, name) = path.split();
+        for _ in 0..TRIES {
+            // Usually there, and openat2 goes through all of it in one call.
+            let opened = match above {
+                "" => open_cgroup(hierarchy, "."),
+                _ => open_cgroup(hierarchy, above),
+            };
+            let (parent, mut made) = match opened {
+                Ok(parent) => (parent, Vec::new()),
+                Err(Errno::NOENT) => match make_above(hierarchy, path)? {
+                    Some(made) => made,
+                    None => continue,
+                },
+                Err(errno) => return Err(Error::call(format!("open cgroup /{above}"), errno)),
+            };
+            let fresh = match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                // The parent was removed meanwhile, by the end of another container that had made it.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    unmake(&mut made);
+                    return Err(mkdir_error(path, errno));
+                }
+            };
+            match open_cgroup(&parent, name) {
+                Ok(dir) => {
+                    let created = if fresh { made.len() + 1 } else { 0 };
+                    return Ok((Cgroup { dir, path: path.clone(), created }, fresh));
+                }
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    if fresh {
+                        made.push((parent, name.to_string()));
+                    }
+                    unmake(&mut made);
+                    return Err(Error::call(format!("open cgroup {path}"), errno));
+                }
+            }
+        }
+        Err(Error::new(Code::System, format!("cgroup {path}: it or one above it is removed again and again")))
+    }
+
+    fn check_unused(&self) -> Result<()> {
+        let Some(events) = self.events()? else { return Ok(()) };
+        if events.populated {
+            let ids = self.processes()?;
+            return Err(Error::new(
+                Code::System,
+                format!(
+                    "container's cgroup is not empty: {} process(es) found in cgroup {}",
+                    ids.len(),
+                    self.path
+                ),
+            ));
+        }
+        if events.frozen {
+            return Err(Error::new(
+                Code::System,
+                format!("container's cgroup unexpectedly frozen: cgroup {} or one above it", self.path),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Below a threaded cgroup a new one is "domain invalid": no process can be in it until it is made threaded,
+    /// and then it can have no controller but the threaded ones.
+    fn check_type(&self, writes: &[Write]) -> Result<()> {
+        let kind =
+            read_value(self, "cgroup.type").call(format!("read cgroup.type of cgroup {}", self.path))?;
+        let kind = kind.trim_end();
+        if matches!(kind, "domain" | "domain threaded") {
+            return Ok(());
+        }
+        if let Some(write) = writes.iter().find(|write| write.needs_domain()) {
+            return Err(Error::new(
+                Code::Host,
+                format!(
+                    "config.json: {}: cgroup {} is {kind:?} (a cgroup above it is threaded) and cannot have controller {:?}: set linux.cgroupsPath to another place",
+                    write.pointer, self.path, write.controller
+                ),
+            )
+            .at(&write.pointer));
+        }
+        match kind {
+            "domain invalid" => write_control(self, "cgroup.type", "threaded")
+                .call(format!("write threaded to cgroup.type of cgroup {}", self.path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes the controllers of the hierarchy down to this cgroup, all of them: engines read statistics of those
+    /// that have no limit. What cannot be passed on is no error here; `apply` tells it when a limit needs it.
+    fn pass_controllers(&self, hierarchy: &Hierarchy) -> Result<()> {
+        const FILE: &str = "cgroup.controllers";
+        let offered = read_value(hierarchy, FILE).call("read cgroup.controllers of the cgroup v2 root")?;
+        if offered.trim_end().is_empty() {
+            return Ok(());
+        }
+        let has = |own: &str, name: &str| own.split_whitespace().any(|own| own == name);
+        let mine = read_value(self, FILE).call(format!("read {FILE} of cgroup {}", self.path))?;
+        if offered.split_whitespace().all(|name| has(&mine, name)) {
+            return Ok(());
+        }
+        let mut dir = open_cgroup(hierarchy, ".").call("open the cgroup v2 root")?;
+        let mut available = offered;
+        for name in self.path.names() {
+            let child = open_cgroup(&dir, name).call(format!("open {name} of cgroup {}", self.path))?;
+            let passed_on = read_value(&child, FILE).unwrap_or_default();
+            let missing: Vec<_> = available
+                .split_whitespace()
+                .filter(|name| !has(&passed_on, name))
+                .map(|name| format!("+{name}"))
+                .collect();
+            // All in one write, and where the kernel refuses that because of one of them, each by itself.
+            if !missing.is_empty()
+                && write_control(&dir, "cgroup.subtree_control", &missing.join(" ")).is_err()
+            {
+                for one in &missing {
+                    // Refused: EBUSY (dir has processes), EACCES (not ours), EOPNOTSUPP (threaded). See above.
+                    let _ = write_control(&dir, "cgroup.subtree_control", one);
+                }
+            }
+            available = read_value(&child, FILE).unwrap_or_default();
+            dir = child;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// What was made, as parent and name, from the top.
+type Made = Vec<(OwnedFd, String)>;
+
+/// Makes the cgroups above `path` that are missing: the last one, and those made. None when one vanished meanwhile.
+fn make_above(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<Option<(OwnedFd, Made)>> {
+    let mut made = Made::new();
+    let mut dir = open_cgroup(hierarchy, ".").call("open the cgroup v2 root")?;
+    let (above, _) = path.split();
+    for name in above.split('/') {
+        let fresh = match mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => {
+                // Only what is made from here on is a tail of new ones.
+                made.clear();
+                false
+            }
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => {
+                unmake(&mut made);
+                return Err(mkdir_error(path, errno));
+            }
+        };
+        let child = match open_cgroup(&dir, name) {
+            Ok(child) => child,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => {
+                unmake(&mut made);
+                return Err(Error::call(format!("open {name} of cgroup {path}"), errno));
+            }
+        };
+        let parent = std::mem::replace(&mut dir, child);
+        if fresh {
+            made.push((parent, name.to_string()));
+        }
+    }
+    Ok(Some((dir, made)))
+}
+
+/// Removes what was made, deepest first. One that somebody uses by now stays.
+fn unmake(made: &mut Made) {
+    while let Some((parent, name)) = made.pop() {
+        if unlinkat(&parent, name.as_str(), AtFlags::REMOVEDIR).is_err() {
+            break;
+        }
+    }
+}
+
+fn mkdir_error(path: &CgroupPath, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::AGAIN => " (cgroup.max.depth or cgroup.max.descendants of a cgroup above it is reached)",
+        Errno::ROFS => " (the cgroup v2 hierarchy is mounted read-only)",
+        Errno::ACCESS | Errno::PERM => " (it lies outside of what is delegated to this user)",
+        _ => "",
+    };
+    let number = errno.raw_os_error();
+    Error::new(Code::System, format!("mkdir cgroup {path}: {}{hint}", errno_text(number))).with_errno(number)
+}

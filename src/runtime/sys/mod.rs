@@ -9,3 +9,4 @@ pub mod namespace;
 pub mod pidfd;
 pub mod signal;
 pub mod spawn;
+pub mod bpf;

@@ -1,0 +1,140 @@
+//! Writes values into a cgroup's control files, and says in words why one could not be written.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::file::{open_parent, read_value, write_control};
+use super::{Cgroup, Write};
+use crate::error::errno_text;
+use crate::{Code, Error, Result};
+
+impl Cgroup {
+    /// Makes the writes, in order. After a failure the earlier ones are in force: a new cgroup is removed then.
+    pub fn apply(&self, writes: &[Write]) -> Result<()> {
+        let mut rest = writes.iter();
+        while let Some(write) = rest.next() {
+            let Err(errno) = self.write(write) else { continue };
+            // The kernel refuses a quota below the burst in force. Where both shrink, the burst must go first.
+            if errno == Errno::INVAL && write.file == "cpu.max" {
+                if let Some(burst) = rest.as_slice().first().filter(|next| next.file == "cpu.max.burst") {
+                    rest.next();
+                    self.write(burst).map_err(|errno| self.explain(burst, errno))?;
+                    self.write(write).map_err(|errno| self.explain(write, errno))?;
+                    continue;
+                }
+            }
+            return Err(self.explain(write, errno));
+        }
+        Ok(())
+    }
+
+    fn write(&self, write: &Write) -> std::result::Result<(), Errno> {
+        let mut result = write_control(self, &write.file, &write.value);
+        if let (Err(Errno::NOENT), Some((file, value))) = (&result, &write.or_else) {
+            result = write_control(self, file, value);
+        }
+        match result {
+            Err(Errno::NOENT) if write.missing_ok => Ok(()),
+            result => result,
+        }
+    }
+
+    fn explain(&self, write: &Write, errno: Errno) -> Error {
+        let Write { file, value, pointer, controller, .. } = write;
+        // A removed cgroup has no files at all.
+        if errno == Errno::NOENT && read_value(self, "cgroup.controllers").is_ok() {
+            let unified = pointer.strip_prefix("/linux/resources/unified/");
+            if unified.is_some() && !file.contains('.') {
+                return Error::config(
+                    pointer,
+                    format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER"),
+                );
+            }
+            let why = self.why_missing(controller, file);
+            let message = match unified {
+                Some(_) => format!("unified resource {file:?} can't be set: {why}"),
+                None => format!("{file} can't be set to {value:?}: {why}"),
+            };
+            return Error::new(Code::Host, format!("config.json: {pointer}: {message}"))
+                .at(pointer)
+                .with_errno(errno.raw_os_error());
+        }
+        let text = errno_text(errno.raw_os_error());
+        let message =
+            format!("config.json: {pointer}: write {value:?} to {file} of cgroup {}: {text}", self.path());
+        Error::new(Code::System, message).at(pointer).with_errno(errno.raw_os_error())
+    }
+
+    /// Why the cgroup has no file of `controller`: found by walking up to where the controller stops.
+    fn why_missing(&self, controller: &str, file: &str) -> String {
+        let offers = |dir: BorrowedFd<'_>| {
+            read_value(dir, "cgroup.controllers")
+                .is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
+        };
+        if controller == "cgroup" || offers(self.as_fd()) {
+            return format!("this kernel has no {file}");
+        }
+        let mut dir = None;
+        let mut above: Vec<_> = self.path().names().collect();
+        while above.pop().is_some() {
+            let parent = match &dir {
+                None => open_parent(self),
+                Some(dir) => open_parent(dir),
+            };
+            let Ok(parent) = parent else { break };
+            if offers(parent.as_fd()) {
+                return format!(
+                    "controller {controller:?} not available: cgroup /{} has it but does not pass it on to its children in cgroup.subtree_control (the kernel refuses that for a cgroup with processes of its own)",
+                    above.join("/")
+                );
+            }
+            dir = Some(parent);
+        }
+        let v1 = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+        format!("controller {controller:?} not available: {}", remedy(controller, &v1))
+    }
+}
+
+/// Why the whole hierarchy lacks `controller`, from /proc/cgroups (name, hierarchy, cgroups, enabled), and what to do.
+fn remedy(controller: &str, proc_cgroups: &str) -> String {
+    // v1's name for io. v1's cpuacct is part of cpu.
+    let name = if controller == "io" { "blkio" } else { controller };
+    let fields = proc_cgroups
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|fields| fields.first() == Some(&name));
+    match fields.as_deref() {
+        Some([_, _, _, "0"]) => {
+            format!("the kernel command line disables it: take out cgroup_disable={name}")
+        }
+        Some([_, "0", ..]) => {
+            "the cgroup v2 hierarchy that rcrun sees does not offer it: it is not delegated to this part of it".into()
+        }
+        Some(_) => format!(
+            "it is bound to a cgroup v1 hierarchy on this machine: boot with systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1={name}, or unmount the v1 hierarchy"
+        ),
+        None => "this kernel does not offer it, or not to this part of the hierarchy".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_controller_comes_with_its_reason_and_remedy() {
+        let proc_cgroups = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t3\t1\t1\nblkio\t7\t1\t1\nmemory\t0\t13\t0\npids\t0\t1\t1\n";
+        for (controller, expected) in [
+            ("cpuset", "cgroup_no_v1=cpuset"),
+            ("io", "cgroup_no_v1=blkio"),
+            ("memory", "cgroup_disable=memory"),
+            ("pids", "not delegated"),
+            ("misc", "does not offer it"),
+        ] {
+            let told = remedy(controller, proc_cgroups);
+            assert!(told.contains(expected), "{controller}: {told}");
+        }
+    }
+}

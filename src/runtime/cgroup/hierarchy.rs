@@ -1,0 +1,157 @@
+//! Where cgroup2 is mounted, and which cgroup rcrun itself is in.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+
+use crate::error::CallContext;
+use crate::{Code, Error, Result};
+
+/// CGROUP2_SUPER_MAGIC of linux/magic.h.
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// The mount of cgroup2 that containers' cgroups are made below.
+#[derive(Debug)]
+pub struct Hierarchy {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Hierarchy {
+    /// Finds it: /sys/fs/cgroup on a host with v2 alone, /sys/fs/cgroup/unified on a hybrid one, else the first
+    /// cgroup2 in mountinfo. The superblock decides, not the name.
+    pub fn find() -> Result<Hierarchy> {
+        for path in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+            if let Some(found) = Hierarchy::at(Path::new(path))? {
+                return Ok(found);
+            }
+        }
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
+        if let Some(path) = cgroup2_mount(&mountinfo) {
+            if let Some(found) = Hierarchy::at(&path)? {
+                return Ok(found);
+            }
+        }
+        Err(Error::new(
+            Code::Host,
+            "no cgroup v2 hierarchy is mounted on this machine (looked at /sys/fs/cgroup, /sys/fs/cgroup/unified and /proc/self/mountinfo): boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 on /sys/fs/cgroup",
+        ))
+    }
+
+    /// The hierarchy mounted at `path`, if cgroup2 is.
+    pub fn at(path: &Path) -> Result<Option<Hierarchy>> {
+        let dir = match openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(Error::call(format!("open {}", path.display()), errno)),
+        };
+        let statfs = fstatfs(&dir).call(format!("statfs {}", path.display()))?;
+        // f_type's integer type differs between architectures.
+        #[allow(clippy::unnecessary_cast)]
+        let magic = statfs.f_type as u64;
+        Ok((magic == CGROUP2_SUPER_MAGIC).then(|| Hierarchy { dir, path: path.to_path_buf() }))
+    }
+
+    /// The mount point.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// rcrun's own cgroup: the `0::` line of /proc/self/cgroup.
+    pub fn own_path(&self) -> Result<String> {
+        let text = fs::read_to_string("/proc/self/cgroup").call("read /proc/self/cgroup")?;
+        match own_line(&text) {
+            Some(path) => Ok(path.to_string()),
+            None => Err(Error::new(Code::Host, "/proc/self/cgroup has no line for cgroup v2 (\"0::\")")),
+        }
+    }
+}
+
+impl AsFd for Hierarchy {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+fn own_line(proc_self_cgroup: &str) -> Option<&str> {
+    proc_self_cgroup.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// The first mount of type cgroup2 whose root is the hierarchy's; else the first of any root.
+fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
+    let mut second_best = None;
+    for line in mountinfo.lines() {
+        let Some((mount, superblock)) = line.split_once(" - ") else { continue };
+        if superblock.split(' ').next() != Some("cgroup2") {
+            continue;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
+        let point = PathBuf::from(unescape(point));
+        if root == "/" {
+            return Some(point);
+        }
+        second_best.get_or_insert(point);
+    }
+    second_best
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        match rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                text.push(char::from(byte));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                text.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_read_from_mountinfo() {
+        let v1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n";
+        let sub = "40 31 0:38 /docker/0a /mnt/sub rw shared:1 master:2 - cgroup2 cgroup2 rw\n";
+        let odd = "41 31 0:38 / /mnt/my\\040cgroups rw,relatime shared:5 - cgroup2 none rw,nsdelegate\n";
+        for (mountinfo, expected) in [
+            (String::new(), None),
+            (v1.to_string(), None),
+            (format!("{v1}{sub}"), Some("/mnt/sub")),
+            (format!("{v1}{sub}{odd}"), Some("/mnt/my cgroups")),
+            ("garbage\n - cgroup2\n".to_string(), None),
+        ] {
+            assert_eq!(cgroup2_mount(&mountinfo), expected.map(PathBuf::from), "{mountinfo}");
+        }
+    }
+
+    #[test]
+    fn the_own_cgroup_is_the_line_of_hierarchy_zero() {
+        assert_eq!(
+            own_line("9:name=systemd:/\n10::/no\n0::/user.slice/a b.scope\n"),
+            Some("/user.slice/a b.scope")
+        );
+        assert_eq!(own_line("4:memory:/x\n"), None);
+    }
+
+    #[test]
+    fn the_machine_has_a_hierarchy_and_rcrun_is_in_it() {
+        let hierarchy = Hierarchy::find().unwrap();
+        assert!(hierarchy.own_path().unwrap().starts_with('/'));
+        assert!(Hierarchy::at(Path::new("/proc")).unwrap().is_none());
+        assert!(Hierarchy::at(Path::new("/no/such/place")).unwrap().is_none());
+    }
+}
