@@ -1,2 +1,11 @@
 //! `rcrun`, the command. Each verb has a file; this one finds the verb.
-fn main() {}
+
+mod args;
+mod help;
+mod log;
+mod output;
+mod version;
+
+fn main() {
+    let _ = args::parse(std::env::args_os().skip(1).collect());
+}

@@ -1,0 +1,287 @@
+//! Raw arguments to resolved arguments: what each verb was asked to do, in types. Nothing here looks
+//! at the machine. Uses: clap (through `flags`), the errors of rcrun-runtime.
+
+pub mod flags;
+pub mod global;
+pub mod resolve;
+pub mod signal;
+pub mod words;
+
+#[cfg(test)]
+mod engines;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use rcrun_runtime::{Code, Error, Result};
+
+pub use global::{Globals, LogFormat};
+
+/// What rcrun was asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// `rcrun run`
+    Run(Run),
+    /// `rcrun create`
+    Create(Create),
+    /// `rcrun start`
+    Start(Id),
+    /// `rcrun state`
+    State(Id),
+    /// `rcrun kill`
+    Kill(Kill),
+    /// `rcrun delete`
+    Delete(Delete),
+    /// `rcrun exec`
+    Exec(Exec),
+    /// `rcrun list`
+    List(List),
+    /// `rcrun ps`
+    Ps(Ps),
+    /// `rcrun pause`
+    Pause(Id),
+    /// `rcrun resume`
+    Resume(Id),
+    /// `rcrun spec`
+    Spec(Spec),
+    /// `rcrun features`
+    Features,
+    /// `rcrun plan`
+    Plan(Plan),
+    /// `rcrun help`, or the help of a verb.
+    Help(Option<&'static flags::Verb>),
+    /// `rcrun --version`
+    Version,
+}
+
+/// A verb that only takes a container. The id is checked by the runtime, which owns its rules.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Id {
+    /// The container.
+    pub id: String,
+}
+
+/// What `create` and `run` have in common. Paths are as given: relative to the working directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// `--console-socket`: where the terminal's master is sent.
+    pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`: where a pidfd of the container's first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--pid-file`: where the pid of the container's first process is written.
+    pub pid_file: Option<PathBuf>,
+    /// `--no-pivot`: chroot into the root file system where pivot_root is refused (a ramdisk).
+    pub no_pivot: bool,
+    /// `--no-new-keyring`: the container keeps the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// `--preserve-fds`: how many descriptors after those of LISTEN_FDS the container inherits.
+    pub preserve_fds: u32,
+}
+
+/// `rcrun create`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Create {
+    /// The container.
+    pub id: String,
+    /// `--bundle`: the folder with config.json.
+    pub bundle: PathBuf,
+    /// The rest.
+    pub start: Start,
+}
+
+/// `rcrun run`. What its argument names is found out by `crate::target`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The argument: an id, a bundle, an image.
+    pub what: OsString,
+    /// What follows it: a command for an image, wrong for anything else.
+    pub command: Vec<OsString>,
+    /// `--bundle`: the folder with config.json; the argument is then the id.
+    pub bundle: Option<PathBuf>,
+    /// `--detach`: return when the container runs.
+    pub detach: bool,
+    /// `--keep`: do not delete the container when it has ended.
+    pub keep: bool,
+    /// `--no-subreaper`: do not adopt the orphans of the container's processes.
+    pub no_subreaper: bool,
+    /// The rest.
+    pub start: Start,
+}
+
+/// `rcrun kill`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// The container.
+    pub id: String,
+    /// The signal's number.
+    pub signal: i32,
+    /// `--all`: every process of the container; that it runs no more is no failure then.
+    pub all: bool,
+}
+
+/// `rcrun delete`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// The container.
+    pub id: String,
+    /// `--force`: kill it first; that it is not there is no failure.
+    pub force: bool,
+}
+
+/// `rcrun exec`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The container.
+    pub id: String,
+    /// What is executed.
+    pub process: Process,
+    /// `--detach`: return when the process runs.
+    pub detach: bool,
+    /// `--console-socket`: where the terminal's master is sent.
+    pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`: where a pidfd of the process is sent.
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--pid-file`: where the pid of the process is written.
+    pub pid_file: Option<PathBuf>,
+    /// `--preserve-fds`: how many descriptors after those of LISTEN_FDS the process inherits.
+    pub preserve_fds: u32,
+    /// `--cgroup`: a cgroup below the container's.
+    pub cgroup: Option<PathBuf>,
+    /// `--ignore-paused`: also in a paused container.
+    pub ignore_paused: bool,
+}
+
+/// The process of an `exec`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Process {
+    /// `--process`: a file with the spec's `process` object, which says everything.
+    File(PathBuf),
+    /// A command, with changes to what the container's config.json says.
+    Command(Box<Command>),
+}
+
+/// A command for `exec`; what is not given is as in the container's config.json.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The command and its arguments, at least one.
+    pub args: Vec<OsString>,
+    /// `--cwd`
+    pub cwd: Option<PathBuf>,
+    /// `--env`, in their order.
+    pub env: Vec<OsString>,
+    /// `--tty`
+    pub tty: bool,
+    /// `--user`
+    pub user: Option<User>,
+    /// `--additional-gids`
+    pub additional_gids: Vec<u32>,
+    /// `--cap`: capabilities added to the container's.
+    pub caps: Vec<String>,
+    /// `--no-new-privs`
+    pub no_new_privs: bool,
+    /// `--apparmor`
+    pub apparmor: Option<String>,
+    /// `--process-label`
+    pub process_label: Option<String>,
+}
+
+/// `--user UID[:GID]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub uid: u32,
+    /// The group, where given.
+    pub gid: Option<u32>,
+}
+
+/// How `list` and `ps` print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// For tools.
+    Json,
+}
+
+/// `rcrun list`
+#[derive(Debug, PartialEq, Eq)]
+pub struct List {
+    /// `--format`
+    pub format: Table,
+    /// `--quiet`: ids only.
+    pub quiet: bool,
+}
+
+/// `rcrun ps`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ps {
+    /// The container.
+    pub id: String,
+    /// `--format`
+    pub format: Table,
+    /// Arguments for ps(1).
+    pub args: Vec<OsString>,
+}
+
+/// `rcrun spec`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// `--bundle`: the folder where config.json is written.
+    pub bundle: PathBuf,
+    /// `--rootless`: for a user other than root.
+    pub rootless: bool,
+}
+
+/// `rcrun plan`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The folder with config.json.
+    pub bundle: PathBuf,
+    /// `--process`: a file with a `process` object: the plan of an `exec` of it.
+    pub process: Option<PathBuf>,
+    /// `--format`
+    pub format: PlanFormat,
+}
+
+/// How `plan` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For tools.
+    Json,
+}
+
+/// Reads a command line without its first word. The global options are told also when the rest is
+/// wrong: they say where the error goes.
+pub fn parse(words: Vec<OsString>) -> (Globals, Result<Invocation>) {
+    let (globals, rest) = global::scan(words);
+    let invocation = rest.and_then(|rest| match rest {
+        global::Rest::Help => Ok(Invocation::Help(None)),
+        global::Rest::Version => Ok(Invocation::Version),
+        global::Rest::Verb(name, words) => {
+            let invocation = verb(&name, words)?;
+            if !matches!(invocation, Invocation::Help(_)) {
+                globals.supported()?;
+            }
+            Ok(invocation)
+        }
+    });
+    (globals, invocation)
+}
+
+fn verb(name: &str, words: Vec<OsString>) -> Result<Invocation> {
+    if name == "help" {
+        let Some(word) = words.first() else { return Ok(Invocation::Help(None)) };
+        return flags::find(&word.to_string_lossy()).map(|verb| Invocation::Help(Some(verb)));
+    }
+    resolve::resolve(flags::find(name)?, words)
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Code::Usage, message)
+}

@@ -1,0 +1,332 @@
+//! The verbs and their options: the table that the parser and the help are made from. A verb's parser
+//! is built when the verb was given, and no other. Uses: clap.
+
+use clap::builder::{OsStringValueParser, PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, Command, value_parser};
+use rcrun_runtime::{Code, Error, Result};
+
+use super::words::Options;
+
+/// A verb.
+#[derive(Debug)]
+pub struct Verb {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// What it takes besides options.
+    pub takes: &'static str,
+    /// Where its options end.
+    pub options: Options,
+    /// What its help adds: how to use it, with examples.
+    pub more: &'static str,
+    flags: fn() -> Vec<Arg>,
+}
+
+impl PartialEq for Verb {
+    fn eq(&self, other: &Verb) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Verb {}
+
+impl Verb {
+    /// The parser of this verb.
+    pub fn command(&self) -> Command {
+        Command::new(self.name)
+            .about(self.about)
+            .override_usage(format!("rcrun {} [OPTIONS] {}", self.name, self.takes))
+            .no_binary_name(true)
+            .disable_help_flag(true)
+            .disable_version_flag(true)
+            .args_override_self(true)
+            .args((self.flags)())
+            .after_help(self.more)
+            .help_template("{about}\n\nUsage: {usage}\n\nOptions:\n{options}\n\n{after-help}")
+    }
+}
+
+/// Finds a verb; what is not there yet is refused by name.
+pub fn find(name: &str) -> Result<&'static Verb> {
+    if let Some(verb) = VERBS.iter().find(|v| v.name == name) {
+        return Ok(verb);
+    }
+    // podman takes an exit status of 0 from `checkpoint --help` for a promise: refused before anything else.
+    if matches!(name, "checkpoint" | "restore" | "events" | "update") {
+        return Err(Error::new(Code::Unsupported, format!("{name}: this command is not supported yet")));
+    }
+    Err(Error::new(Code::Usage, format!("unknown command {name:?}: `rcrun help` lists the commands")))
+}
+
+/// The verbs in the order in which people meet them.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "run",
+        about: "Create a container, start it, wait for its end and delete it",
+        takes: "BUNDLE|ID",
+        options: Options::Anywhere,
+        more: "\
+How the argument is read: with --bundle it is the id of the new container. Else a folder that holds
+a config.json is the bundle, and the id is made from its name (hello gives hello-3f2a). Else, in a
+folder that holds a config.json, a word without `/` and `:` is the id. Images come later.
+
+The exit status is the container's, or 128 and the number of the signal that ended it.
+
+Examples:
+  rcrun run bundles/hello           a bundle, in the foreground
+  rcrun run --bundle /srv/web web   the same with an id of your own
+  rcrun run -d bundles/web          in the background: see `rcrun list`",
+        flags: || {
+            let mut flags = vec![bundle()];
+            flags.extend([
+                switch("detach", "Return when the container runs").short('d'),
+                switch("keep", "Keep the container when it has ended, for `rcrun delete`"),
+                switch("no-subreaper", "Do not adopt the orphans of the container's processes"),
+            ]);
+            flags.extend(start());
+            flags
+        },
+    },
+    Verb {
+        name: "create",
+        about: "Create a container; its process waits for `rcrun start`",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun create --bundle bundles/hello web   create it
+  rcrun start web                           let its process run
+  rcrun delete web                          remove what is left of it",
+        flags: || {
+            let mut flags = vec![bundle()];
+            flags.extend(start());
+            flags
+        },
+    },
+    Verb {
+        name: "start",
+        about: "Start the process of a created container",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun start web",
+        flags: Vec::new,
+    },
+    Verb {
+        name: "exec",
+        about: "Execute another process in a running container",
+        takes: "ID COMMAND [ARG...]",
+        options: Options::BeforeFirstWord,
+        more: "\
+Options stand before the id: what follows it belongs to the command.
+The exit status is the command's, or 128 and its signal's number; 255 if it could not be executed.
+
+Examples:
+  rcrun exec web ls -l /            a command
+  rcrun exec -t web sh              a shell on a terminal
+  rcrun exec -u 1000:1000 web id    as another user
+  rcrun exec --process p.json web   a process object as in config.json",
+        flags: || {
+            vec![
+                path("process", "FILE", "Read the process object from FILE instead of a command").short('p'),
+                switch("tty", "Give the process a terminal").short('t'),
+                switch("detach", "Return when the process runs").short('d'),
+                text("user", "UID[:GID]", "Run as this user and group").short('u'),
+                list("additional-gids", "GID", "Add a supplementary group (repeatable)")
+                    .short('g')
+                    .value_parser(value_parser!(u32)),
+                path("cwd", "DIR", "Working directory in the container"),
+                list("env", "NAME=VALUE", "Set an environment variable (repeatable)")
+                    .short('e')
+                    .value_parser(OsStringValueParser::new()),
+                list("cap", "CAP", "Add a capability (repeatable)").short('c'),
+                switch("no-new-privs", "Forbid the process to gain privileges"),
+                text("apparmor", "PROFILE", "AppArmor profile of the process"),
+                text("process-label", "LABEL", "SELinux label of the process"),
+                list("cgroup", "PATH", "Run in this cgroup below the container's"),
+                switch("ignore-paused", "Also in a paused container"),
+                path("pid-file", "FILE", "Write the pid of the process to FILE"),
+                path("console-socket", "SOCKET", "Send the master of the terminal to this socket"),
+                path("pidfd-socket", "SOCKET", "Send a pidfd of the process to this socket"),
+                preserve_fds(),
+            ]
+        },
+    },
+    Verb {
+        name: "kill",
+        about: "Send a signal to the container's first process (TERM if not said)",
+        takes: "ID [SIGNAL]",
+        options: Options::Anywhere,
+        more: "\
+A signal is a number or a name in any case: 9, KILL, SIGKILL, RTMIN+3.
+
+Examples:
+  rcrun kill web
+  rcrun kill web KILL",
+        flags: || vec![switch("all", "Send it to all processes of the container").short('a').hide(true)],
+    },
+    Verb {
+        name: "delete",
+        about: "Delete a stopped container and all that it holds",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun delete web
+  rcrun delete --force web   running or not, there or not",
+        flags: || vec![switch("force", "Kill it first if it runs; no failure if it is not there").short('f')],
+    },
+    Verb {
+        name: "state",
+        about: "Print the state of a container as JSON",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun state web",
+        flags: Vec::new,
+    },
+    Verb {
+        name: "list",
+        about: "List the containers of this root directory",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun list
+  rcrun list -q              ids only
+  rcrun list --format json   for tools",
+        flags: || vec![table(), switch("quiet", "Print ids only").short('q')],
+    },
+    Verb {
+        name: "ps",
+        about: "Print the processes of a container",
+        takes: "ID [PS-ARGUMENT...]",
+        options: Options::BeforeFirstWord,
+        more: "\
+Options stand before the id: what follows it goes to ps(1), which gets -ef otherwise.
+
+Examples:
+  rcrun ps web
+  rcrun ps web -o pid,rss,args
+  rcrun ps --format json web   pids only",
+        flags: || vec![table()],
+    },
+    Verb {
+        name: "pause",
+        about: "Suspend all processes of a container",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun pause web",
+        flags: Vec::new,
+    },
+    Verb {
+        name: "resume",
+        about: "Let the processes of a paused container run again",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun resume web",
+        flags: Vec::new,
+    },
+    Verb {
+        name: "spec",
+        about: "Write a config.json to start from",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  mkdir -p web/rootfs && rcrun spec --bundle web",
+        flags: || {
+            vec![
+                path("bundle", "DIR", "Folder to write to (default: here)").short('b'),
+                switch("rootless", "For a user other than root"),
+            ]
+        },
+    },
+    Verb {
+        name: "plan",
+        about: "Print what a start of the bundle would do, step by step; nothing is done",
+        takes: "[BUNDLE]",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun plan bundles/hello
+  rcrun plan --format json bundles/hello
+  rcrun plan --process p.json bundles/hello   the plan of an exec into it",
+        flags: || {
+            vec![
+                path("bundle", "DIR", "The bundle (default: here)").short('b'),
+                path("process", "FILE", "Plan an exec of the process object in FILE").short('p'),
+                choice("format", ["text", "json"]).short('f'),
+            ]
+        },
+    },
+    Verb {
+        name: "features",
+        about: "Print what this rcrun supports, as the runtime spec's features JSON",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun features",
+        flags: Vec::new,
+    },
+];
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn valued(name: &'static str, value: &'static str, parser: impl Into<ValueParser>) -> Arg {
+    Arg::new(name).long(name).value_name(value).value_parser(parser.into()).action(ArgAction::Set)
+}
+
+fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    valued(name, value, value_parser!(String)).help(help)
+}
+
+fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    valued(name, value, OsStringValueParser::new()).help(help)
+}
+
+fn list(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    text(name, value, help).action(ArgAction::Append)
+}
+
+fn choice(name: &'static str, words: [&'static str; 2]) -> Arg {
+    valued(name, "FORMAT", PossibleValuesParser::new(words)).help("Output format")
+}
+
+fn table() -> Arg {
+    choice("format", ["table", "json"]).short('f')
+}
+
+fn bundle() -> Arg {
+    path("bundle", "DIR", "The bundle: the folder that holds config.json (default: here)").short('b')
+}
+
+/// More descriptors than a process may have (the kernel's default of fs.nr_open) cannot be passed.
+const DESCRIPTORS: i64 = 1 << 20;
+
+fn preserve_fds() -> Arg {
+    valued("preserve-fds", "N", value_parser!(u32).range(0..=DESCRIPTORS))
+        .help("Pass N more descriptors, after 0 to 2 and those of LISTEN_FDS")
+}
+
+/// The options that `create` and `run` share.
+fn start() -> [Arg; 6] {
+    [
+        path("pid-file", "FILE", "Write the pid of the container's first process to FILE"),
+        path("console-socket", "SOCKET", "Send the master of the terminal to this socket"),
+        path("pidfd-socket", "SOCKET", "Send a pidfd of the first process to this socket"),
+        switch("no-pivot", "Do not use pivot_root: for a root on a ramdisk"),
+        switch("no-new-keyring", "Keep the caller's session keyring"),
+        preserve_fds(),
+    ]
+}

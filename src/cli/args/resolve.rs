@@ -1,0 +1,322 @@
+//! The words of one verb to its resolved arguments. Uses: flags, words, signal.
+
+use std::any::TypeId;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::error::{ContextKind, ContextValue};
+use rcrun_runtime::{Error, Result};
+
+use super::flags::Verb;
+use super::words::{self, Flag, Given, Words};
+use super::{
+    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Run, Spec,
+    Start, Table, User, global, signal, usage,
+};
+
+/// Reads the words after `verb`.
+pub fn resolve(verb: &'static Verb, words: Vec<OsString>) -> Result<Invocation> {
+    let command = verb.command();
+    let flags: Vec<Flag> = command
+        .get_arguments()
+        .filter_map(|arg| {
+            let valued = arg.get_action().takes_values();
+            arg.get_long().map(|long| Flag { long, short: arg.get_short(), valued })
+        })
+        .collect();
+    let mut read = Words::default();
+    words::read(&flags, verb.options, words, &mut read).map_err(|e| advise(verb, e).context(verb.name))?;
+    if read.help {
+        return Ok(Invocation::Help(Some(verb)));
+    }
+    utf8(&command, &read.given).map_err(|e| e.context(verb.name))?;
+    let options = canonical(&read.given);
+    let matches = command.try_get_matches_from(options).map_err(|e| sentence(&e).context(verb.name))?;
+    invocation(verb, Matches(matches), Plain { verb, words: read.plain }).map_err(|e| e.context(verb.name))
+}
+
+/// The options in the one spelling that clap reads. Of a switch the last word counts.
+fn canonical(given: &[Given]) -> Vec<OsString> {
+    let mut words = Vec::with_capacity(given.len());
+    for (i, given_here) in given.iter().enumerate() {
+        match given_here {
+            Given::Value(name, value) => {
+                let mut word = OsString::from(format!("--{name}="));
+                word.push(value);
+                words.push(word);
+            }
+            Given::Switch(name, on) => {
+                let again = given[i + 1..].iter().any(|g| matches!(g, Given::Switch(n, _) if n == name));
+                if *on && !again {
+                    words.push(format!("--{name}").into());
+                }
+            }
+        }
+    }
+    words
+}
+
+/// Says where a global option belongs.
+fn advise(verb: &Verb, error: Error) -> Error {
+    let text = error.to_string();
+    let word = text.rsplit(' ').next().unwrap_or_default();
+    if global::is_global(word) && text.starts_with("flag provided") {
+        return usage(format!(
+            "{text} (a global option stands before the command: rcrun {word} ... {})",
+            verb.name
+        ));
+    }
+    error
+}
+
+/// clap's error, which is several lines for a person, as one sentence for a log.
+fn sentence(error: &clap::Error) -> Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let Some(option) = text(ContextKind::InvalidArg) else {
+        return usage(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+    };
+    let option = option.split(' ').next().unwrap_or_default();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    if let Some(choices) = text(ContextKind::ValidValue) {
+        return usage(format!("{option}: {value:?} is not one of {choices}"));
+    }
+    let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+    usage(format!("{option}: {value:?}{why}"))
+}
+
+/// Names the option whose value is not UTF-8 and has to be: clap's error does not.
+fn utf8(command: &clap::Command, given: &[Given]) -> Result<()> {
+    for option in given {
+        let Given::Value(name, value) = option else { continue };
+        let takes_bytes = command.get_arguments().any(|arg| {
+            arg.get_long() == Some(name) && arg.get_value_parser().type_id() == TypeId::of::<OsString>()
+        });
+        if value.to_str().is_none() && !takes_bytes {
+            return Err(usage(format!("--{name}: {value:?} is not UTF-8")));
+        }
+    }
+    Ok(())
+}
+
+fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocation> {
+    let invocation = match verb.name {
+        "run" => Invocation::Run(Run {
+            what: plain.word("a bundle or a container id")?,
+            command: plain.all(),
+            bundle: options.path("bundle"),
+            detach: options.on("detach"),
+            keep: options.on("keep"),
+            no_subreaper: options.on("no-subreaper"),
+            start: options.start(),
+        }),
+        "create" => Invocation::Create(Create {
+            id: plain.id()?,
+            bundle: options.path("bundle").unwrap_or_else(here),
+            start: options.start(),
+        }),
+        "start" => Invocation::Start(Id { id: plain.id()? }),
+        "state" => Invocation::State(Id { id: plain.id()? }),
+        "pause" => Invocation::Pause(Id { id: plain.id()? }),
+        "resume" => Invocation::Resume(Id { id: plain.id()? }),
+        "kill" => Invocation::Kill(Kill {
+            id: plain.id()?,
+            signal: match plain.words.pop_front() {
+                Some(word) => signal::parse(&word.to_string_lossy())?,
+                None => libc::SIGTERM,
+            },
+            all: options.on("all"),
+        }),
+        "delete" => Invocation::Delete(Delete { id: plain.id()?, force: options.on("force") }),
+        "exec" => Invocation::Exec(exec(&options, &mut plain)?),
+        "list" => Invocation::List(List { format: options.table(), quiet: options.on("quiet") }),
+        "ps" => Invocation::Ps(Ps { id: plain.id()?, format: options.table(), args: plain.command() }),
+        "spec" => Invocation::Spec(Spec {
+            bundle: options.path("bundle").unwrap_or_else(here),
+            rootless: options.on("rootless"),
+        }),
+        "features" => Invocation::Features,
+        _ => Invocation::Plan(plan(&options, &mut plain)?),
+    };
+    plain.end()?;
+    Ok(invocation)
+}
+
+fn plan(options: &Matches, plain: &mut Plain) -> Result<Plan> {
+    let bundle = match (options.path("bundle"), plain.words.pop_front()) {
+        (Some(_), Some(word)) => {
+            return Err(usage(format!("--bundle names the bundle already: what is {word:?}?")));
+        }
+        (bundle, word) => bundle.or(word.map(PathBuf::from)).unwrap_or_else(here),
+    };
+    let format = match options.word("format").as_deref() {
+        Some("json") => PlanFormat::Json,
+        _ => PlanFormat::Text,
+    };
+    Ok(Plan { bundle, process: options.path("process"), format })
+}
+
+fn exec(options: &Matches, plain: &mut Plain) -> Result<Exec> {
+    let id = plain.id()?;
+    let args = plain.command();
+    let command = Command {
+        cwd: options.path("cwd"),
+        env: options.all("env"),
+        tty: options.on("tty"),
+        user: options.word("user").map(|user| self::user(&user)).transpose()?,
+        additional_gids: options.all("additional-gids"),
+        caps: options.all("cap"),
+        no_new_privs: options.on("no-new-privs"),
+        apparmor: options.word("apparmor"),
+        process_label: options.word("process-label"),
+        ..Command::default()
+    };
+    let process = match options.path("process") {
+        Some(file) => {
+            if !args.is_empty() || command != Command::default() {
+                return Err(usage(
+                    "--process says all about the process: no command and no option that describes one may stand beside it",
+                ));
+            }
+            Process::File(file)
+        }
+        None if args.is_empty() => return Err(plain.missing("a command (or --process FILE)")),
+        None => Process::Command(Box::new(Command { args, ..command })),
+    };
+    Ok(Exec {
+        id,
+        process,
+        detach: options.on("detach"),
+        console_socket: options.path("console-socket"),
+        pidfd_socket: options.path("pidfd-socket"),
+        pid_file: options.path("pid-file"),
+        preserve_fds: options.number("preserve-fds"),
+        cgroup: cgroup(options.all("cgroup"))?,
+        ignore_paused: options.on("ignore-paused"),
+    })
+}
+
+/// runc's `[CONTROLLER:]PATH`, repeated, is of cgroup v1; v2 has one hierarchy, and one path.
+fn cgroup(paths: Vec<String>) -> Result<Option<PathBuf>> {
+    match paths.as_slice() {
+        [] => Ok(None),
+        [path] if path.contains(':') => Err(usage(format!(
+            "--cgroup: {path:?}: cgroup v2 has no controllers with paths of their own: give the path alone"
+        ))),
+        [path] => Ok(Some(path.into())),
+        _ => Err(usage("--cgroup: cgroup v2 has one path for all controllers: give the option once")),
+    }
+}
+
+fn user(word: &str) -> Result<User> {
+    let (uid, gid) = match word.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (word, None),
+    };
+    let number = |text: &str, what: &str| {
+        // 2^32-1 is the kernel's "no id".
+        text.parse::<u32>().ok().filter(|id| *id != u32::MAX && !text.starts_with('+')).ok_or_else(|| {
+            usage(format!("--user: {text:?} is no {what} number (UID[:GID]; names are not looked up)"))
+        })
+    };
+    Ok(User { uid: number(uid, "user")?, gid: gid.map(|gid| number(gid, "group")).transpose()? })
+}
+
+fn here() -> PathBuf {
+    PathBuf::from(".")
+}
+
+/// The options of a verb, by name.
+struct Matches(ArgMatches);
+
+impl Matches {
+    fn on(&self, name: &str) -> bool {
+        self.0.get_flag(name)
+    }
+
+    /// As in Go, an empty path is none.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.0.get_one::<OsString>(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    fn word(&self, name: &str) -> Option<String> {
+        self.0.get_one::<String>(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn number(&self, name: &str) -> u32 {
+        self.0.get_one::<u32>(name).copied().unwrap_or_default()
+    }
+
+    fn all<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
+        self.0.get_many::<T>(name).unwrap_or_default().cloned().collect()
+    }
+
+    fn table(&self) -> Table {
+        match self.word("format").as_deref() {
+            Some("json") => Table::Json,
+            _ => Table::Table,
+        }
+    }
+
+    fn start(&self) -> Start {
+        Start {
+            console_socket: self.path("console-socket"),
+            pidfd_socket: self.path("pidfd-socket"),
+            pid_file: self.path("pid-file"),
+            no_pivot: self.on("no-pivot"),
+            no_new_keyring: self.on("no-new-keyring"),
+            preserve_fds: self.number("preserve-fds"),
+        }
+    }
+}
+
+/// The words of a verb that are no options.
+struct Plain<'a> {
+    verb: &'a Verb,
+    words: VecDeque<OsString>,
+}
+
+impl Plain<'_> {
+    fn word(&mut self, what: &str) -> Result<OsString> {
+        self.words.pop_front().ok_or_else(|| self.missing(what))
+    }
+
+    fn id(&mut self) -> Result<String> {
+        let word = self.word("a container id")?;
+        word.into_string().map_err(|word| usage(format!("the container id {word:?} is not UTF-8")))
+    }
+
+    fn all(&mut self) -> Vec<OsString> {
+        self.words.drain(..).collect()
+    }
+
+    /// What follows the id, without the `--` that people put between a container and its command.
+    fn command(&mut self) -> Vec<OsString> {
+        if self.words.front().is_some_and(|word| word == "--") {
+            self.words.pop_front();
+        }
+        self.all()
+    }
+
+    fn missing(&self, what: &str) -> Error {
+        usage(format!("an argument is missing: {what} (usage: rcrun {} {})", self.verb.name, self.verb.takes))
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.words.front() {
+            Some(word) => Err(usage(
+                format!(
+                    "one argument too many: {word:?} (usage: rcrun {} {})",
+                    self.verb.name, self.verb.takes
+                )
+                .replace(" )", ")"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
