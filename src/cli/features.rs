@@ -1,0 +1,179 @@
+//! `rcrun features`: what this rcrun supports, in the JSON of the spec's features.md. What the runtime
+//! recognizes comes from its own tables, so that the answer cannot drift from what is done.
+//! Nothing may go to standard error with it: CRI-O reads both as one. Uses: output, version.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::version;
+
+/// The names in the runtime's tables.
+pub struct Known<'a> {
+    /// Options of mounts.
+    pub mount_options: &'a [&'a str],
+    /// Namespaces, as config.json writes them.
+    pub namespaces: &'a [&'a str],
+    /// Capabilities, `CAP_CHOWN` and so on.
+    pub capabilities: &'a [&'a str],
+    /// Actions of seccomp rules.
+    pub actions: &'a [&'a str],
+    /// Operators of seccomp arguments.
+    pub operators: &'a [&'a str],
+    /// Architectures of seccomp filters.
+    pub archs: &'a [&'a str],
+    /// Flags of seccomp filters.
+    pub flags: &'a [&'a str],
+}
+
+/// The document.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: Vec<&'static str>,
+    mount_options: Vec<String>,
+    linux: Linux,
+    annotations: BTreeMap<String, String>,
+    #[serde(rename = "potentiallyUnsafeConfigAnnotations")]
+    unsafe_annotations: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: Vec<String>,
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<String>,
+    operators: Vec<String>,
+    archs: Vec<String>,
+    known_flags: Vec<String>,
+    supported_flags: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+const NOT_YET: Enabled = Enabled { enabled: false };
+
+/// The document for a runtime that recognizes `known`.
+pub fn features(known: &Known) -> Features {
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: version::SPEC,
+        hooks: vec![
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ],
+        mount_options: sorted(known.mount_options),
+        linux: Linux {
+            namespaces: sorted(known.namespaces),
+            capabilities: known.capabilities.iter().map(|c| c.to_string()).collect(),
+            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: sorted(known.actions),
+                operators: sorted(known.operators),
+                archs: sorted(known.archs),
+                known_flags: sorted(known.flags),
+                supported_flags: sorted(known.flags),
+            },
+            apparmor: NOT_YET,
+            selinux: NOT_YET,
+            intel_rdt: NOT_YET,
+            mount_extensions: MountExtensions { idmap: NOT_YET },
+            net_devices: NOT_YET,
+        },
+        annotations: BTreeMap::new(),
+        unsafe_annotations: Vec::new(),
+    }
+}
+
+fn sorted(names: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_the_keys_that_engines_read() {
+        let known = Known {
+            mount_options: &["rw", "rro", "ro", "ro"],
+            namespaces: &["pid", "mount"],
+            capabilities: &["CAP_CHOWN", "CAP_AUDIT_READ"],
+            actions: &["SCMP_ACT_KILL", "SCMP_ACT_ALLOW"],
+            operators: &["SCMP_CMP_EQ"],
+            archs: &["SCMP_ARCH_X86_64"],
+            flags: &["SECCOMP_FILTER_FLAG_LOG"],
+        };
+        let json = serde_json::to_value(features(&known)).unwrap();
+        for (pointer, expected) in [
+            ("/ociVersionMin", r#""1.0.0""#),
+            ("/ociVersionMax", r#""1.3.0""#),
+            (
+                "/hooks",
+                r#"["prestart","createRuntime","createContainer","startContainer","poststart","poststop"]"#,
+            ),
+            ("/mountOptions", r#"["ro","rro","rw"]"#),
+            ("/linux/namespaces", r#"["mount","pid"]"#),
+            ("/linux/capabilities", r#"["CAP_CHOWN","CAP_AUDIT_READ"]"#),
+            ("/linux/cgroup", r#"{"rdma":true,"systemd":false,"systemdUser":false,"v1":false,"v2":true}"#),
+            ("/linux/seccomp/enabled", "true"),
+            ("/linux/seccomp/actions", r#"["SCMP_ACT_ALLOW","SCMP_ACT_KILL"]"#),
+            ("/linux/seccomp/operators", r#"["SCMP_CMP_EQ"]"#),
+            ("/linux/seccomp/archs", r#"["SCMP_ARCH_X86_64"]"#),
+            ("/linux/seccomp/knownFlags", r#"["SECCOMP_FILTER_FLAG_LOG"]"#),
+            ("/linux/seccomp/supportedFlags", r#"["SECCOMP_FILTER_FLAG_LOG"]"#),
+            ("/linux/apparmor/enabled", "false"),
+            ("/linux/selinux/enabled", "false"),
+            ("/linux/intelRdt/enabled", "false"),
+            ("/linux/mountExtensions/idmap/enabled", "false"),
+            ("/linux/netDevices/enabled", "false"),
+            ("/annotations", "{}"),
+            ("/potentiallyUnsafeConfigAnnotations", "[]"),
+        ] {
+            let found = json.pointer(pointer).map(|value| value.to_string());
+            assert_eq!(found.as_deref(), Some(expected), "{pointer}");
+        }
+    }
+}
