@@ -1,0 +1,210 @@
+//! Runs the OCI conformance suite (runtime-tools' validation programs, built by `setup`) on one or more runtimes,
+//! and compares the first one's results with the list `expected`.
+//!
+//! usage: conformance SUITE-FOLDER [--doc FILE] [--test NAME]... LABEL=BINARY...
+//!
+//! The first runtime is judged: the run fails when a listed test passes or an unlisted one fails. The others are
+//! shown beside it. Each program's output is kept in SUITE-FOLDER/results/LABEL/.
+
+mod expected;
+mod host;
+mod table;
+mod tap;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use expected::Expected;
+use host::Host;
+use tap::{Ended, Verdict};
+
+/// Seconds that a program may run; the slowest one that works takes a fifth of it on a calm machine.
+const TIME_LIMIT: &str = "90";
+
+/// A runtime under test.
+struct Runtime {
+    label: String,
+    binary: PathBuf,
+    version: String,
+}
+
+/// What one runtime did in one test.
+struct Outcome {
+    verdict: Verdict,
+    tries: u32,
+}
+
+/// One test, on each runtime.
+struct Row {
+    test: String,
+    outcomes: Vec<Outcome>,
+}
+
+/// The command line.
+struct Request {
+    suite: PathBuf,
+    doc: Option<PathBuf>,
+    only: Vec<String>,
+    runtimes: Vec<Runtime>,
+}
+
+fn main() -> ExitCode {
+    let done = if host::inside() { run() } else { host::enter().map(|()| false) };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("conformance: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool, String> {
+    let request = parse(std::env::args().skip(1))?;
+    let expected = Expected::parse(include_str!("expected"), host::all_capabilities()?)?;
+    let mut tests = programs(&request.suite.join("programs"))?;
+    if let Some(name) = expected.stranger(&tests) {
+        return Err(format!("the expected list names {name}, which is no test of the suite"));
+    }
+    if let Some(name) = request.only.iter().find(|name| !tests.contains(name)) {
+        return Err(format!("there is no test {name} in the suite"));
+    }
+    tests.retain(|test| request.only.is_empty() || request.only.contains(test));
+
+    let host = Host::set_up()?;
+    let started = Instant::now();
+    for runtime in &request.runtimes {
+        println!("{}: {}, {}", runtime.label, runtime.binary.display(), runtime.version);
+    }
+    let mut rows = Vec::new();
+    let mut met = 0;
+    for test in tests {
+        let must = expected.of(&test);
+        let mut outcomes = Vec::new();
+        for runtime in &request.runtimes {
+            outcomes.push(run_test(&host, &request.suite, runtime, &test, &expected)?);
+        }
+        let good = must.met_by(&outcomes[0].verdict);
+        met += usize::from(good);
+        println!("{}", table::line(&test, &must, good, &request.runtimes, &outcomes));
+        rows.push(Row { test, outcomes });
+    }
+    println!();
+    for (i, runtime) in request.runtimes.iter().enumerate() {
+        let passes = rows.iter().filter(|row| row.outcomes[i].verdict == Verdict::Pass).count();
+        println!("{} passes {passes} of {} tests", runtime.label, rows.len());
+    }
+    println!(
+        "took {} s; what each test printed is in {}",
+        started.elapsed().as_secs(),
+        request.suite.join("results").display()
+    );
+    let failed = rows.len() - met;
+    if let Some(file) = &request.doc {
+        if failed > 0 || !request.only.is_empty() {
+            println!("{} is left as it is: it shows whole runs that met the list", file.display());
+        } else {
+            fs::write(file, table::document(&request.runtimes, &rows, &expected))
+                .map_err(|e| format!("write {}: {e}", file.display()))?;
+        }
+    }
+    println!("{met} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// Runs one program until it passes or its tries are used up.
+fn run_test(
+    host: &Host,
+    suite: &Path,
+    runtime: &Runtime,
+    test: &str,
+    expected: &Expected,
+) -> Result<Outcome, String> {
+    let results = suite.join("results").join(&runtime.label);
+    let scratch = suite.join("scratch");
+    // Where the programs look for runtimetest and the root file system.
+    let source = suite.join("gopath/src/github.com/opencontainers/runtime-tools");
+    for folder in [&results, &scratch] {
+        fs::create_dir_all(folder).map_err(|e| format!("mkdir {}: {e}", folder.display()))?;
+    }
+    let tries = expected.of(test).tries();
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let path =
+            results.join(if tried == 1 { format!("{test}.out") } else { format!("{test}.{tried}.out") });
+        let output = fs::File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
+        let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
+        host.fresh(&scratch)?;
+        let child = Command::new("timeout")
+            .args(["--kill-after=5", TIME_LIMIT])
+            .arg(suite.join("programs").join(test))
+            .current_dir(&source)
+            .env("RUNTIME", &runtime.binary)
+            .env("TMPDIR", &scratch)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|e| format!("timeout (package coreutils) does not start: {e}"))?;
+        let ended = match host::wait_for(child.id())? {
+            // timeout's own statuses: the time was over, or it had to kill.
+            Ended::Exit(124 | 137) => Ended::TimedOut,
+            ended => ended,
+        };
+        host.sweep(&scratch)?;
+        let text = fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
+        let verdict = tap::judge(&String::from_utf8_lossy(&text), ended, expected.style(test));
+        if verdict == Verdict::Pass || tried == tries {
+            return Ok(Outcome { verdict, tries: tried });
+        }
+    }
+}
+
+/// The names of the suite's programs, in order.
+fn programs(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = fs::read_dir(folder).map_err(|e| {
+        format!("{}: {e}: set the suite up first (`make conformance` does)", folder.display())
+    })?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(format!("{} is empty: set the suite up first", folder.display()));
+    }
+    Ok(names)
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
+    let usage = "usage: conformance SUITE-FOLDER [--doc FILE] [--test NAME]... LABEL=BINARY...";
+    let suite = words.next().ok_or(usage)?;
+    let suite = fs::canonicalize(&suite).map_err(|e| format!("{suite}: {e}"))?;
+    let mut request = Request { suite, doc: None, only: Vec::new(), runtimes: Vec::new() };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--doc" => request.doc = Some(words.next().ok_or(usage)?.into()),
+            "--test" => request.only.push(words.next().ok_or(usage)?),
+            _ => {
+                let (label, binary) = word.split_once('=').ok_or(usage)?;
+                request.runtimes.push(runtime(label, binary)?);
+            }
+        }
+    }
+    if request.runtimes.is_empty() { Err(usage.into()) } else { Ok(request) }
+}
+
+fn runtime(label: &str, binary: &str) -> Result<Runtime, String> {
+    if label.is_empty() || label.contains(['/', '.']) {
+        return Err(format!("{label:?} cannot name a runtime's folder of results"));
+    }
+    let path = fs::canonicalize(binary).map_err(|e| format!("the runtime {label}, {binary}: {e}"))?;
+    let said = Command::new(&path)
+        .arg("--version")
+        .output()
+        .map_err(|e| format!("the runtime {label}, {binary}, does not start: {e}"))?;
+    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or("no version").to_string();
+    Ok(Runtime { label: label.into(), binary: path, version })
+}
