@@ -51,7 +51,8 @@ impl Must {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     must: BTreeMap<String, Must>,
-    hooks_only: Vec<String>,
+    style: BTreeMap<String, Style>,
+    says: BTreeMap<String, String>,
 }
 
 impl Expected {
@@ -64,11 +65,20 @@ impl Expected {
             }
             let at = |what: &str| format!("line {} of the expected list: {what}: {line}", number + 1);
             let (kind, rest) = line.split_once(' ').ok_or_else(|| at("no test is named"))?;
-            if kind == "hooks-only" {
-                list.hooks_only.push(rest.into());
+            let style = match kind {
+                "hooks-only" => Some(Style::HooksOnly),
+                "status-only" => Some(Style::Status),
+                _ => None,
+            };
+            if let Some(style) = style {
+                list.style.insert(rest.into(), style);
                 continue;
             }
             let (name, reason) = rest.split_once(": ").ok_or_else(|| at("no reason is given"))?;
+            if kind == "says" {
+                list.says.insert(name.into(), reason.into());
+                continue;
+            }
             let must = match kind {
                 "never" => Must::Fail(reason.into()),
                 "racy" => Must::PassOnce(reason.into()),
@@ -91,12 +101,18 @@ impl Expected {
 
     /// How a test tells its result.
     pub fn style(&self, test: &str) -> Style {
-        if self.hooks_only.iter().any(|name| name == test) { Style::HooksOnly } else { Style::Lines }
+        self.style.get(test).copied().unwrap_or_default()
+    }
+
+    /// What a runtime's refusal must talk of, in a test that asks for one.
+    pub fn says(&self, test: &str) -> Option<&str> {
+        self.says.get(test).map(String::as_str)
     }
 
     /// A name on the list that is no test of the suite.
     pub fn stranger(&self, tests: &[String]) -> Option<&str> {
-        self.must.keys().chain(&self.hooks_only).find(|name| !tests.contains(name)).map(String::as_str)
+        let mut names = self.must.keys().chain(self.style.keys()).chain(self.says.keys());
+        names.find(|name| !tests.contains(name)).map(String::as_str)
     }
 }
 

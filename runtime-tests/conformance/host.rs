@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,20 +32,23 @@ pub fn inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Replaces this process by one that runs the same command line inside new namespaces.
-pub fn enter() -> Result<(), String> {
+/// Runs the same command line again, inside new namespaces. Returns whether it succeeded.
+pub fn enter() -> Result<bool, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("containers and their namespaces need root: run this as root".into());
     }
     close_inherited()?;
     let own = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {e}"))?;
-    let error = Command::new("unshare")
-        .args(["--mount", "--pid", "--mount-proc", "--kill-child=KILL", "--propagation", "private", "--"])
+    // PID 1 of a namespace does not see Ctrl-C, and unshare holds it back while it waits: both have to die with us.
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--mount-proc"])
+        .args(["--kill-child=KILL", "--propagation", "private", "--"])
         .arg(own)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
-        .exec();
-    Err(format!("unshare (package util-linux) does not start: {error}"))
+        .status()
+        .map_err(|e| format!("setpriv (package util-linux) does not start: {e}"))?;
+    Ok(status.success())
 }
 
 /// The private namespaces, set up.

@@ -84,3 +84,47 @@ pub fn document(runtimes: &[Runtime], rows: &[Row], expected: &Expected) -> Stri
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(test: &str, verdict: Verdict) -> Row {
+        Row { test: test.into(), outcomes: vec![Outcome { verdict, tries: 1 }] }
+    }
+
+    #[test]
+    fn the_document_shows_each_test_with_its_reason() {
+        let expected = Expected::parse("never delete: it is | so\nluck pidfile: a race\n", false).unwrap();
+        let runtimes = [Runtime { label: "x".into(), binary: "/x".into(), version: "x 1".into() }];
+        let rows = [
+            row("create", Verdict::Pass),
+            row("delete", Verdict::Fail("y".into())),
+            row("pidfile", Verdict::Pass),
+        ];
+        let text = document(&runtimes, &rows, &expected);
+        for line in [
+            "1 of the 3 tests can pass",
+            "| x | x 1 | 1 |",
+            "| create | yes | pass |  |",
+            "| delete | no | fail | it is \\| so |",
+            "| pidfile | by luck | either | a race |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_says_what_was_not_expected() {
+        let runtimes = [Runtime { label: "x".into(), binary: "/x".into(), version: "x 1".into() }];
+        let line = |must: &Must, verdict: Verdict| {
+            let good = must.met_by(&verdict);
+            line("t", must, good, &runtimes, &[Outcome { verdict, tries: 2 }])
+        };
+        assert!(line(&Must::Pass, Verdict::Fail("why".into())).ends_with("UNEXPECTED: why"));
+        assert!(line(&Must::Pass, Verdict::Skip).ends_with("UNEXPECTED: skipped"));
+        assert!(line(&Must::Fail("r".into()), Verdict::Pass).contains("UNEXPECTED: passes"));
+        assert!(line(&Must::PassOnce("r".into()), Verdict::Pass).contains("x pass in 2 tries"));
+        assert!(line(&Must::Pass, Verdict::Pass).ends_with("x pass"));
+    }
+}
