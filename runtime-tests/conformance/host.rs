@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -55,11 +55,14 @@ pub fn enter() -> Result<bool, String> {
 pub struct Host {
     _lock: Flock<fs::File>,
     before: BTreeSet<String>,
+    record: PathBuf,
 }
 
 impl Host {
-    /// Makes the mounts of this process's own mount namespace those of a host with cgroup v2 only.
-    pub fn set_up() -> Result<Host, String> {
+    /// Makes the mounts of this process's own mount namespace those of a host with cgroup v2 only. The file
+    /// `record` holds, while a run lasts, the cgroups that were there before it: if one was killed, the next
+    /// one removes what it left.
+    pub fn set_up(record: &Path) -> Result<Host, String> {
         if std::process::id() != 1 {
             return Err(format!("{INSIDE} is set, but this is not PID 1 of a namespace of its own"));
         }
@@ -84,8 +87,17 @@ impl Host {
         // systemd makes a host's mounts shared, and propagation tests want to see that.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
             .map_err(|e| format!("make / shared: {e}"))?;
+        if let Ok(text) = fs::read_to_string(record) {
+            let known: BTreeSet<String> = text.lines().map(str::to_string).collect();
+            for name in cgroups()?.difference(&known).filter(|name| is_uuid(name)) {
+                // One that has a process is somebody else's, since the killed run's are all dead: rmdir refuses.
+                let _ = remove_cgroup(&Path::new(CGROUPS).join(name));
+            }
+        }
         let before = cgroups()?;
-        let mut host = Host { _lock: lock, before };
+        let text: String = before.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(record, text).map_err(|e| format!("write {}: {e}", record.display()))?;
+        let mut host = Host { _lock: lock, before, record: record.into() };
         for name in FIXED_CGROUPS {
             if host.before.remove(name) {
                 remove_cgroup(&Path::new(CGROUPS).join(name)).map_err(|e| {
@@ -127,6 +139,12 @@ impl Host {
             }
         }
         Ok(removed)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.record);
     }
 }
 

@@ -74,7 +74,7 @@ fn run() -> Result<bool, String> {
     }
     tests.retain(|test| request.only.is_empty() || request.only.contains(test));
 
-    let host = Host::set_up()?;
+    let host = Host::set_up(&request.suite.join("cgroups-before"))?;
     let started = Instant::now();
     for runtime in &request.runtimes {
         // Else a reader meets the output of a run before.
