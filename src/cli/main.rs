@@ -1,12 +1,16 @@
 //! `rcrun`, the command. Each verb has a file; this one finds the verb, and tells an error once.
 
 mod args;
+mod containers;
+mod exec;
 mod features;
 mod help;
 mod log;
 mod output;
+mod plan;
 mod processes;
 mod record;
+mod start;
 mod target;
 mod version;
 
@@ -15,7 +19,7 @@ use std::process::ExitCode;
 
 use args::Invocation;
 use log::Log;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::Result;
 
 /// What the options before the verb give to every verb.
 pub struct Global {
@@ -64,12 +68,23 @@ fn failure(invocation: &Invocation) -> ExitCode {
 }
 
 fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
-    match invocation {
-        Invocation::Help(verb) => help::run(verb),
+    global.log.debug(|| format!("the root directory is {}", global.root.display()));
+    match &invocation {
+        Invocation::Help(verb) => help::run(*verb),
         Invocation::Version => version::run(),
-        _ => {
-            global.log.debug(|| format!("the root directory is {}", global.root.display()));
-            Err(Error::new(Code::Unsupported, "this command is not supported yet"))
-        }
+        Invocation::Run(args) => start::run(global, args),
+        Invocation::Create(args) => start::create(global, args),
+        Invocation::Start(args) => containers::start(global, args),
+        Invocation::State(args) => containers::state(global, args),
+        Invocation::Kill(args) => containers::kill(global, args),
+        Invocation::Delete(args) => containers::delete(global, args),
+        Invocation::Exec(args) => exec::exec(global, args),
+        Invocation::List(args) => containers::list(global, args),
+        Invocation::Ps(args) => containers::ps(global, args),
+        Invocation::Pause(args) => containers::pause(global, args),
+        Invocation::Resume(args) => containers::resume(global, args),
+        Invocation::Plan(args) => plan::plan(global, args),
+        Invocation::Spec(args) => spec::run(args),
+        Invocation::Features => features::run(),
     }
 }

@@ -1,0 +1,122 @@
+//! The verbs that only look a container up and call the runtime: start, state, kill, delete, list, ps, pause, resume.
+
+use crate::args::{Delete, Id, Kill, List, Ps, Table};
+use crate::record::{self, Record};
+use crate::{Global, output, processes};
+use rcrun_runtime::container::{self, Container, Listed, StateRoot};
+use rcrun_runtime::error::Context;
+use rcrun_runtime::spec::ContainerId;
+use rcrun_runtime::{Code, Result};
+use std::process::ExitCode;
+
+/// The id, or an error that says what an id is.
+pub fn parse(id: &str) -> Result<ContainerId> {
+    ContainerId::parse(id)
+}
+
+fn open(global: &Global, verb: &str, id: &str) -> Result<(ContainerId, Container)> {
+    let id = parse(id)?;
+    let container = StateRoot::new(&global.root).open(&id).context(format!("{verb} {id}"))?;
+    Ok((id, container))
+}
+
+/// `rcrun start`
+pub fn start(global: &Global, args: &Id) -> Result<ExitCode> {
+    let (id, container) = open(global, "start", &args.id)?;
+    let notify = std::env::var("NOTIFY_SOCKET").ok();
+    for warning in container::start(&container, notify.as_deref()).context(format!("start {id}"))? {
+        global.log.warn(warning);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun state`
+pub fn state(global: &Global, args: &Id) -> Result<ExitCode> {
+    let (id, container) = open(global, "state", &args.id)?;
+    let listed = Listed::read(&container, id.clone()).context(format!("state {id}"))?;
+    // `owner` is empty in runc's state: only list looks it up.
+    output::pretty(&record(&listed, String::new()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun kill`
+pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
+    let (id, container) = open(global, "kill", &args.id)?;
+    match container::kill(&container, args.signal, args.all) {
+        // runc's rule: with --all a container that has ended is what was wanted.
+        Err(e) if args.all && e.code() == Code::Status => {}
+        other => other.context(format!("kill {id}"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun delete`
+pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
+    let id = parse(&args.id)?;
+    let warnings = container::delete(&StateRoot::new(&global.root), &id, args.force);
+    for warning in warnings.context(format!("delete {id}"))? {
+        global.log.warn(warning);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun list`
+pub fn list(global: &Global, args: &List) -> Result<ExitCode> {
+    let all = container::list(&StateRoot::new(&global.root))?;
+    if args.quiet {
+        output::print(all.iter().map(|l| format!("{}\n", l.id)).collect::<String>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let owner = |l: &Listed| l.state.as_ref().map(|s| record::owner(s.owner, &passwd)).unwrap_or_default();
+    let records: Vec<Record> = all.iter().map(|l| record(l, owner(l))).collect();
+    match args.format {
+        Table::Table => output::print(record::table(&records))?,
+        // runc prints null for no containers; tools expect a list.
+        Table::Json => output::line(&records)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun ps`
+pub fn ps(global: &Global, args: &Ps) -> Result<ExitCode> {
+    let (id, container) = open(global, "ps", &args.id)?;
+    let pids: Vec<i32> =
+        container::processes(&container).context(format!("ps {id}"))?.into_iter().map(|p| p as i32).collect();
+    match args.format {
+        Table::Json => output::line(&pids)?,
+        Table::Table => output::print(processes::table(&pids, &args.args)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun pause`
+pub fn pause(global: &Global, args: &Id) -> Result<ExitCode> {
+    let (id, container) = open(global, "pause", &args.id)?;
+    container::pause(&container).context(format!("pause {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun resume`
+pub fn resume(global: &Global, args: &Id) -> Result<ExitCode> {
+    let (id, container) = open(global, "resume", &args.id)?;
+    container::resume(&container).context(format!("resume {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn record(listed: &Listed, owner: String) -> Record {
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let state = listed.state.as_ref();
+    Record {
+        oci_version: state.map(|s| s.oci_version.clone()).unwrap_or_default(),
+        id: listed.id.to_string(),
+        pid: listed.pid(),
+        status: listed.status.as_str().to_string(),
+        bundle: state.map(|s| text(&s.bundle)).unwrap_or_default(),
+        rootfs: state.map(|s| text(&s.rootfs)).unwrap_or_default(),
+        created: state.map(|s| s.created.clone()).unwrap_or_default(),
+        annotations: state.map(|s| s.annotations.clone()).unwrap_or_default(),
+        owner,
+    }
+}
+

@@ -1,0 +1,119 @@
+//! create and run: what starts a container. In the foreground rcrun stays with it, as its terminal and its signals' way.
+
+use crate::args::{Create, Run, Start};
+use crate::containers::parse;
+use crate::target::{self, Machine, Target};
+use crate::{Global, output};
+use rcrun_runtime::console::Console;
+use rcrun_runtime::container::{self, Options, StateRoot};
+use rcrun_runtime::error::{CallContext, Context};
+use rcrun_runtime::foreground::{Signals, attend};
+use rcrun_runtime::spec::ContainerId;
+use rcrun_runtime::{Code, Error, Result};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The variables of socket activation, sd_listen_fds(3).
+pub fn listen_variables() -> [Option<String>; 3] {
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"].map(|name| std::env::var(name).ok())
+}
+
+fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
+    Options {
+        bundle,
+        pid_file: start.pid_file.clone(),
+        console_socket: start.console_socket.clone(),
+        pidfd_socket: start.pidfd_socket.clone(),
+        no_pivot: start.no_pivot,
+        no_new_keyring: start.no_new_keyring,
+        preserve_fds: start.preserve_fds,
+        listen: listen_variables(),
+        notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
+        keep_terminal,
+    }
+}
+
+/// `rcrun create`
+pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
+    let id = parse(&args.id)?;
+    let options = options(args.bundle.clone(), &args.start, false);
+    let warnings = container::create(&StateRoot::new(&global.root), &id, &options);
+    for warning in warnings.context(format!("create {id}"))? {
+        global.log.warn(warning);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rcrun run`
+pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
+    let root = StateRoot::new(&global.root);
+    // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
+    let signals = Signals::block()?;
+    if !args.no_subreaper && !args.detach {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .call("prctl PR_SET_CHILD_SUBREAPER")?;
+    }
+    let (id, started) = match target::find(args, &Machine)? {
+        Target::Named { bundle, id } => {
+            let id = parse(&id)?;
+            let started = container::run(&root, &id, &options(bundle, &args.start, !args.detach));
+            (id.clone(), started.context(format!("run {id}"))?)
+        }
+        Target::Unnamed { bundle, name } => run_unnamed(&root, &bundle, &name, args)?,
+    };
+    for warning in &started.warnings {
+        global.log.warn(warning.clone());
+    }
+    if args.detach {
+        if let Some(notify) = started.notify
+            && let Some(pid) = rustix::process::Pid::from_raw(started.init.pid)
+        {
+            notify.wait(started.init.pidfd.as_fd(), pid).context(format!("run {id}"))?;
+        }
+        if args.bundle.is_none() && args.what != id.as_str() {
+            output::print(format!("{id}\n"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    global.log.succeeded();
+    let status = stay(global, &id, started, &signals);
+    if !args.keep {
+        // Also when staying failed: nothing may be left of a foreground container.
+        let deleted = container::delete(&root, &id, true).context(format!("run {id}: delete"));
+        match (&status, deleted) {
+            (Ok(_), Err(e)) => return Err(e),
+            (_, Ok(warnings)) => warnings.into_iter().for_each(|w| global.log.warn(w)),
+            (Err(_), Err(_)) => {}
+        }
+    }
+    status
+}
+
+fn run_unnamed(
+    root: &StateRoot,
+    bundle: &Path,
+    name: &str,
+    args: &Run,
+) -> Result<(ContainerId, container::Run)> {
+    for id in target::ids(name).take(64) {
+        let id = parse(&id)?;
+        match container::run(root, &id, &options(bundle.to_path_buf(), &args.start, !args.detach)) {
+            Err(e) if e.code() == Code::Exists => {}
+            other => return Ok((id.clone(), other.context(format!("run {id}"))?)),
+        }
+    }
+    Err(Error::new(Code::Exists, format!("run {name}: all of 64 ids made from the name are in use")))
+}
+
+fn stay(global: &Global, id: &ContainerId, started: container::Run, signals: &Signals) -> Result<ExitCode> {
+    let console = started.terminal.map(Console::new).transpose().context(format!("run {id}"))?;
+    let Some(pid) = rustix::process::Pid::from_raw(started.init.pid) else {
+        return Err(Error::new(Code::System, "init has no pid"));
+    };
+    let attended = attend(started.init.pidfd.as_fd(), pid, signals, console, started.notify);
+    let attended = attended.context(format!("run {id}"))?;
+    attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
+    Ok(ExitCode::from(attended.exit.status() as u8))
+}
+
