@@ -1,2 +1,329 @@
-#![no_std]
-//! Carries out a plan.
+//! Carries out a plan between clone and execve: maps it, does its steps in order, reports, and becomes the payload.
+//! No allocator, no libc, no formatting; a failure is a step, a system call and an errno. Uses rcrun-plan and core.
+#![cfg_attr(not(test), no_std)]
+
+pub mod copy_up;
+pub mod in_root;
+pub mod mount;
+pub mod parent;
+pub mod process;
+pub mod sys;
+pub mod terminal;
+
+use in_root::{Root, Text};
+use parent::{Answer, Parent};
+use rcrun_plan::{
+    Barrier, Slot, Step,
+    record::{Kind, Report},
+    text::Z,
+};
+use sys::{
+    Failure, Fd, Result,
+    errno::{EBADF, EINVAL},
+    plan::Plan,
+    process as own, text,
+};
+
+/// Does all that the plan in `plan_fd` says. The exit status is for whoever reaps; the report says why.
+pub fn run(plan_fd: i32) -> ! {
+    // The parent blocks all signals around the clone.
+    let _ = own::reset_signals();
+    let _ = die_with_parent();
+    let Ok(plan) = Plan::map(Fd::own(plan_fd)) else { own::exit(1) };
+    let mut init = Init {
+        umask: own::umask(0),
+        parent: Some(Parent::new(Fd::own(plan.parent()))),
+        plan,
+        step: 0,
+        root: None,
+        fs: None,
+        mount: Mount::None,
+        proc: None,
+        masks: mount::Masks::default(),
+        in_directory: false,
+        executable: None,
+        home: None,
+        committed: false,
+    };
+    if let Err(Failure { call, errno, detail }) = init.go_through()
+        && let Some(parent) = &init.parent
+    {
+        let _ = parent.tell(Report { kind: Kind::Failed, call, step: init.step, errno, detail });
+    }
+    own::exit(1)
+}
+
+/// Beside end of file on the socket, which only a waiting init sees. A change of credentials clears it.
+fn die_with_parent() -> Result<()> {
+    const SIGKILL: usize = 9;
+    own::signal_when_parent_dies(SIGKILL)
+}
+
+/// The mount that is being made or changed.
+enum Mount {
+    None,
+    /// Made by a step, or taken over from a slot.
+    Own(Fd),
+    /// The one that the root is.
+    Root,
+}
+
+/// The registers that steps work on.
+struct Init {
+    plan: Plan,
+    /// None while a created container waits.
+    parent: Option<Parent>,
+    step: u32,
+    umask: u32,
+    root: Option<Root>,
+    fs: Option<Fd>,
+    mount: Mount,
+    proc: Option<Fd>,
+    masks: mount::Masks,
+    in_directory: bool,
+    executable: Option<usize>,
+    home: Option<Text>,
+    committed: bool,
+}
+
+impl Init {
+    fn go_through(&mut self) -> Result<()> {
+        sys::file::close_on_exec_from(self.plan.first_own_fd())?;
+        let broken = Failure::found(EINVAL);
+        let waits_for_maps = self
+            .plan
+            .steps()
+            .ok_or(broken)?
+            .any(|step| matches!(step, Ok(Step::Wait { barrier: Barrier::Maps })));
+        // A parent without privilege can write the maps of a dumpable process only.
+        if !waits_for_maps {
+            own::not_dumpable()?;
+        }
+        for (number, step) in self.plan.steps().ok_or(broken)?.enumerate() {
+            self.step = number as u32;
+            self.carry_out(step.map_err(|_| broken)?)?;
+        }
+        // A plan ends with Execute.
+        Err(broken)
+    }
+
+    fn carry_out(&mut self, step: Step<Z<'_>>) -> Result<()> {
+        match step {
+            Step::Join { slot, kinds } => sys::mount::setns(self.take(slot)?.raw(), kinds),
+            Step::Unshare { kinds } => sys::mount::unshare(kinds),
+            Step::Wait { barrier } => self.wait_at(barrier),
+            Step::BecomeRoot => process::become_root().and_then(|()| self.watch_parent()),
+            Step::CheckMountNamespace { host } => mount::check_namespace(&self.take(host)?),
+            Step::SetPropagation { propagation } => sys::mount::set_propagation_of_slash(propagation),
+            Step::AttachRoot { slot, path } => {
+                self.root = Some(mount::attach_root(self.take(slot)?, text(path))?);
+                Ok(())
+            }
+            Step::UseRoot { slot } => {
+                self.root = Some(Root::new(self.take(slot)?));
+                Ok(())
+            }
+            Step::JoinedRoot => {
+                self.root = Some(mount::slash()?);
+                Ok(())
+            }
+            Step::Directory { path, mode } => self.root()?.directory(text(path.0), mode).map(drop),
+            Step::MountPoint { path, like } => {
+                mount::mount_point(self.root()?, text(path.0), self.plan.slot(like)?)
+            }
+            Step::File { path } => self.root()?.file(text(path.0)).map(drop),
+            Step::FsOpen { kind } => {
+                self.fs = Some(sys::mount::fsopen(text(kind))?);
+                Ok(())
+            }
+            Step::FsString { key, value } => sys::mount::fs_string(self.fs()?, text(key), text(value)),
+            Step::FsFlag { key } => sys::mount::fs_flag(self.fs()?, text(key)),
+            Step::FsMount { attributes } => {
+                self.mount = Mount::Own(sys::mount::fsmount(self.fs()?, attributes)?);
+                self.fs = None;
+                Ok(())
+            }
+            Step::Tree { slot } => {
+                self.mount = Mount::Own(self.take(slot)?);
+                Ok(())
+            }
+            Step::Clone { path, recursive } => {
+                self.mount = Mount::Own(mount::clone(self.root()?, text(path.0), recursive)?);
+                Ok(())
+            }
+            Step::Root => {
+                self.mount = Mount::Root;
+                Ok(())
+            }
+            Step::MountedAt { path } => {
+                let there = self.root()?.open(text(path.0), sys::numbers::O_PATH, false)?;
+                self.mount = Mount::Own(there);
+                Ok(())
+            }
+            Step::Attributes { set, clear, propagation, recursive } => {
+                let to = sys::mount::Attributes { set, clear, propagation };
+                sys::mount::set_attributes(self.mount()?, to, recursive)
+            }
+            Step::CopyUp { path } => match mount::existing_directory(self.root()?, text(path.0))? {
+                Some(from) => copy_up::copy(&from, self.mount()?),
+                None => Ok(()),
+            },
+            Step::InheritMode { path } => mount::inherit_mode(self.root()?, self.mount()?, text(path.0)),
+            Step::Attach { path, plain } => mount::attach(self.root()?, self.mount()?, text(path.0), plain),
+            Step::Mask { path, null } => {
+                let root = self.root.as_ref().ok_or(Failure::found(EBADF))?;
+                self.masks.hide(root, text(path.0), || self.plan.take(null))
+            }
+            Step::ReadOnly { path } => mount::read_only(self.root()?, text(path.0)),
+            Step::Node { path, mode, major, minor, uid, gid } => {
+                mount::node(self.root()?, text(path.0), &mount::Node { mode, major, minor, uid, gid })
+            }
+            Step::Symlink { target, path, replace } => {
+                mount::symlink(self.root()?, text(target), text(path.0), replace)
+            }
+            Step::Pivot => mount::pivot(self.root()?),
+            Step::Chroot => mount::chroot(self.root()?),
+            Step::MoveRoot => mount::move_root(self.root()?),
+            Step::Loopback => process::bring_up_loopback(),
+            Step::Hostname { name } => own::set_hostname(name.bytes()),
+            Step::Domainname { name } => own::set_domainname(name.bytes()),
+            Step::PrivateProc => {
+                self.proc = Some(mount::private_proc()?);
+                Ok(())
+            }
+            Step::Sysctl { path, value } => {
+                let proc = self.proc.as_ref().ok_or(Failure::found(EBADF))?;
+                mount::sysctl(proc, text(path), value.bytes())
+            }
+            Step::Terminal { ptmx, console, columns, rows, uid } => {
+                let to = terminal::Terminal { ptmx: text(ptmx.0), console, columns, rows, uid };
+                terminal::set_up(self.root()?, self.parent()?, &to, self.step)
+            }
+            Step::Session => process::start_session(),
+            Step::Keyring { name } => process::join_keyring(text(name)),
+            Step::Umask { mask } => {
+                // Set just before execve: files and nodes of the steps have the modes that the plan says.
+                self.umask = mask;
+                Ok(())
+            }
+            Step::Rlimit { resource, soft, hard } => own::set_limit(resource, soft, hard),
+            Step::OwnStdio { uid } => process::own_stdio(uid),
+            Step::NoNewPrivileges => own::no_new_privileges(),
+            Step::ChangeDirectory { path, early } => {
+                if early || !self.in_directory {
+                    self.in_directory = process::change_directory(self.root()?, text(path.0), early)?;
+                }
+                Ok(())
+            }
+            Step::BoundingSet { keep, last } => process::set_bounding(keep, last),
+            Step::Ids { uid, gid, groups } => {
+                process::set_ids(uid, gid, groups.then(|| self.plan.groups()))?;
+                self.watch_parent()
+            }
+            Step::Capabilities { effective, permitted, inheritable } => {
+                process::set_capabilities(own::Capabilities { effective, permitted, inheritable })?;
+                self.watch_parent()
+            }
+            Step::Ambient { set } => process::set_ambient(set),
+            Step::FindExecutable => {
+                self.executable = Some(process::find_executable(self.plan.candidates())?);
+                Ok(())
+            }
+            Step::Ready => self.ready(),
+            Step::AwaitStart { listen } => self.await_start(listen),
+            Step::Filter { flags } => own::set_filter(flags, self.plan.filter()),
+            Step::Execute => self.execute(),
+        }
+    }
+
+    /// Takes over the fd in a slot, which is closed after its step.
+    fn take(&mut self, slot: Slot) -> Result<Fd> {
+        self.plan.take(slot)
+    }
+
+    fn parent(&self) -> Result<&Parent> {
+        self.parent.as_ref().ok_or(Failure::found(EBADF))
+    }
+
+    fn root(&self) -> Result<&Root> {
+        self.root.as_ref().ok_or(Failure::found(EBADF))
+    }
+
+    fn fs(&self) -> Result<i32> {
+        self.fs.as_ref().map(Fd::raw).ok_or(Failure::found(EBADF))
+    }
+
+    fn mount(&self) -> Result<i32> {
+        match &self.mount {
+            Mount::None => Err(Failure::found(EBADF)),
+            Mount::Own(fd) => Ok(fd.raw()),
+            Mount::Root => self.root().map(Root::raw),
+        }
+    }
+
+    fn watch_parent(&self) -> Result<()> {
+        if self.committed { Ok(()) } else { die_with_parent() }
+    }
+
+    fn report(&self, kind: Kind, call: u16) -> Report {
+        Report { kind, call, step: self.step, errno: 0, detail: 0 }
+    }
+
+    fn wait_at(&mut self, barrier: Barrier) -> Result<()> {
+        self.parent()?.tell(self.report(Kind::Barrier, barrier as u16))?;
+        if self.parent()?.wait(&mut Answer::new())?.is_none() {
+            own::exit(1);
+        }
+        own::not_dumpable()
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        self.parent()?.tell(self.report(Kind::Ready, 0))?;
+        let mut answer = Answer::new();
+        let Some(home) = self.parent()?.wait(&mut answer)? else { own::exit(1) };
+        if !home.is_empty() {
+            let mut entry = Text::of(b"HOME=")?;
+            entry.append(home)?;
+            self.home = Some(entry);
+        }
+        self.committed = true;
+        own::signal_when_parent_dies(0)
+    }
+
+    /// The creator is gone for good; whoever starts the container connects and is the parent from then on.
+    fn await_start(&mut self, listen: Slot) -> Result<()> {
+        let listen = self.take(listen)?;
+        self.close_what_is_done();
+        loop {
+            let starter = Parent::new(sys::socket::accept(listen.raw())?);
+            // A starter that dies before its word leaves the container created.
+            if let Ok(Some(_)) = starter.wait(&mut Answer::new()) {
+                self.parent = Some(starter);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing of the machine or of the tree's making is held while a created container waits, perhaps for days.
+    fn close_what_is_done(&mut self) {
+        (self.parent, self.root, self.fs, self.proc) = (None, None, None, None);
+        self.mount = Mount::None;
+        self.masks = mount::Masks::default();
+        for slot in 0..=u16::MAX {
+            match self.plan.slot(Slot(slot)) {
+                Ok(_) => drop(self.plan.take(Slot(slot))),
+                Err(Failure { errno: EBADF, .. }) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn execute(&mut self) -> Result<()> {
+        let candidate = self.executable.ok_or(Failure::found(EINVAL))?;
+        own::umask(self.umask);
+        // The filter may forbid sendto: the parent then sees an end of file without a report, as after a kill.
+        let _ = self.parent()?.tell(self.report(Kind::Executing, 0));
+        let home = self.home.as_ref().map_or(c"HOME=/", Text::c);
+        Err(self.plan.execute(candidate, home).with(candidate as u64))
+    }
+}

@@ -13,6 +13,7 @@ pub mod notify_socket;
 pub mod pid_file;
 #[cfg(test)]
 mod scratch;
+pub mod init_image;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;

@@ -1,0 +1,255 @@
+//! Steps that make the tree: mounts, what they are put on, nodes, links, masks, and the change of root.
+
+use crate::{
+    in_root::{Root, open_name},
+    sys::{
+        AT_FDCWD, Failure, Fd, Result,
+        errno::{EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM},
+        file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT},
+        mount::{self, Attributes, MOUNT_ATTR_INERT, MOUNT_ATTR_RDONLY},
+        numbers::{O_DIRECTORY, O_PATH},
+        process,
+    },
+};
+use core::ffi::CStr;
+
+/// Fails unless this process' mount namespace is another one than that of `host`.
+pub fn check_namespace(host: &Fd) -> Result<()> {
+    let (theirs, ours) = (file::stat_fd(host.raw())?, file::stat_path(AT_FDCWD, c"/proc/self/ns/mnt")?);
+    let number = |stat: &file::Statx| (stat.dev_major, stat.dev_minor, stat.inode);
+    if number(&theirs) == number(&ours) {
+        return Err(Failure::found(EEXIST));
+    }
+    Ok(())
+}
+
+/// Attaches the root's tree where the machine knows it, or on `/` where that path may not be searched.
+pub fn attach_root(tree: Fd, path: &CStr) -> Result<Root> {
+    match mount::move_onto_path(tree.raw(), path) {
+        Err(Failure { errno: EACCES, .. }) => mount::move_onto_path(tree.raw(), c"/")?,
+        outcome => outcome?,
+    }
+    Ok(Root::new(tree))
+}
+
+/// `/` of this mount namespace.
+pub fn slash() -> Result<Root> {
+    file::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY, 0).map(Root::new)
+}
+
+/// What a tree of `like`'s kind is put on.
+pub fn mount_point(root: &Root, path: &CStr, like: i32) -> Result<()> {
+    if file::stat_fd(like)?.kind() == S_IFDIR {
+        root.directory(path, 0o755)?;
+    } else {
+        root.file(path)?;
+    }
+    Ok(())
+}
+
+/// move_mount onto what `path` leads to.
+pub fn attach(root: &Root, mount: i32, path: &CStr, plain: bool) -> Result<()> {
+    let target = root.open(path, O_PATH, plain)?;
+    mount::move_mount(mount, target.raw())
+}
+
+/// What lies at `path`, or None where there is nothing.
+fn existing(root: &Root, path: &CStr, flags: u64) -> Result<Option<Fd>> {
+    match root.open(path, flags, false) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Failure { errno: ENOENT | ENOTDIR, .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// An existing directory to read, or None where there is nothing.
+pub fn existing_directory(root: &Root, path: &CStr) -> Result<Option<Fd>> {
+    existing(root, path, O_DIRECTORY)
+}
+
+/// Clones what lies at `path`.
+pub fn clone(root: &Root, path: &CStr, recursive: bool) -> Result<Fd> {
+    mount::clone_tree(root.open(path, O_PATH, false)?.raw(), recursive)
+}
+
+/// Gives the root of `mount` the mode of the directory at `path`.
+pub fn inherit_mode(root: &Root, mount: i32, path: &CStr) -> Result<()> {
+    let Some(directory) = existing(root, path, O_PATH | O_DIRECTORY)? else { return Ok(()) };
+    let mode = file::stat_fd(directory.raw())?.permissions();
+    // A mount's fd is one of O_PATH, which fchmod refuses.
+    file::chmod_following(mount, c".", mode)
+}
+
+/// Binds `path` onto itself, read-only with all below.
+pub fn read_only(root: &Root, path: &CStr) -> Result<()> {
+    let Some(target) = existing(root, path, O_PATH)? else { return Ok(()) };
+    let tree = mount::clone_tree(target.raw(), true)?;
+    mount::set_attributes(tree.raw(), Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() }, true)?;
+    mount::move_mount(tree.raw(), target.raw())
+}
+
+/// What masks are cloned from, once the first is mounted.
+#[derive(Default)]
+pub struct Masks {
+    directory: Option<Fd>,
+    null: Option<Fd>,
+}
+
+impl Masks {
+    /// Hides what lies at `path`. `null` gives the clone of the machine's null device, to the first mask that needs it.
+    pub fn hide(&mut self, root: &Root, path: &CStr, null: impl FnOnce() -> Result<Fd>) -> Result<()> {
+        let Some(target) = existing(root, path, O_PATH)? else { return Ok(()) };
+        let is_directory = file::stat_fd(target.raw())?.kind() == S_IFDIR;
+        let first = if is_directory { &mut self.directory } else { &mut self.null };
+        if let Some(first) = first {
+            return mount::move_mount(mount::clone_tree(first.raw(), false)?.raw(), target.raw());
+        }
+        let mask = if is_directory { empty_directory()? } else { checked_null(null()?)? };
+        mount::move_mount(mask.raw(), target.raw())?;
+        *first = Some(mask);
+        Ok(())
+    }
+}
+
+fn empty_directory() -> Result<Fd> {
+    let fs = mount::fsopen(c"tmpfs")?;
+    // Room for the root directory and nothing else, should a later remount make it writable.
+    for (key, value) in [(c"source", c"tmpfs"), (c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
+        mount::fs_string(fs.raw(), key, value)?;
+    }
+    mount::fs_flag(fs.raw(), c"ro")?;
+    mount::fsmount(fs.raw(), MOUNT_ATTR_INERT)
+}
+
+/// Anything else bound over a masked path would unmask it (CVE-2025-31133).
+fn checked_null(null: Fd) -> Result<Fd> {
+    if file::stat_fd(null.raw())?.is_device(S_IFCHR, 1, 3) { Ok(null) } else { Err(Failure::found(EINVAL)) }
+}
+
+/// A node to make.
+#[allow(missing_docs)]
+pub struct Node {
+    pub mode: u32,
+    pub major: u32,
+    pub minor: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Makes a node, or takes over an equal one.
+pub fn node(root: &Root, path: &CStr, to: &Node) -> Result<()> {
+    let (parent, name) = root.parent_of(path)?;
+    let made = file::mknodat(parent.raw(), name.c(), to.mode, to.major, to.minor);
+    if let Err(failure) = made
+        && failure.errno != EEXIST
+    {
+        return Err(failure);
+    }
+    // From here on by fd: the name may be given to something else at any time.
+    let node = open_name(&parent, name.c())?;
+    let stat = file::stat_fd(node.raw())?;
+    let kind = to.mode & S_IFMT;
+    let has_number = kind == S_IFCHR || kind == S_IFBLK;
+    if stat.kind() != kind || (has_number && !stat.is_device(kind, to.major, to.minor)) {
+        return Err(made.err().unwrap_or(Failure::found(EEXIST)));
+    }
+    if (stat.uid, stat.gid) != (to.uid, to.gid) {
+        file::chown_fd(node.raw(), to.uid, to.gid)?;
+    }
+    if stat.permissions() != to.mode & 0o7777 {
+        chmod_node(&node, to.mode & 0o7777)?;
+    }
+    Ok(())
+}
+
+fn chmod_node(node: &Fd, mode: u32) -> Result<()> {
+    match file::chmod_path_fd(node.raw(), mode) {
+        // Before Linux 6.6 the machine's own /proc is the way: nodes are made before the root changes.
+        Err(Failure { errno: ENOSYS, .. }) => {}
+        outcome => return outcome,
+    }
+    let mut path = crate::in_root::Text::of(b"/proc/self/fd/")?;
+    let number = node.raw() as u32;
+    let mut divisor = 1;
+    while number / divisor >= 10 {
+        divisor *= 10;
+    }
+    while divisor > 0 {
+        path.append(&[b'0' + (number / divisor % 10) as u8])?;
+        divisor /= 10;
+    }
+    file::chmod_following(AT_FDCWD, path.c(), mode)
+}
+
+/// Makes a symbolic link; with `replace`, in the place of a file of another kind or target.
+pub fn symlink(root: &Root, target: &CStr, path: &CStr, replace: bool) -> Result<()> {
+    let (parent, name) = root.parent_of(path)?;
+    // One more try than a racer that puts a new file there each time is likely to win.
+    let mut left = 8;
+    loop {
+        match file::symlinkat(target, parent.raw(), name.c()) {
+            Err(Failure { errno: EEXIST, .. }) if !replace => return Ok(()),
+            Err(Failure { errno: EEXIST, .. }) if left > 0 => left -= 1,
+            outcome => return outcome,
+        }
+        let mut buffer = [0; file::PATH_MAX];
+        match file::readlinkat(parent.raw(), name.c(), &mut buffer) {
+            Ok(there) if there == target.to_bytes() => return Ok(()),
+            _ => match file::unlinkat(parent.raw(), name.c()) {
+                Err(Failure { errno: ENOENT, .. }) => {}
+                outcome => outcome?,
+            },
+        }
+    }
+}
+
+/// pivot_root(2), the last example in NOTES: the old root lies on top of the new one and is detached.
+pub fn pivot(root: &Root) -> Result<()> {
+    process::fchdir(root.raw())?;
+    mount::pivot_here()?;
+    mount::detach_here()?;
+    process::chdir_slash()
+}
+
+/// chroot(2) to the root.
+pub fn chroot(root: &Root) -> Result<()> {
+    process::fchdir(root.raw())?;
+    mount::chroot_here()?;
+    process::chdir_slash()
+}
+
+/// Moves the root onto `/`, then chroot(2).
+pub fn move_root(root: &Root) -> Result<()> {
+    process::fchdir(root.raw())?;
+    mount::move_onto_path(root.raw(), c"/")?;
+    mount::chroot_here()?;
+    process::chdir_slash()
+}
+
+/// A procfs of our own, mounted nowhere.
+pub fn private_proc() -> Result<Fd> {
+    let fs = mount::fsopen(c"proc")?;
+    mount::fs_string(fs.raw(), c"source", c"proc")?;
+    const NOSUID_NODEV_NOEXEC: u32 = 0xe;
+    mount::fsmount(fs.raw(), NOSUID_NODEV_NOEXEC)
+}
+
+/// Writes `value` to sys/`path` in the procfs, which nothing may be mounted over.
+pub fn sysctl(proc: &Fd, path: &CStr, value: &[u8]) -> Result<()> {
+    use crate::sys::{errno::EIO, numbers::O_WRONLY};
+    let mut below = crate::in_root::Text::of(b"sys/")?;
+    below.append(path.to_bytes())?;
+    let resolve = file::RESOLVE_BENEATH
+        | file::RESOLVE_NO_MAGICLINKS
+        | file::RESOLVE_NO_XDEV
+        | file::RESOLVE_NO_SYMLINKS;
+    let entry = file::openat2(proc.raw(), below.c(), O_WRONLY, resolve)?;
+    if file::file_system(entry.raw())? != file::PROC_SUPER_MAGIC {
+        return Err(Failure::found(EPERM));
+    }
+    // One write: procfs takes a value whole or not at all.
+    if file::write(entry.raw(), value)? != value.len() {
+        return Err(Failure::found(EIO));
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The socket to the process that waits: reports go out, answers come in. The protocol is drawn in rcrun_plan::record.
+
+use crate::sys::{
+    Failure, Fd, Result,
+    errno::{EINTR, EINVAL},
+    socket,
+};
+use rcrun_plan::record::{ANSWER_MAX, GO_ON, Report};
+
+/// The process that waits.
+pub struct Parent(Fd);
+
+impl Parent {
+    /// On a connected SOCK_SEQPACKET socket.
+    pub fn new(socket: Fd) -> Self {
+        Parent(socket)
+    }
+
+    /// Its fd.
+    pub fn raw(&self) -> i32 {
+        self.0.raw()
+    }
+
+    /// One record.
+    pub fn tell(&self, report: Report) -> Result<()> {
+        socket::send(self.raw(), &report.encode())
+    }
+
+    /// One record with an fd.
+    pub fn tell_with_fd(&self, report: Report, fd: &Fd) -> Result<()> {
+        socket::send_with_fd(self.raw(), &report.encode(), fd.raw())
+    }
+
+    /// Waits for the word to go on. None: nobody is there any more.
+    pub fn wait<'a>(&self, answer: &'a mut Answer) -> Result<Option<&'a [u8]>> {
+        loop {
+            match socket::receive(self.raw(), &mut answer.0) {
+                Ok(0) => return Ok(None),
+                Ok(length) if answer.0[0] == GO_ON => return Ok(answer.0.get(1..length)),
+                Ok(_) => return Err(Failure::found(EINVAL)),
+                Err(Failure { errno: EINTR, .. }) => {}
+                // A reset, as from a parent that died with a record unread.
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Room for an answer.
+pub struct Answer([u8; 1 + ANSWER_MAX]);
+
+impl Answer {
+    /// Empty.
+    pub fn new() -> Self {
+        Answer([0; 1 + ANSWER_MAX])
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Answer::new()
+    }
+}
