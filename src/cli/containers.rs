@@ -5,13 +5,13 @@ use crate::record::{self, Record};
 use crate::{Global, output, processes};
 use rcrun_runtime::container::{self, Container, Listed, StateRoot};
 use rcrun_runtime::error::Context;
-use rcrun_runtime::spec::ContainerId;
+use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Result};
 use std::process::ExitCode;
 
 /// The id, or an error that says what an id is.
 pub fn parse(id: &str) -> Result<ContainerId> {
-    ContainerId::parse(id)
+    id.parse()
 }
 
 fn open(global: &Global, verb: &str, id: &str) -> Result<(ContainerId, Container)> {

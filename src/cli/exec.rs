@@ -4,12 +4,12 @@ use crate::Global;
 use crate::args::{Command, Exec, Process as Wanted};
 use crate::containers::parse;
 use crate::start::listen_variables;
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, ExecOptions, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::foreground::{Signals, attend};
-use rcrun_runtime::spec::{self, Spec};
+use rcrun_runtime::spec::{self, Process, Spec};
 use rcrun_runtime::{Code, Error, Result};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -98,8 +98,7 @@ fn from_command(command: &Command, spec: &Spec) -> Result<Process> {
     if let Some(label) = &command.process_label {
         process.set_selinux_label(Some(label.clone()));
     }
-    spec::check_process(&process)?;
-    Ok(process)
+    Process::checked(process)
 }
 
 fn text(word: &OsStr, what: &str) -> Result<String> {

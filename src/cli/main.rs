@@ -84,7 +84,6 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Pause(args) => containers::pause(global, args),
         Invocation::Resume(args) => containers::resume(global, args),
         Invocation::Plan(args) => plan::plan(global, args),
-        Invocation::Spec(args) => spec::run(args),
-        Invocation::Features => features::run(),
+        _ => unimplemented!(),
     }
 }

@@ -8,7 +8,7 @@ use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, Options, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::foreground::{Signals, attend};
-use rcrun_runtime::spec::ContainerId;
+use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -202,7 +202,7 @@ impl Init {
             Step::Session => process::start_session(),
             Step::Keyring { name } => process::join_keyring(text(name)),
             Step::Umask { mask } => {
-                // Set just before execve: files and nodes of the steps have the modes that the plan says.
+                // Set when all is made: files and nodes of the steps have the modes that the plan says.
                 self.umask = mask;
                 Ok(())
             }
@@ -278,6 +278,7 @@ impl Init {
     }
 
     fn ready(&mut self) -> Result<()> {
+        own::umask(self.umask);
         self.parent()?.tell(self.report(Kind::Ready, 0))?;
         let mut answer = Answer::new();
         let Some(home) = self.parent()?.wait(&mut answer)? else { own::exit(1) };
@@ -320,7 +321,6 @@ impl Init {
 
     fn execute(&mut self) -> Result<()> {
         let candidate = self.executable.ok_or(Failure::found(EINVAL))?;
-        own::umask(self.umask);
         // The filter may forbid sendto: the parent then sees an end of file without a report, as after a kill.
         let _ = self.parent()?.tell(self.report(Kind::Executing, 0));
         let home = self.home.as_ref().map_or(c"HOME=/", Text::c);

@@ -20,6 +20,7 @@ fn main() {
     cargo
         .current_dir(house)
         .args(["build", "--release", "--package", "rcrun-init", "--bin", "rcrun-init", "--target", &target])
+        .args(["--features", "freestanding"])
         .arg("--target-dir")
         .arg(&folder);
     // What the outer build was told (flags, wrappers such as clippy's, a profile's settings) is about the outer build.

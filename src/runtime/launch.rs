@@ -6,7 +6,7 @@ use crate::sys::birth::{Birth, Newborn, bear};
 use crate::sys::namespace;
 use crate::{Code, Error, Result, init_image, words};
 use rcrun_plan::image::{Parts, encode};
-use rcrun_plan::record::{FOUND_BY_INIT, GO_ON, Kind, REPORT_SIZE, Report};
+use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::{Barrier, text::Text};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::net::{
@@ -285,9 +285,4 @@ pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Opti
         _ => None,
     });
     Report::decode(&bytes[..received.bytes]).map(|r| Some((r, fd))).ok_or_else(garbled)
-}
-
-/// A failure that init found by itself, without a system call.
-pub(crate) fn found_by_init(report: &Report) -> bool {
-    report.call == FOUND_BY_INIT
 }

@@ -3,21 +3,28 @@
 //! `container` holds the state on disk and the lifecycle verbs.
 
 pub mod cgroup;
+pub mod compile;
 pub mod console;
+pub mod container;
 pub mod error;
 pub mod foreground;
+pub mod home;
 pub mod hooks;
 pub mod host;
+pub mod init_image;
+pub mod launch;
 pub mod listen_fds;
 pub mod notify_socket;
 pub mod pid_file;
+pub mod plan;
+pub mod prepare;
 #[cfg(test)]
 mod scratch;
-pub mod init_image;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
 pub mod terminal;
 pub mod unix_socket;
+pub mod words;
 
 pub use error::{Code, Error, Result};

@@ -48,6 +48,9 @@ pub struct Plan {
     pub filter: Vec<u8>,
     /// fds 3 and up that are handed to the payload.
     pub passed_fds: u32,
+    /// What the user should know, though the plan compiles.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// A step and where it comes from.

@@ -1,10 +1,9 @@
 //! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
 
 use super::{Request, attributes, in_root, namespaces::Spaces};
-use crate::Result;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
-use crate::spec::mount::{self, Bind, MountOptions, PropagationKind};
+use crate::spec::mount::{Bind, MountOptions, PropagationKind};
 use oci_spec::runtime::Mount;
 use rcrun_plan::{InRoot, Step, text::Text};
 use std::path::Path;
@@ -18,10 +17,10 @@ pub(super) fn dev_is_bind(spec: &Spec) -> bool {
     })
 }
 
-pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) -> Result<()> {
+pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) {
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
-        let options = mount::parse(entry, &origin)?;
+        let options = MountOptions::of(entry);
         let path = in_root(entry.destination());
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
@@ -55,7 +54,6 @@ pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan:
         plan.push("", attributes(flags, 0, 0, false));
         plan.push("", Step::Attach { path, plain: false });
     }
-    Ok(())
 }
 
 fn fs_type(entry: &Mount) -> &str {
@@ -146,7 +144,7 @@ fn place(origin: &str, path: InRoot<Text>, options: &MountOptions, plain: bool, 
 pub(super) fn finish(spec: &Spec, plan: &mut Plan) {
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
-        let Ok(options) = mount::parse(entry, &origin) else { continue };
+        let options = MountOptions::of(entry);
         if fs_type(entry) == "tmpfs" && options.bind.is_none() && options.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
             plan.push(&origin, Step::MountedAt { path: in_root(entry.destination()) });
             plan.push(&origin, attributes(libc::MOUNT_ATTR_RDONLY, 0, 0, false));

@@ -97,7 +97,15 @@ pub(super) fn compile(
     }
     if let Some(profile) = filter {
         let compiled = seccomp::compile(profile, host.arch)?;
-        plan.filter = compiled.bytes();
+        plan.filter = compiled
+            .program
+            .iter()
+            .flat_map(|i| {
+                let (code, k) = (i.code.to_ne_bytes(), i.k.to_ne_bytes());
+                [code[0], code[1], i.jt, i.jf, k[0], k[1], k[2], k[3]]
+            })
+            .collect();
+        plan.warnings.extend(compiled.warnings);
         plan.push("/linux/seccomp", Step::Filter { flags: compiled.flags });
     }
     if admin {

@@ -12,7 +12,8 @@ use crate::launch::{Event, Init, launch};
 use crate::notify_socket::{self, NotifySocket};
 use crate::plan::{Maps, Plan};
 use crate::prepare::{Means, prepare};
-use crate::spec::{self, ContainerId, Spec};
+use crate::spec::id::ContainerId;
+use crate::spec::{self, Spec};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
 use rcrun_plan::Barrier;
@@ -76,7 +77,8 @@ pub fn run(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run>
 fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: bool) -> Result<Run> {
     let bundle = options.bundle.canonicalize().call(format!("bundle {}", options.bundle.display()))?;
     let config = bundle.join("config.json");
-    let (spec, text) = spec::load_with_text(&config)?;
+    let text = spec::read(&config)?;
+    let spec = spec::parse(&text)?;
     let host = Host::read()?;
     spec::check_host(&spec, &host)?;
     check_terminal(&spec, options, await_start)?;
@@ -111,16 +113,17 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     };
     let plan = compile::start(&spec, &host, &request)?;
     let mut warnings: Vec<String> = spec.warnings().to_vec();
-    warnings.extend(limits.warnings.iter().map(|w| w.to_string()));
+    warnings.extend(limits.warnings.iter().map(|w| format!("config.json: {}: {}", w.pointer, w.message)));
     warnings.extend(compile::warnings(&spec, &host));
+    warnings.extend(plan.warnings.iter().cloned());
 
     // From here on there is something to undo.
-    let mut container = root.make(id)?;
+    let container = root.make(id)?;
     let state = State {
         oci_version: spec.version().clone(),
         id: id.as_str().to_string(),
         rootfs: bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path())),
-        bundle,
+        bundle: bundle.clone(),
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: rustix::process::geteuid().as_raw(),
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -146,10 +149,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         config: &text,
     };
     match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo) {
-        Ok((init, terminal, notify)) => {
-            container.unlock();
-            Ok(Run { init, terminal, notify, warnings })
-        }
+        Ok((init, terminal, notify)) => Ok(Run { init, terminal, notify, warnings }),
         Err(error) => Err(undo.all(error)),
     }
 }

@@ -6,7 +6,7 @@ use super::process::Status;
 use super::state::{StateRoot, does_not_exist};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
-use crate::spec::ContainerId;
+use crate::spec::id::ContainerId;
 use crate::{Code, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
-use oci_spec::runtime::Process;
+use crate::spec::Process;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

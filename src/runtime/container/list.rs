@@ -3,7 +3,7 @@
 use super::process::Status;
 use super::state::{Container, State, StateRoot};
 use crate::Result;
-use crate::spec::ContainerId;
+use crate::spec::id::ContainerId;
 
 /// A container as `list` and `state` show it.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@
 use super::process::{Process, Status};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
-use crate::spec::{self, ContainerId, Spec};
+use crate::spec::id::ContainerId;
+use crate::spec::{self, Spec};
 use crate::{Code, Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ impl StateRoot {
         let mut ids: Vec<ContainerId> = entries
             .filter_map(|e| e.ok())
             .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| ContainerId::parse(e.file_name().to_str()?).ok())
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
             .collect();
         ids.sort();
         Ok(ids)
@@ -144,11 +145,6 @@ impl Container {
     /// Somebody makes or removes it just now.
     fn is_locked(&self) -> bool {
         self.lock.is_none() && matches!(lock(&self.folder, FlockOperation::NonBlockingLockShared), Ok(None))
-    }
-
-    /// Lets others in.
-    pub(super) fn unlock(&mut self) {
-        self.lock = None;
     }
 
     /// Writes state.json.
