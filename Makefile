@@ -1,0 +1,65 @@
+# rcrun's two commands: `make run` sets up, builds and shows a container; `make test` sets up and runs all tests.
+# Everything made lies in target/, build/ and bundles/*/rootfs.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+# Static against musl where its target can be installed: it starts sooner. Else glibc, static too.
+build/target.mk: runtime-tests/choose-target
+	@mkdir -p build
+	@runtime-tests/choose-target > $@.new && mv $@.new $@
+ifneq ($(MAKECMDGOALS),clean)
+include build/target.mk
+endif
+
+RCRUN := $(CURDIR)/target/$(TARGET)/release/rcrun
+export RCRUN
+
+.PHONY: help build run hello debian test unit-tests blackbox-tests lint setup clean install
+
+help: ## these lines
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## install the Debian packages that building and testing need
+	@runtime-tests/install-packages runtime-tests/packages
+
+build: build/target.mk ## build the release binary (target/*/release/rcrun)
+	$(BUILD_FLAGS) cargo build --locked --release --target $(TARGET) --package rcrun
+	@ls -l $(RCRUN)
+
+bundles/hello/rootfs: bundles/hello/recipe bundles/hello/hello
+	bundles/hello/recipe
+
+hello: setup bundles/hello/rootfs
+
+run: hello build ## set up, build, and run the container of bundles/hello
+	$(RCRUN) run bundles/hello
+
+bundles/debian/rootfs: bundles/debian/recipe
+	@runtime-tests/install-packages bundles/debian/packages
+	bundles/debian/recipe
+
+debian: bundles/debian/rootfs ## make the root of bundles/debian, for: rcrun run bundles/debian
+
+install: build ## install rcrun to /usr/local/sbin
+	install -m 755 $(RCRUN) /usr/local/sbin/rcrun
+
+lint: setup ## formatting, lints, documentation; aarch64 must compile
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --release --package rcrun-init --features freestanding --target $(TARGET) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	$(if $(AARCH64),cargo check --locked --package rcrun-init --features freestanding --target $(AARCH64),@echo 'make lint: the aarch64 target cannot be installed here' && exit 1)
+
+test: setup build hello unit-tests ## set up and run all tests but the conformance suite and the benchmark
+
+unit-tests:
+	cargo test --locked --workspace --no-fail-fast
+
+clean: ## remove what was built, not the cached test suites
+	cargo clean
+	rm -rf bundles/*/rootfs build/target.mk
+
+include runtime-tests/conformance/conformance.mk
+-include runtime-tests/bench/bench.mk
