@@ -2,14 +2,16 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=layout.ld");
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{here}/layout.ld");
     for argument in [
         "-nostartfiles",
         "-nostdlib",
         "-static",
         "-no-pie",
         "-Wl,--build-id=none",
-        // One file page instead of a page for each kind of section: fewer pages to read and to fault in.
-        "-Wl,-z,noseparate-code",
+        "-Wl,-z,norelro",
         "-Wl,--no-eh-frame-hdr",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");

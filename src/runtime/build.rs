@@ -47,10 +47,13 @@ fn main() {
         }
     }
     // Fixed addresses need no table of addresses. Rust adds start files of its own to a musl program, and only there.
-    let mut flags = vec!["-Crelocation-model=static", "-Cforce-unwind-tables=no"];
+    let mut flags =
+        vec!["-Crelocation-model=static", "-Cforce-unwind-tables=no", "-Cstrip=symbols", "-Clink-arg=-Wl,-s"];
     if target.ends_with("-musl") {
         flags.push("-Clink-self-contained=no");
     }
+    // Its dependencies too: what it is made of is loaded into every container.
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
 
     let status = cargo.status().unwrap_or_else(|e| panic!("cannot run cargo for rcrun-init: {e}"));

@@ -226,7 +226,7 @@ pub fn set_times_name(dir: i32, name: &CStr, stat: &Statx) -> Result<()> {
 }
 
 /// getdents64(2): the part of `buffer` that was filled; empty at the end.
-pub fn getdents<'a>(dir: i32, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+pub fn getdents(dir: i32, buffer: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: buffer is writable for its length.
     let length = unsafe { call(GETDENTS64, [n(dir), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0]) }?;
     Ok(&buffer[..length.min(buffer.len())])
