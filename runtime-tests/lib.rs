@@ -1,1 +1,3 @@
 //! What the black-box tests share: a runtime binary, bundles made in a work folder, and commands run on them.
+
+pub mod broken_configs;

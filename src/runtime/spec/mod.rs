@@ -1,1 +1,172 @@
-//! spec: to be filled.
+//! config.json to checked types: `load` and `parse` are the only ways to a `Spec`, so whoever holds one
+//! holds a config that was checked. The types are oci-spec's; this module owns them and its corners.
+//! Uses: error, host (two flags). Reads config.json and nothing else.
+
+pub mod default;
+pub mod id;
+pub mod mount;
+pub mod sysctl;
+
+mod check;
+mod fault;
+mod json;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use oci_spec::runtime::{self as oci, LinuxNamespaceType};
+
+use crate::error::{CallContext, Code, Error, Result};
+use crate::host::Host;
+use fault::Fault;
+
+/// The newest runtime-spec whose fields rcrun knows, as `ociVersion` of what it writes itself.
+pub const OCI_VERSION: &str = "1.3.0";
+
+/// Largest config.json or process.json that is read. Docker's with its seccomp profile is 60 kB; a
+/// privileged one on a host with thousands of devices stays below 1 MB.
+pub const MAX_SIZE: u64 = 16 << 20;
+
+/// A checked config.json.
+#[derive(Debug)]
+pub struct Spec {
+    oci: oci::Spec,
+    warnings: Vec<String>,
+}
+
+/// A checked process, as `exec --process` reads it or as the flags of `exec` make it.
+#[derive(Debug)]
+pub struct Process {
+    oci: oci::Process,
+    warnings: Vec<String>,
+}
+
+/// Where a container's namespace of one type comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace<'a> {
+    /// Not in the list: the container stays in rcrun's own.
+    Inherit,
+    /// Listed without a path.
+    New,
+    /// Listed with a path.
+    Join(&'a Path),
+}
+
+impl Spec {
+    /// Things a person should hear about although the config is accepted: unknown capabilities and the like.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Where the namespace of type `kind` comes from.
+    pub fn namespace(&self, kind: LinuxNamespaceType) -> Namespace<'_> {
+        check::namespace(&self.oci, kind)
+    }
+}
+
+impl Deref for Spec {
+    type Target = oci::Spec;
+
+    fn deref(&self) -> &oci::Spec {
+        &self.oci
+    }
+}
+
+impl Process {
+    /// Checks a process that was put together from flags.
+    pub fn checked(oci: oci::Process) -> Result<Process> {
+        check::process(&oci, "").map_err(|fault| fault.in_file("process.json"))?;
+        Ok(Process { oci, warnings: Vec::new() })
+    }
+
+    /// Things a person should hear about although the process is accepted.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Deref for Process {
+    type Target = oci::Process;
+
+    fn deref(&self) -> &oci::Process {
+        &self.oci
+    }
+}
+
+/// Reads and checks the config.json at `path`.
+pub fn load(path: &Path) -> Result<Spec> {
+    parse(&read(path)?)
+}
+
+/// Reads and checks the process at `path`, for `exec --process`.
+pub fn load_process(path: &Path) -> Result<Process> {
+    parse_process(&read(path)?)
+}
+
+/// Checks the text of a config.json.
+pub fn parse(text: &[u8]) -> Result<Spec> {
+    parse_spec(text).map_err(|fault| fault.in_file("config.json"))
+}
+
+/// Checks the text of a process.json: the `process` object of a config.json, alone.
+pub fn parse_process(text: &[u8]) -> Result<Process> {
+    let read = || -> std::result::Result<Process, Fault> {
+        let mut warnings = Vec::new();
+        let oci: oci::Process = json::read(text, &["capabilities"], &mut warnings)?;
+        check::process(&oci, "")?;
+        Ok(Process { oci, warnings })
+    };
+    read().map_err(|fault| fault.in_file("process.json"))
+}
+
+fn parse_spec(text: &[u8]) -> std::result::Result<Spec, Fault> {
+    let mut warnings = Vec::new();
+    let mut oci: oci::Spec = json::read(text, &["process", "capabilities"], &mut warnings)?;
+    json::dropped_fields(text, &mut oci)?;
+    check::spec(&oci, &mut warnings)?;
+    Ok(Spec { oci, warnings })
+}
+
+/// Refuses security labels where the module that would enforce them is on: ignoring one there would take
+/// away a protection, where it is off there is nothing to take (Docker and podman write them regardless).
+pub fn check_host(spec: &Spec, host: &Host) -> Result<()> {
+    check::host(&spec.oci, host).map_err(|fault| fault.in_file("config.json"))
+}
+
+/// As `check_host`, for the process of an `exec`.
+pub fn check_process_host(process: &Process, host: &Host) -> Result<()> {
+    check::process_host(&process.oci, "", host).map_err(|fault| fault.in_file("process.json"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let open = || format!("open {}", path.display());
+    // O_NONBLOCK: a FIFO of that name would wait for a writer (the class of CVE-2021-29136).
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = match file {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // runc's words; "no such file or directory" would make Docker exit with 127.
+            let text = format!("JSON specification file {name} not found in {}", folder.display());
+            return Err(Error::new(Code::Config, text).with_errno(libc::ENOENT));
+        }
+        other => other.call(open())?,
+    };
+    let size = file.metadata().call(format!("stat {}", path.display()))?;
+    if !size.is_file() {
+        return Err(Error::new(Code::Config, format!("{} is not a regular file", path.display())));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(size.len().min(MAX_SIZE)).unwrap_or(0) + 1);
+    file.take(MAX_SIZE + 1).read_to_end(&mut text).call(format!("read {}", path.display()))?;
+    if text.len() as u64 > MAX_SIZE {
+        let text = format!("{} is larger than {} MiB", path.display(), MAX_SIZE >> 20);
+        return Err(Error::new(Code::Config, text));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

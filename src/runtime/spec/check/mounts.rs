@@ -1,0 +1,107 @@
+//! The list of mounts. Uses: fault, text, mount.
+
+use oci_spec::runtime::{self as oci, LinuxNamespaceType};
+
+use super::super::Namespace;
+use super::super::fault::{Fault, Quoted};
+use super::super::mount::{Bind, MountOptions};
+use super::text::{Checked, bounded, count, path};
+use super::{cleaned, namespace};
+
+const MAX_MOUNTS: usize = 4096;
+const MAX_OPTIONS: usize = 1024;
+/// mount(2) takes a page of options; no single one can be longer.
+const MAX_OPTION: usize = 4095;
+
+/// Files of procfs that may be covered by a file: what lxcfs emulates, and two that runc allows.
+const COVERED_PROC_FILES: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Checks each mount.
+pub fn all(spec: &oci::Spec, warnings: &mut Vec<String>) -> Checked {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    count(mounts.len(), MAX_MOUNTS, format_args!("/mounts"))?;
+    if !mounts.is_empty() && namespace(spec, LinuxNamespaceType::Mount) == Namespace::Inherit {
+        warnings.push("/mounts: without a mount namespace nothing is mounted".to_string());
+    }
+    mounts.iter().enumerate().try_for_each(|(i, mount)| one(i, mount))
+}
+
+fn one(i: usize, mount: &oci::Mount) -> Checked {
+    path(mount.destination(), format_args!("/mounts/{i}/destination"))?;
+    let words = mount.options().as_deref().unwrap_or_default();
+    count(words.len(), MAX_OPTIONS, format_args!("/mounts/{i}/options"))?;
+    for (n, word) in words.iter().enumerate() {
+        bounded(word, MAX_OPTION, format_args!("/mounts/{i}/options/{n}"))?;
+    }
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    bounded(kind, 255, format_args!("/mounts/{i}/type"))?;
+    let options = MountOptions::of(mount);
+
+    let mapped = [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())];
+    for (field, mappings) in mapped {
+        if mappings.as_ref().is_some_and(|m| !m.is_empty()) {
+            let at = format_args!("/mounts/{i}/{field}");
+            return Err(Fault::unsupported(at, "id-mapped mounts are not supported by rcrun"));
+        }
+    }
+    if let Some(n) = options.idmap {
+        let at = format_args!("/mounts/{i}/options/{n}");
+        return Err(Fault::unsupported(at, "id-mapped mounts are not supported by rcrun"));
+    }
+
+    let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
+    match (options.bind, source) {
+        (Some(_), None) if !options.remount => {
+            return Err(Fault::new(format_args!("/mounts/{i}/source"), "a bind mount needs a source"));
+        }
+        (Some(_), Some(source)) => path(source, format_args!("/mounts/{i}/source"))?,
+        (None, Some(source)) => {
+            let text = source.to_string_lossy();
+            bounded(&text, MAX_OPTION, format_args!("/mounts/{i}/source"))?;
+        }
+        (_, None) => {}
+    }
+    let new = options.bind.is_none() && !options.remount && options.propagation.is_empty();
+    if new && kind.is_empty() {
+        let text = "a mount needs a type, unless it is a bind mount";
+        return Err(Fault::new(format_args!("/mounts/{i}/type"), text));
+    }
+    over_proc(i, mount, &options)
+}
+
+/// Nothing but a procfs may cover /proc, and little inside it may be covered: what the runtime and the
+/// security modules write there would go to a file of the container's (CVE-2019-16884). Where links in
+/// the root lead a destination into /proc, or the source of a bind mount on it is no procfs, `prepare`
+/// and init notice.
+fn over_proc(i: usize, mount: &oci::Mount, options: &MountOptions) -> Checked {
+    // Most destinations are decided without taking them apart.
+    let text = mount.destination().to_str().unwrap_or_default();
+    if !text.contains("proc") {
+        return Ok(());
+    }
+    let destination = cleaned(mount.destination());
+    let Some(rest) = destination.strip_prefix("/proc") else { return Ok(()) };
+    let at = format_args!("/mounts/{i}/destination");
+    let refuse = |why: &str| Err(Fault::new(at, format_args!("{} cannot be mounted because it is {why}", Quoted(&destination))));
+    if rest.is_empty() {
+        let procfs = matches!(options.bind, Some(Bind::Plain | Bind::Recursive))
+            || mount.typ().as_deref() == Some("proc")
+            || (options.remount || !options.propagation.is_empty()) && mount.typ().as_deref().unwrap_or_default().is_empty();
+        return if procfs { Ok(()) } else { refuse("not of type proc") };
+    }
+    if rest.starts_with('/') && !COVERED_PROC_FILES.contains(&destination.as_str()) {
+        return refuse("inside /proc");
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! JSON to oci-spec's types: straight, and a second time with more care when that fails, so that the
+//! error names the field. Uses: fault.
+
+use memchr::memmem;
+use oci_spec::runtime as oci;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use super::fault::{Fault, Quoted, Token};
+
+const CAPABILITY_SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
+
+/// Reads `text` as a `T`. Capabilities that oci-spec does not know lie below the keys `capabilities`;
+/// they become warnings, as runtime-spec 1.1 asks, where oci-spec makes them errors.
+pub(super) fn read<T: DeserializeOwned>(
+    text: &[u8],
+    capabilities: &[&str],
+    warnings: &mut Vec<String>,
+) -> Result<T, Fault> {
+    refuse_nul(text)?;
+    if let Ok(found) = serde_json::from_slice(text) {
+        return Ok(found);
+    }
+    let mut tree: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+    if drop_unknown_capabilities(&mut tree, capabilities, warnings) {
+        return serde_path_to_error::deserialize(tree).map_err(|error| typed(&error));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let found: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| typed(&error))?;
+    reader.end().map_err(|error| syntax(&error))?;
+    Ok(found)
+}
+
+/// Fields of the spec whose value oci-spec 0.10 loses. Looked for by text first: a parse of its own
+/// for each would cost more than the rest of the checks.
+pub(super) fn dropped_fields(text: &[u8], spec: &mut oci::Spec) -> Result<(), Fault> {
+    // runtime-spec 1.3 has a platform that oci-spec has not.
+    if memmem::find(text, b"\"freebsd\"").is_some() {
+        #[derive(Deserialize)]
+        struct Platform {
+            freebsd: Option<serde::de::IgnoredAny>,
+        }
+        let platform: Result<Platform, _> = serde_json::from_slice(text);
+        if platform.is_ok_and(|p| p.freebsd.is_some()) {
+            return Err(Fault::unsupported("/freebsd", "rcrun runs Linux containers only"));
+        }
+    }
+    // `limit` is optional since 1.3 and 0 is a limit, but oci-spec reads a missing one as 0.
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
+        let tree: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+        if tree.pointer("/linux/resources/pids/limit").is_none_or(Value::is_null) {
+            resources.set_pids(None);
+        }
+    }
+    Ok(())
+}
+
+/// No string of a config may hold a NUL: the kernel's strings end there, and what was checked would
+/// differ from what is used (CVE-2021-43784). JSON can only spell one as `\u0000`.
+fn refuse_nul(text: &[u8]) -> Result<(), Fault> {
+    if memmem::find(text, b"\\u0000").is_none() {
+        return Ok(());
+    }
+    // Text that is no JSON gets its own error later.
+    let Ok(tree) = serde_json::from_slice::<Value>(text) else { return Ok(()) };
+    let mut at = String::new();
+    match find_nul(&tree, &mut at) {
+        true => Err(Fault::new(at, "a string may not contain a NUL character")),
+        false => Ok(()),
+    }
+}
+
+fn find_nul(tree: &Value, at: &mut String) -> bool {
+    let end = at.len();
+    match tree {
+        Value::String(s) => return s.contains('\0'),
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                at.push_str(&format!("/{i}"));
+                if find_nul(item, at) {
+                    return true;
+                }
+                at.truncate(end);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                at.push_str(&format!("/{}", Token(name)));
+                if name.contains('\0') || find_nul(value, at) {
+                    return true;
+                }
+                at.truncate(end);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    false
+}
+
+/// Takes the capabilities that oci-spec cannot read out of `tree`; says whether there were any.
+fn drop_unknown_capabilities(tree: &mut Value, place: &[&str], warnings: &mut Vec<String>) -> bool {
+    let mut sets = tree;
+    for key in place {
+        match sets.get_mut(*key) {
+            Some(below) => sets = below,
+            None => return false,
+        }
+    }
+    let before = warnings.len();
+    for name in CAPABILITY_SETS {
+        let Some(Value::Array(set)) = sets.get_mut(name) else { continue };
+        set.retain(|entry| {
+            // What is no string is left in, to be refused with its type.
+            let Value::String(word) = entry else { return true };
+            let known = oci::Capability::deserialize(&*entry).is_ok();
+            if !known {
+                let at = place.join("/");
+                let word = Quoted(word);
+                warnings.push(format!("/{at}/{name}: unknown capability {word} is not granted"));
+            }
+            known
+        });
+    }
+    warnings.len() > before
+}
+
+fn syntax(error: &serde_json::Error) -> Fault {
+    Fault::new("", format_args!("is not valid JSON: {}", cut(&error.to_string())))
+}
+
+fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let mut at = String::new();
+    for segment in error.path() {
+        match segment {
+            Segment::Seq { index } => at.push_str(&format!("/{index}")),
+            Segment::Map { key } => at.push_str(&format!("/{}", Token(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    let message = error.inner().to_string();
+    // serde tells the object of a missing or double field; the pointer is to name the field.
+    for (words, sentence) in [("missing field `", "is required"), ("duplicate field `", "is there twice")] {
+        if let Some((field, _)) = message.strip_prefix(words).and_then(|rest| rest.split_once('`')) {
+            // Where the field's own value failed, the path ends with it already.
+            if !at.ends_with(&format!("/{field}")) {
+                at.push_str(&format!("/{}", Token(field)));
+            }
+            return Fault::new(at, sentence);
+        }
+    }
+    Fault::new(at, cut(&message))
+}
+
+/// serde puts the offending value into its message, whatever its size: both ends are enough.
+fn cut(message: &str) -> String {
+    const ENDS: usize = 120;
+    let count = message.chars().count();
+    if count <= 2 * ENDS {
+        return message.to_string();
+    }
+    let head: String = message.chars().take(ENDS).collect();
+    let tail: String = message.chars().skip(count - ENDS).collect();
+    format!("{head}...{tail}")
+}
