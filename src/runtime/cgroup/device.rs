@@ -73,18 +73,22 @@ pub struct Policy {
 /// What every container may use, whatever its config says: runc's AllowedDevices, with the path by which `linux.devices`
 /// replaces one. mknod of any device is allowed (using it is not), /dev/console is one of 136:*, and /dev/net/tun is
 /// not among them since runc 1.2.
-const DEFAULT_DEVICES: [(Option<&str>, Kind, Option<u32>, Option<u32>, u8); 10] = [
-    (None, Kind::Char, None, None, MKNOD),
-    (None, Kind::Block, None, None, MKNOD),
-    (Some("/dev/null"), Kind::Char, Some(1), Some(3), ALL),
-    (Some("/dev/random"), Kind::Char, Some(1), Some(8), ALL),
-    (Some("/dev/full"), Kind::Char, Some(1), Some(7), ALL),
-    (Some("/dev/tty"), Kind::Char, Some(5), Some(0), ALL),
-    (Some("/dev/zero"), Kind::Char, Some(1), Some(5), ALL),
-    (Some("/dev/urandom"), Kind::Char, Some(1), Some(9), ALL),
-    (None, Kind::Char, Some(136), None, ALL),
-    (None, Kind::Char, Some(5), Some(2), ALL),
+const DEFAULT_DEVICES: [(Option<&str>, Rule); 10] = [
+    (None, default_device(Kind::Char, None, None, MKNOD)),
+    (None, default_device(Kind::Block, None, None, MKNOD)),
+    (Some("/dev/null"), default_device(Kind::Char, Some(1), Some(3), ALL)),
+    (Some("/dev/random"), default_device(Kind::Char, Some(1), Some(8), ALL)),
+    (Some("/dev/full"), default_device(Kind::Char, Some(1), Some(7), ALL)),
+    (Some("/dev/tty"), default_device(Kind::Char, Some(5), Some(0), ALL)),
+    (Some("/dev/zero"), default_device(Kind::Char, Some(1), Some(5), ALL)),
+    (Some("/dev/urandom"), default_device(Kind::Char, Some(1), Some(9), ALL)),
+    (None, default_device(Kind::Char, Some(136), None, ALL)),
+    (None, default_device(Kind::Char, Some(5), Some(2), ALL)),
 ];
+
+const fn default_device(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
+    Rule { allow: true, kind: Some(kind), major, minor, access }
+}
 
 impl Policy {
     /// The policy of `linux.resources.devices` (`rules`), with the default devices after it. A default device whose
@@ -94,11 +98,11 @@ impl Policy {
         for (index, rule) in rules.iter().enumerate() {
             list.push(parse(rule, &format!("/linux/resources/devices/{index}"))?);
         }
-        for (path, kind, major, minor, access) in DEFAULT_DEVICES {
+        for (path, rule) in DEFAULT_DEVICES {
             let replaced =
                 path.is_some_and(|path| devices.iter().any(|device| device.path().as_os_str() == path));
             if !replaced {
-                list.push(Rule { allow: true, kind: Some(kind), major, minor, access });
+                list.push(rule);
             }
         }
         if list.len() > RULES_MAX {
