@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 
+use super::file::read_list;
 use crate::error::CallContext;
 use crate::{Code, Error, Result};
 
@@ -61,7 +62,7 @@ impl Hierarchy {
 
     /// rcrun's own cgroup: the `0::` line of /proc/self/cgroup.
     pub fn own_path(&self) -> Result<String> {
-        let text = fs::read_to_string("/proc/self/cgroup").call("read /proc/self/cgroup")?;
+        let text = read_list(CWD, "/proc/self/cgroup").call("read /proc/self/cgroup")?;
         match own_line(&text) {
             Some(path) => Ok(path.to_string()),
             None => Err(Error::new(Code::Host, "/proc/self/cgroup has no line for cgroup v2 (\"0::\")")),
