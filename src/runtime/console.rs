@@ -44,7 +44,8 @@ pub struct Console {
 
 impl Console {
     /// Joins `master` to this process's stdin and stdout: the host's terminal goes to raw mode if stdin is
-    /// one, and its size to the pty.
+    /// one, and its size to the pty. Best before the container's process can write: what it wrote already has
+    /// carriage returns.
     pub fn new(master: OwnedFd) -> Result<Console> {
         let (input, output, error) = (stdin(), stdout(), stderr());
         let host = first_terminal(&[input.as_fd(), output.as_fd(), error.as_fd()]);

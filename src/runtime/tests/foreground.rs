@@ -5,16 +5,21 @@
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio, exit};
 
 use rcrun_runtime::console::Console;
 use rcrun_runtime::foreground::{Signals, attend};
+use rcrun_runtime::notify_socket::{self, NotifySocket};
 use rcrun_runtime::sys::{pidfd, spawn};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, set_child_subreaper};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, set_child_subreaper,
+    set_parent_process_death_signal, waitid,
+};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 const TESTS: &[(&str, fn())] = &[
     ("exit_statuses_and_signals_become_ours", exit_statuses_and_signals_become_ours),
@@ -37,6 +42,8 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("control_c_is_a_byte_for_the_container", control_c_is_a_byte_for_the_container),
     ("raw_mode_ends_when_the_container_is_killed", raw_mode_ends_when_the_container_is_killed),
+    ("raw_mode_comes_back_after_a_stop", raw_mode_comes_back_after_a_stop),
+    ("a_service_manager_hears_of_readiness", a_service_manager_hears_of_readiness),
     ("sizes_follow_the_host_terminal", sizes_follow_the_host_terminal),
     ("the_end_of_a_piped_script_ends_the_shell", the_end_of_a_piped_script_ends_the_shell),
     ("all_output_arrives_and_without_carriage_returns", all_output_arrives_and_without_carriage_returns),
@@ -60,6 +67,11 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|word| word == "attend") {
         attending_process(&args[1], &args[2]);
     }
+    if args.first().is_some_and(|word| word == "ready") {
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.send_to(b"READY=1", Path::new(&args[1]).join("notify/notify.sock")).unwrap();
+        return ExitCode::SUCCESS;
+    }
     let filters: Vec<&String> = args.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen =
         TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
@@ -75,15 +87,24 @@ fn main() -> ExitCode {
 }
 
 /// The other side: starts `script` as rcrun would start a container, and attends it. `how` is made of
-/// `terminal`, and `held`: signals are blocked, then a byte of stdin is waited for.
+/// `terminal`; `held`: signals are blocked, then a byte of stdin is waited for; and `notify`: below $STATE.
 fn attending_process(how: &str, script: &str) -> ! {
+    // A test that fails, or is killed, leaves nothing behind: the shell ends with its terminal or its stdin.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let signals = Signals::block().unwrap();
     set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     if how.contains("held") {
         println!("blocked");
         std::io::stdin().read_exact(&mut [0]).unwrap();
     }
+    let notify = how.contains("notify").then(|| {
+        let state = PathBuf::from(std::env::var_os("STATE").unwrap());
+        notify_socket::make_directory(&state).unwrap();
+        NotifySocket::bind(&state, state.join("manager").to_str().unwrap()).unwrap()
+    });
     let (master, slave) = how.contains("terminal").then(pty).unzip();
+    // Before the shell can write: its first line has no carriage return either.
+    let console = master.map(|master| Console::new(master).unwrap());
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let own = [input.as_fd(), output.as_fd(), error.as_fd()];
     let stdio = slave.as_ref().map_or(own, |slave| [slave.as_fd(); 3]);
@@ -100,8 +121,7 @@ fn attending_process(how: &str, script: &str) -> ! {
     })
     .unwrap();
     drop(slave);
-    let console = master.map(|master| Console::new(master).unwrap());
-    let attended = attend(child.pidfd.as_fd(), child.pid, &signals, console, None).unwrap();
+    let attended = attend(child.pidfd.as_fd(), child.pid, &signals, console, notify).unwrap();
     for warning in attended.warnings {
         eprintln!("warning: {warning}");
     }
@@ -128,6 +148,8 @@ struct OnTerminal {
     process: Child,
     keyboard: OwnedFd,
     terminal: OwnedFd,
+    /// The terminal's modes before the process was there.
+    before: Termios,
     seen: String,
 }
 
@@ -135,11 +157,12 @@ impl OnTerminal {
     fn start(script: &str) -> OnTerminal {
         let (keyboard, terminal) = pty();
         tcsetwinsize(&keyboard, Winsize { ws_row: 30, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let before = tcgetattr(&terminal).unwrap();
         let end = || Stdio::from(terminal.try_clone().unwrap());
         let mut command = Command::new("setsid");
         command.arg("-c").arg(std::env::current_exe().unwrap()).args(["attend", "terminal", script]);
         let process = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        OnTerminal { process, keyboard, terminal, seen: String::new() }
+        OnTerminal { process, keyboard, terminal, before, seen: String::new() }
     }
 
     fn type_in(&self, text: &str) {
@@ -192,22 +215,15 @@ fn exit_statuses_and_signals_become_ours() {
 }
 
 fn signals_are_forwarded_also_real_time_ones() {
-    for number in [
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGHUP,
-        libc::SIGQUIT,
-        libc::SIGUSR1,
-        libc::SIGTSTP,
-        libc::SIGPIPE,
-        40,
-    ] {
-        let mut process = on_pipes("plain", &format!("trap 'exit 3' {number}; echo ready; read x; exit 4"));
+    // No traps: a shell may run one only after the read that the signal came just before.
+    let fatal = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGPIPE, 40];
+    for number in fatal {
+        let mut process = on_pipes("plain", "echo ready; read x; exit 4");
         assert_eq!(line(process.stdout.as_mut().unwrap()), "ready");
         signal(&process, number);
         // Its stdin stays open meanwhile: `wait` of Child would close it.
         let _stdin = process.stdin.take();
-        assert_eq!(process.wait().unwrap().code(), Some(3), "signal {number}");
+        assert_eq!(process.wait().unwrap().code(), Some(128 + number), "signal {number}");
     }
 }
 
@@ -236,7 +252,7 @@ fn orphans_are_waited_for_and_do_not_change_the_status() {
 
 fn what_is_typed_reaches_the_container_and_raw_mode_ends() {
     let mut container = OnTerminal::start("stty -echo; echo ready; read x; echo got:$x; read y; exit 5");
-    let before = container.local();
+    let before = container.before.local_modes;
     container.until("ready\r\n");
     assert!(!container.local().intersects(LocalModes::ICANON | LocalModes::ECHO));
     container.type_in("hello\r");
@@ -248,15 +264,15 @@ fn what_is_typed_reaches_the_container_and_raw_mode_ends() {
 }
 
 fn control_c_is_a_byte_for_the_container() {
-    let mut container = OnTerminal::start("trap 'exit 8' INT; echo ready; read x; exit 4");
+    let mut container = OnTerminal::start("echo ready; read x; exit 4");
     container.until("ready\r\n");
     container.type_in("\x03");
-    assert_eq!(container.status(), 8);
+    assert_eq!(container.status(), 128 + libc::SIGINT);
 }
 
 fn raw_mode_ends_when_the_container_is_killed() {
     let mut container = OnTerminal::start("echo ready; read x");
-    let before = container.local();
+    let before = container.before.local_modes;
     container.until("ready\r\n");
     assert_ne!(container.local(), before);
     signal(&container.process, libc::SIGTERM);
@@ -264,17 +280,61 @@ fn raw_mode_ends_when_the_container_is_killed() {
     assert_eq!(container.local(), before);
 }
 
+fn raw_mode_comes_back_after_a_stop() {
+    let mut container = OnTerminal::start("stty -echo; echo ready; read x; echo got:$x; read y");
+    let cooked = container.before.clone();
+    container.until("ready\r\n");
+    let raw = container.local();
+    signal(&container.process, libc::SIGSTOP);
+    let stopped = WaitIdOptions::STOPPED;
+    waitid(WaitId::Pid(Pid::from_child(&container.process)), stopped).unwrap();
+    // As a shell does when its job has stopped.
+    tcsetattr(&container.terminal, OptionalActions::Now, &cooked).unwrap();
+    signal(&container.process, libc::SIGCONT);
+    container.type_in("on\r");
+    container.until("got:on\r\n");
+    assert_eq!(container.local(), raw);
+    signal(&container.process, libc::SIGTERM);
+    assert_eq!(container.status(), 143);
+    assert_eq!(container.local(), cooked.local_modes);
+}
+
+fn a_service_manager_hears_of_readiness() {
+    let state = std::env::temp_dir().join(format!("rcrun-attend-{}", std::process::id()));
+    std::fs::create_dir(&state).unwrap();
+    let manager = UnixDatagram::bind(state.join("manager")).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let script = format!("{} ready {} && read x && exit 3", program.display(), state.display());
+    let mut command = Command::new(&program);
+    command.args(["attend", "notify", &script]).env("STATE", &state).stdin(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut bytes = [0; 64];
+    let mut hear = || {
+        let count = manager.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    assert_eq!(hear(), "READY=1\n");
+    let main = hear();
+    assert_ne!(main, format!("MAINPID={}\n", process.id()), "the container's process, not rcrun");
+    assert!(main.starts_with("MAINPID="), "{main}");
+    assert_eq!(hear(), "BARRIER=1");
+    process.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(3));
+    std::fs::remove_dir_all(&state).unwrap();
+}
+
 fn sizes_follow_the_host_terminal() {
-    // The first line waits for a key: the size is there once the console is, not when the shell starts.
-    let mut container =
-        OnTerminal::start("trap 'stty size; exit 2' WINCH; echo ready; read x; stty size; read x");
+    // Asked with a key, which is passed on after the signal that came before it.
+    let mut container = OnTerminal::start("stty -echo; echo ready; while read x; do stty size; done");
     container.until("ready\r\n");
     container.type_in("\r");
     container.until("30 90\r\n");
     tcsetwinsize(&container.keyboard, Winsize { ws_row: 41, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 })
         .unwrap();
+    container.type_in("\r");
     container.until("41 123\r\n");
-    assert_eq!(container.status(), 2);
+    container.type_in("\x04");
+    assert_eq!(container.status(), 0);
 }
 
 fn the_end_of_a_piped_script_ends_the_shell() {
