@@ -33,7 +33,7 @@ fn filter(output: &[u8], pids: &[i32]) -> Result<Vec<u8>> {
         .ok_or_else(|| Error::new(Code::Usage, "couldn't find PID field in ps output"))?;
     let mut table = [head, b"\n"].concat();
     for line in lines {
-        let pid = fields(line).nth(column).and_then(|field| str::from_utf8(field).ok()?.parse().ok());
+        let pid = fields(line).nth(column).and_then(|field| std::str::from_utf8(field).ok()?.parse().ok());
         let pid: i32 = pid.ok_or_else(|| {
             let line = String::from_utf8_lossy(line);
             Error::new(Code::System, format!("unable to parse pid: no number under PID in {line:?}"))
