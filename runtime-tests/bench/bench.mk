@@ -1,0 +1,39 @@
+# The benchmark. `make bench` sets up everything, times all runtimes and writes docs/benchmarks.md and its plot;
+# `make bench-gate` checks only what rcrun promises, in a minute or two; `make bench-steps` shows where a run's time goes.
+
+RCRUN ?= target/release/rcrun
+# More rounds make steadier medians.
+BENCH_ROUNDS ?= 60
+BENCH_GATE_ROUNDS ?= 40
+# Which runtimes stand beside the floor.
+BENCH_RUNTIMES ?= rcrun runc crun youki
+# Put before the benchmark; on a machine with other work, `chrt --fifo 10` keeps that out.
+BENCH_PREFIX ?=
+# Writes the floor's seccomp filter, as struct sock_filter, to $OUT from the config.json in $BUNDLE.
+BENCH_SECCOMP_COMMAND ?= $(RCRUN) plan --seccomp-out "$$OUT" "$$BUNDLE"
+# Docker's default profile in the form of config.json.
+BENCH_PROFILE ?= runtime-tests/samples/seccomp/docker-default.json
+
+BENCH_BINARY := $(or $(CARGO_TARGET_DIR),target)/release/bench
+BENCH = $(BENCH_PREFIX) $(BENCH_BINARY)
+BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --profile $(BENCH_PROFILE)
+
+.PHONY: bench bench-gate bench-steps bench-setup bench-setup-quick bench-binary
+
+bench: bench-setup bench-binary
+	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
+
+bench-gate: bench-setup-quick bench-binary
+	$(BENCH) gate $(BENCH_OPTIONS) --rounds $(BENCH_GATE_ROUNDS) --runtimes "rcrun crun runc"
+
+bench-steps: bench-setup-quick bench-binary
+	$(BENCH) steps $(BENCH_OPTIONS) --runtimes "rcrun"
+
+bench-setup:
+	runtime-tests/bench/setup.sh
+
+bench-setup-quick:
+	runtime-tests/bench/setup.sh quick
+
+bench-binary:
+	cargo build --release --quiet -p runtime-tests --bin bench

@@ -1,0 +1,176 @@
+//! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor. Started by bench.mk,
+//! which says what each option is.
+
+mod bundles;
+mod facts;
+mod gate;
+mod host;
+mod plot;
+mod report;
+mod rounds;
+mod runtimes;
+mod stats;
+mod steps;
+mod targets;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use bundles::Bundles;
+use report::Report;
+use rounds::{Bench, Pace, Work};
+use runtimes::Runtime;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn fail<T>(message: impl Into<String>) -> Result<T> {
+    Err(message.into().into())
+}
+
+struct Options {
+    verb: String,
+    rounds: usize,
+    runtimes: Vec<String>,
+    rcrun: PathBuf,
+    seccomp_command: String,
+    profile: PathBuf,
+    repo: PathBuf,
+    steps_of: String,
+}
+
+impl Options {
+    fn parse() -> Result<Self> {
+        let mut args = std::env::args().skip(1);
+        let repo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut options = Self {
+            verb: args.next().unwrap_or_default(),
+            rounds: 60,
+            runtimes: ["rcrun", "runc", "crun", "youki"].map(String::from).to_vec(),
+            rcrun: repo.join("target/release/rcrun"),
+            seccomp_command: String::new(),
+            profile: repo.join("runtime-tests/samples/seccomp/docker-default.json"),
+            repo,
+            steps_of: "rcrun".into(),
+        };
+        while let Some(name) = args.next() {
+            let Some(value) = args.next() else { return fail(format!("{name} needs a value")) };
+            match name.as_str() {
+                "--rounds" => options.rounds = value.parse()?,
+                "--runtimes" => options.runtimes = value.split_whitespace().map(String::from).collect(),
+                "--rcrun" => options.rcrun = value.into(),
+                "--seccomp-command" => options.seccomp_command = value,
+                "--profile" => options.profile = value.into(),
+                "--of" => options.steps_of = value,
+                _ => return fail(format!("unknown option {name}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn built(&self, name: &str) -> PathBuf {
+        self.repo.join("build/bench").join(name)
+    }
+
+    fn bench(&self, prefix: String) -> Result<(Bench, bool)> {
+        let bundles = Bundles::write(&self.profile, &self.built("nothing"))?;
+        let filter = self.filter(&bundles)?;
+        let mut all = vec![Runtime::new("floor", &self.built("floor"))?.with_filter(filter.as_deref())];
+        for name in &self.runtimes {
+            all.push(match name.as_str() {
+                "rcrun" => Runtime::new("rcrun", &self.rcrun)?,
+                "runc" => Runtime::new("runc", Path::new("/usr/sbin/runc"))?,
+                "crun" => Runtime::new("crun", &self.built("crun/crun"))?,
+                "youki" => Runtime::new("youki", &self.built("youki/bin/youki"))?,
+                _ => return fail(format!("no runtime is called {name}")),
+            });
+        }
+        Ok((Bench::new(all, bundles, prefix)?, filter.is_some()))
+    }
+
+    /// The floor compiles nothing: a command writes its filter, as struct sock_filter, to $OUT, from the bundle $BUNDLE.
+    fn filter(&self, bundles: &Bundles) -> Result<Option<PathBuf>> {
+        if self.seccomp_command.is_empty() {
+            return Ok(None);
+        }
+        let file = Path::new(host::WORK).join("floor.seccomp");
+        let made = Command::new("sh")
+            .args(["-c", &self.seccomp_command])
+            .env("OUT", &file)
+            .env("BUNDLE", &bundles.seccomp)
+            .status()?;
+        let size = fs::metadata(&file).map(|m| m.len()).unwrap_or_default();
+        if !made.success() || size == 0 || size % 8 != 0 {
+            return fail(format!(
+                "{:?} wrote no filter for the floor ({made}, {size} bytes)",
+                self.seccomp_command
+            ));
+        }
+        Ok(Some(file))
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match host::worker_prefix() {
+        None => host::supervise(),
+        Some(prefix) => measure(prefix),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("bench: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn measure(prefix: String) -> Result<ExitCode> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let options = Options::parse()?;
+    let (bench, floor_filtered) = options.bench(prefix)?;
+    match options.verb.as_str() {
+        "table" => table(&options, &bench, floor_filtered),
+        "gate" => {
+            if !floor_filtered {
+                return fail("the gate needs the floor's filter: give --seccomp-command");
+            }
+            let verdicts = gate::run(&bench, options.rounds)?;
+            print!("{}", gate::table(&verdicts)?);
+            let missed = verdicts.iter().filter(|v| !v.kept).count();
+            println!("{} passed, {missed} failed", verdicts.len() - missed);
+            Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        "steps" => {
+            print!("{}", steps::table(&bench, &options.steps_of)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        verb => fail(format!("bench table, gate or steps, not {verb:?}")),
+    }
+}
+
+fn table(options: &Options, bench: &Bench, floor_filtered: bool) -> Result<ExitCode> {
+    let mut series = Vec::new();
+    for pace in [Pace::BackToBack, Pace::Pauses] {
+        for work in
+            [Work::Run, Work::RunSeccomp, Work::Life, Work::Parallel(1), Work::Parallel(2), Work::Parallel(4)]
+        {
+            eprintln!("bench: {work:?}, {pace:?}");
+            series.extend(bench.measure(work, pace, gate::rounds_of(work, options.rounds))?);
+        }
+    }
+    let facts = facts::count(bench, &options.built("peak"))?;
+    let verdicts = gate::judge_all(bench, &series);
+    let steps = gate::rcrun(bench).map(|_| steps::table(bench, "rcrun")).transpose()?;
+    let report = Report {
+        runtimes: &bench.runtimes,
+        series: &series,
+        facts: &facts,
+        verdicts: &verdicts,
+        steps,
+        floor_filtered,
+    };
+    println!("{}", report.tables()?);
+    if !verdicts.is_empty() {
+        println!("{}", gate::table(&verdicts)?);
+    }
+    fs::write(options.repo.join("docs/benchmarks.md"), report.page()?)?;
+    fs::write(options.repo.join("docs/benchmarks.svg"), report.plot())?;
+    Ok(ExitCode::SUCCESS)
+}
