@@ -119,4 +119,3 @@ fn record(listed: &Listed, owner: String) -> Record {
         owner,
     }
 }
-

@@ -130,7 +130,8 @@ fn with_capabilities(base: Option<&LinuxCapabilities>, added: &[String]) -> Resu
         .chain(added.iter().filter(|cap| inheritable.contains(*cap)))
         .copied()
         .collect();
-    let (bounding, effective, permitted) = (grow(caps.bounding()), grow(caps.effective()), grow(caps.permitted()));
+    let (bounding, effective, permitted) =
+        (grow(caps.bounding()), grow(caps.effective()), grow(caps.permitted()));
     caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(Some(ambient));
     Ok(caps)
 }

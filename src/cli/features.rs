@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::version;
+use crate::{output, version};
+use rcrun_runtime::compile::CAPABILITIES;
+use rcrun_runtime::spec::mount;
+use rcrun_runtime::{Result, plan};
+use std::process::ExitCode;
 
 /// The names in the runtime's tables.
 pub struct Known<'a> {
@@ -86,6 +90,73 @@ struct MountExtensions {
 }
 
 const NOT_YET: Enabled = Enabled { enabled: false };
+
+const ACTIONS: [&str; 8] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+const ARCHITECTURES: [&str; 23] = [
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+];
+
+const FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+
+/// `rcrun features`: nothing may go to stderr, for CRI-O reads both.
+pub fn run() -> Result<ExitCode> {
+    let mount_options: Vec<&str> = mount::names().collect();
+    let capabilities: Vec<String> = CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect();
+    let capabilities: Vec<&str> = capabilities.iter().map(String::as_str).collect();
+    output::pretty(&features(&Known {
+        mount_options: &mount_options,
+        namespaces: &plan::NAMESPACES.map(|(name, _)| name),
+        capabilities: &capabilities,
+        actions: &ACTIONS,
+        operators: &OPERATORS,
+        archs: &ARCHITECTURES,
+        flags: &FLAGS,
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// The document for a runtime that recognizes `known`.
 pub fn features(known: &Known) -> Features {

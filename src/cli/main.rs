@@ -1,7 +1,5 @@
 //! `rcrun`, the command. Each verb has a file; this one finds the verb, and tells an error once.
 
-#![expect(dead_code, reason = "the verbs that read what args resolves come with the runtime's lifecycle")]
-
 mod args;
 mod containers;
 mod exec;
@@ -12,6 +10,7 @@ mod output;
 mod plan;
 mod processes;
 mod record;
+mod spec;
 mod start;
 mod target;
 mod version;
@@ -21,7 +20,8 @@ use std::process::ExitCode;
 
 use args::Invocation;
 use log::Log;
-use rcrun_runtime::Result;
+use rcrun_runtime::error::CallContext;
+use rcrun_runtime::{Result, listen_fds, sys};
 
 /// What the options before the verb give to every verb.
 pub struct Global {
@@ -32,6 +32,10 @@ pub struct Global {
 }
 
 fn main() -> ExitCode {
+    // An engine may have left SIGCHLD ignored, and fds open: neither is for hooks or the container.
+    let prepared = sys::dispositions::default_sigchld()
+        .call("sigaction SIGCHLD")
+        .and_then(|()| listen_fds::seal_inherited());
     let (globals, invocation) = args::parse(std::env::args_os().skip(1).collect());
     let log = match Log::open(&globals) {
         Ok(log) => log,
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
         }
     };
     let failure = failure(&invocation);
-    match dispatch(&global, invocation) {
+    match prepared.and_then(|()| dispatch(&global, invocation)) {
         Ok(status) => {
             global.log.succeeded();
             status
@@ -86,6 +90,7 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Pause(args) => containers::pause(global, args),
         Invocation::Resume(args) => containers::resume(global, args),
         Invocation::Plan(args) => plan::plan(global, args),
-        _ => unimplemented!(),
+        Invocation::Spec(args) => spec::run(args),
+        Invocation::Features => features::run(),
     }
 }

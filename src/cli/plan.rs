@@ -52,7 +52,11 @@ fn text(plan: &Plan) -> String {
         .filter(|(_, kind)| plan.namespaces & *kind as u64 != 0)
         .map(|(name, _)| *name)
         .collect();
-    let _ = writeln!(out, "namespaces made by clone3: {}", if kinds.is_empty() { "none".into() } else { kinds.join(", ") });
+    let _ = writeln!(
+        out,
+        "namespaces made by clone3: {}",
+        if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+    );
     if !plan.slots.is_empty() {
         let _ = writeln!(out, "\nopened by rcrun before anything of the container runs:");
         for (i, source) in plan.slots.iter().enumerate() {

@@ -116,4 +116,3 @@ fn stay(global: &Global, id: &ContainerId, started: container::Run, signals: &Si
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
     Ok(ExitCode::from(attended.exit.status() as u8))
 }
-

@@ -211,7 +211,10 @@ mod tests {
     #[test]
     fn a_clean_up_error_never_replaces_the_first() {
         let first = Error::config("/root/path", "is empty").attach(&Error::new(Code::System, "rmdir: busy"));
-        assert_eq!(first.to_string(), "config.json: /root/path: is empty (and while cleaning up: rmdir: busy)");
+        assert_eq!(
+            first.to_string(),
+            "config.json: /root/path: is empty (and while cleaning up: rmdir: busy)"
+        );
         assert_eq!(first.pointer(), Some("/root/path"));
     }
 }

@@ -39,7 +39,9 @@ impl Host {
         if kernel < (5, 14) {
             return Err(Error::new(
                 Code::Host,
-                format!("this kernel is Linux {release}; rcrun needs 5.14 or later (cgroup.kill, mount_setattr)"),
+                format!(
+                    "this kernel is Linux {release}; rcrun needs 5.14 or later (cgroup.kill, mount_setattr)"
+                ),
             ));
         }
         let mut bounding = 0;
@@ -53,7 +55,8 @@ impl Host {
             last_cap,
             bounding,
             arch: Arch::BUILT_FOR,
-            apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with(b"Y")),
+            apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|t| t.starts_with(b"Y")),
             selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
         })
     }

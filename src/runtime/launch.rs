@@ -91,7 +91,8 @@ pub fn launch<'a>(
         };
         bear(&birth).map_err(|death| {
             let errno = death.error.raw_os_error().unwrap_or_default();
-            Error::call(format!("start of init: {}", death.call), death.error).hint(words::birth_hint(death.call, errno))
+            Error::call(format!("start of init: {}", death.call), death.error)
+                .hint(words::birth_hint(death.call, errno))
         })?
     };
     Ok(Init { plan, newborn, socket: ours, executing: false, file: (stat.st_dev, stat.st_ino) })
@@ -214,7 +215,9 @@ impl Init<'_> {
         match read_report(self.socket.as_fd())? {
             Some((report, fd)) => match (report.kind, fd) {
                 (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
-                (Kind::Barrier, _) => Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled),
+                (Kind::Barrier, _) => {
+                    Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled)
+                }
                 (Kind::Terminal, Some(master)) => Ok(Event::Terminal(master, report.detail)),
                 (Kind::Ready, _) => Ok(Event::Ready),
                 (Kind::Executing, _) => {
@@ -260,7 +263,10 @@ fn died(pidfd: BorrowedFd<'_>) -> Error {
         },
         _ => "init died".to_string(),
     };
-    Error::new(Code::System, format!("{how} before the container was set up (memory.events of its cgroup may say why)"))
+    Error::new(
+        Code::System,
+        format!("{how} before the container was set up (memory.events of its cgroup may say why)"),
+    )
 }
 
 /// Reads one record, with the fd that may come with it; None at end of file.

@@ -44,7 +44,11 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<u32>,
     /// The seccomp program, 8 bytes an instruction; printed as their number.
-    #[serde(serialize_with = "instructions", rename = "filterInstructions", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        serialize_with = "instructions",
+        rename = "filterInstructions",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub filter: Vec<u8>,
     /// fds 3 and up that are handed to the payload.
     pub passed_fds: u32,

@@ -47,8 +47,9 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
             Ok(tree)
         }
         Source::Namespace { path, kind, origin } => {
-            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
-                .call(format!("{}: open {}", at(origin, "namespace"), path.display()))?;
+            let file =
+                rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+                    .call(format!("{}: open {}", at(origin, "namespace"), path.display()))?;
             match namespace::kind(file.as_fd()) {
                 Ok(found) if found == *kind => Ok(file),
                 _ => Err(Error::config(
@@ -69,7 +70,8 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
         }
         Source::HostMountNamespace => {
             let path = "/proc/self/ns/mnt";
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(format!("open {path}"))
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .call(format!("open {path}"))
         }
         Source::Listen => means.listen.take().ok_or_else(|| missing("a listening socket")),
         Source::NotifyFolder => {
@@ -97,7 +99,8 @@ fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {
     if !clone {
         return Ok(folder);
     }
-    let tree = clone_tree(folder.as_fd(), Path::new(""), true).context(format!("/root/path: {}", path.display()))?;
+    let tree =
+        clone_tree(folder.as_fd(), Path::new(""), true).context(format!("/root/path: {}", path.display()))?;
     set_propagation(tree.as_fd(), path, propagation)?;
     Ok(tree)
 }
@@ -131,7 +134,8 @@ fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
             format!("{} of this machine is not the {name} device {major}:{minor}", path.display()),
         ));
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(&file, "", flags).call(format!("open_tree {}", path.display()))
 }
 
@@ -155,7 +159,8 @@ pub fn read_in_root(root: BorrowedFd<'_>, path: &str, limit: usize) -> Option<Ve
     // O_NONBLOCK: a FIFO as /etc/passwd must not hang us (CVE-2018-15664's class).
     let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
     let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::BASIC_STATS).ok()?;
-    if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile || stat.stx_size > limit as u64 {
+    if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile || stat.stx_size > limit as u64
+    {
         return None;
     }
     let mut bytes = Vec::new();

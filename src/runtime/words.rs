@@ -13,8 +13,11 @@ pub fn failure(plan: &Plan, report: &Report) -> Error {
     let index = report.step as usize;
     let Some(planned) = plan.steps.get(index) else {
         let what = call_name(report.call).map(|c| format!(": {c}: {}", errno_text(report.errno)));
-        return Error::new(Code::System, format!("init failed before its first step{}", what.unwrap_or_default()))
-            .with_errno(report.errno);
+        return Error::new(
+            Code::System,
+            format!("init failed before its first step{}", what.unwrap_or_default()),
+        )
+        .with_errno(report.errno);
     };
     let error = match &planned.step {
         Step::FindExecutable | Step::Execute => executable(plan, report),
@@ -46,7 +49,9 @@ fn executable(plan: &Plan, report: &Report) -> Error {
     let name = plan.args.first().map(String::as_str).unwrap_or_default();
     let at = |i: u64| plan.candidates.get(i as usize).map(String::as_str).unwrap_or(name);
     let text = match report.errno {
-        libc::ENOENT if !name.contains('/') => format!("exec: \"{name}\": executable file not found in $PATH"),
+        libc::ENOENT if !name.contains('/') => {
+            format!("exec: \"{name}\": executable file not found in $PATH")
+        }
         libc::ENOENT => format!("exec: \"{name}\": stat {name}: no such file or directory"),
         // The path is a folder: Go's exec.LookPath, whose words engines know, says this.
         libc::EISDIR => format!("exec: \"{name}\": is a directory"),
@@ -61,10 +66,12 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
             "the container's user namespace must own the namespace this file system shows, and the machine's own mount of it \
              must not be covered in parts",
         ),
-        (Step::FsOpen { .. }, libc::ENODEV) => Some("this kernel has no such file system, or its module is not loaded"),
-        (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => {
-            Some("this path of the image is a symlink or no folder: rcrun mounts /proc and /sys only on a real folder")
+        (Step::FsOpen { .. }, libc::ENODEV) => {
+            Some("this kernel has no such file system, or its module is not loaded")
         }
+        (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => Some(
+            "this path of the image is a symlink or no folder: rcrun mounts /proc and /sys only on a real folder",
+        ),
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
         }
@@ -77,7 +84,9 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         }
         (Step::ChangeDirectory { .. }, libc::ENOENT) => Some("process.cwd must lie inside the container"),
         (Step::Pivot, libc::EINVAL) => Some("a root on a ramdisk cannot be pivoted: try --no-pivot"),
-        (Step::Execute, libc::ENOEXEC) => Some("it is no program of this machine's architecture, or a script without #!"),
+        (Step::Execute, libc::ENOEXEC) => {
+            Some("it is no program of this machine's architecture, or a script without #!")
+        }
         _ => None,
     }
 }
@@ -88,9 +97,13 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
         ("clone3", libc::ENOSPC) => Some("a limit of /proc/sys/user/max_*_namespaces is reached"),
         ("clone3", libc::EUSERS) => Some("user namespaces nest at most 32 deep"),
         ("clone3", libc::EPERM) => Some("rcrun needs root"),
-        ("clone3", libc::EAGAIN) => Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC"),
+        ("clone3", libc::EAGAIN) => {
+            Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC")
+        }
         ("clone3", libc::EINVAL) => Some("this kernel lacks a namespace that config.json asks for"),
-        ("clone3", libc::EBUSY) => Some("the cgroup has controllers enabled for its children and takes no processes"),
+        ("clone3", libc::EBUSY) => {
+            Some("the cgroup has controllers enabled for its children and takes no processes")
+        }
         ("clone3", libc::EOPNOTSUPP) => Some("the cgroup is in an invalid domain: its parent is threaded"),
         _ => None,
     }
@@ -135,7 +148,9 @@ pub fn tell(plan: &Plan, index: usize) -> String {
             format!("make {} {}{all}", mount_before(plan, index), words.join(","))
         }
         Step::CopyUp { path: p } => format!("copy {} up into {}", path(p), mount_before(plan, index)),
-        Step::InheritMode { path: p } => format!("give {} the mode of {}", mount_before(plan, index), path(p)),
+        Step::InheritMode { path: p } => {
+            format!("give {} the mode of {}", mount_before(plan, index), path(p))
+        }
         Step::Attach { path: p, .. } => format!("mount {} on {}", mount_before(plan, index), path(p)),
         Step::Mask { path: p, .. } => format!("mask {}", path(p)),
         Step::ReadOnly { path: p } => format!("make {} read-only", path(p)),
@@ -168,7 +183,9 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Ids { uid, gid, .. } => format!("become uid {uid}, gid {gid}"),
         Step::Capabilities { effective, .. } => format!("capabilities {effective:#x}"),
         Step::Ambient { set } => format!("ambient capabilities {set:#x}"),
-        Step::FindExecutable => format!("find {}", plan.args.first().map(String::as_str).unwrap_or("the executable")),
+        Step::FindExecutable => {
+            format!("find {}", plan.args.first().map(String::as_str).unwrap_or("the executable"))
+        }
         Step::Ready => "ready: wait for the state to be written".into(),
         Step::AwaitStart { .. } => "wait for start".into(),
         Step::Filter { .. } => format!("seccomp filter of {} instructions", plan.filter.len() / 8),
@@ -211,8 +228,11 @@ pub fn source(source: Option<&Source>) -> String {
 }
 
 fn kinds_text(kinds: u32) -> String {
-    let names: Vec<&str> =
-        crate::plan::NAMESPACES.iter().filter(|(_, k)| kinds & *k as u32 != 0).map(|(name, _)| *name).collect();
+    let names: Vec<&str> = crate::plan::NAMESPACES
+        .iter()
+        .filter(|(_, k)| kinds & *k as u32 != 0)
+        .map(|(name, _)| *name)
+        .collect();
     match names.len() {
         1 => format!("{} namespace", names[0]),
         _ => format!("{} namespaces", names.join(", ")),
@@ -240,7 +260,10 @@ fn attribute_words(set: u64, clear: u64) -> Vec<String> {
     let mut words: Vec<String> =
         NAMES.iter().filter(|(bit, _, _)| set & bit != 0).map(|(_, name, _)| name.to_string()).collect();
     words.extend(
-        NAMES.iter().filter(|(bit, _, _)| clear & bit != 0 && set & bit == 0).map(|(_, _, name)| name.to_string()),
+        NAMES
+            .iter()
+            .filter(|(bit, _, _)| clear & bit != 0 && set & bit == 0)
+            .map(|(_, _, name)| name.to_string()),
     );
     if clear & libc::MOUNT_ATTR__ATIME != 0 {
         words.push(
@@ -257,8 +280,22 @@ fn attribute_words(set: u64, clear: u64) -> Vec<String> {
 
 fn rlimit_name(resource: u32) -> String {
     const NAMES: [&str; 16] = [
-        "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
-        "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
     ];
     NAMES.get(resource as usize).map_or_else(|| resource.to_string(), |n| format!("RLIMIT_{n}"))
 }

@@ -47,14 +47,18 @@ pub(super) fn compile(spec: &Spec, user_namespace: bool, plan: &mut Plan) -> Res
             LinuxDeviceType::B => libc::S_IFBLK,
             LinuxDeviceType::P => libc::S_IFIFO,
             LinuxDeviceType::A => {
-                return Err(Error::config(format!("{origin}/type"), "is a, which names no device: use c, b, u or p"));
+                return Err(Error::config(
+                    format!("{origin}/type"),
+                    "is a, which names no device: use c, b, u or p",
+                ));
             }
         };
         // mknod ignores the numbers of a fifo, and an existing one has whatever its file system gives it.
         let number = |n: i64, field: &str| match kind {
             libc::S_IFIFO => Ok(0),
-            _ => u32::try_from(n)
-                .map_err(|_| Error::config(format!("{origin}/{field}"), format!("{n} is not a device number"))),
+            _ => u32::try_from(n).map_err(|_| {
+                Error::config(format!("{origin}/{field}"), format!("{n} is not a device number"))
+            }),
         };
         nodes.push(Node {
             path: in_root(device.path()),
@@ -119,6 +123,9 @@ pub(super) fn compile(spec: &Spec, user_namespace: bool, plan: &mut Plan) -> Res
         plan.push("", Step::Symlink { target: target.into(), path: InRoot(path.into()), replace: false });
     }
     // The container's own instance of devpts, whatever the image has there.
-    plan.push("", Step::Symlink { target: "pts/ptmx".into(), path: InRoot("dev/ptmx".into()), replace: true });
+    plan.push(
+        "",
+        Step::Symlink { target: "pts/ptmx".into(), path: InRoot("dev/ptmx".into()), replace: true },
+    );
     Ok(())
 }

@@ -10,6 +10,7 @@ mod namespaces;
 mod process;
 
 pub use exec::{ExecRequest, HookRequest, exec, hook};
+pub use process::CAPABILITIES;
 
 use crate::host::Host;
 use crate::plan::{Plan, Source};
@@ -119,7 +120,8 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
 }
 
 fn sysctl(spec: &Spec, plan: &mut Plan) {
-    let Some(sysctl) = spec.linux().as_ref().and_then(|l| l.sysctl().as_ref()).filter(|s| !s.is_empty()) else {
+    let Some(sysctl) = spec.linux().as_ref().and_then(|l| l.sysctl().as_ref()).filter(|s| !s.is_empty())
+    else {
         return;
     };
     plan.push("/linux/sysctl", Step::PrivateProc);
@@ -130,7 +132,14 @@ fn sysctl(spec: &Spec, plan: &mut Plan) {
         let slash_first = key.find(['/', '.']).is_some_and(|at| key.as_bytes()[at] == b'/');
         let path: String = match slash_first {
             true => key.clone(),
-            false => key.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect(),
+            false => key
+                .chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    c => c,
+                })
+                .collect(),
         };
         plan.push(
             format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1")),
@@ -240,8 +249,14 @@ fn refuse_mounts(spec: &Spec) -> Result<()> {
     };
     refuse("/mounts", spec.mounts().as_ref().is_some_and(|m| !m.is_empty()))?;
     refuse("/root/readonly", spec.root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)))?;
-    refuse("/linux/maskedPaths", linux.is_some_and(|l| l.masked_paths().as_ref().is_some_and(|m| !m.is_empty())))?;
-    refuse("/linux/readonlyPaths", linux.is_some_and(|l| l.readonly_paths().as_ref().is_some_and(|m| !m.is_empty())))?;
+    refuse(
+        "/linux/maskedPaths",
+        linux.is_some_and(|l| l.masked_paths().as_ref().is_some_and(|m| !m.is_empty())),
+    )?;
+    refuse(
+        "/linux/readonlyPaths",
+        linux.is_some_and(|l| l.readonly_paths().as_ref().is_some_and(|m| !m.is_empty())),
+    )?;
     refuse("/linux/devices", linux.is_some_and(|l| l.devices().as_ref().is_some_and(|m| !m.is_empty())))?;
     refuse("/linux/rootfsPropagation", linux.is_some_and(|l| l.rootfs_propagation().is_some()))
 }
@@ -265,15 +280,20 @@ fn check_mounts_have_their_namespace(plan: &Plan, own: bool) -> Result<()> {
     match (first(touches), first(|s| matches!(s, Step::CheckMountNamespace { .. }))) {
         (None, _) => Ok(()),
         (Some(touch), Some(check)) if own && check < touch => Ok(()),
-        _ => Err(Error::config("/linux/namespaces", "mounts and pivot_root need a mount namespace, new or joined")),
+        _ => Err(Error::config(
+            "/linux/namespaces",
+            "mounts and pivot_root need a mount namespace, new or joined",
+        )),
     }
 }
 
 /// What a user should know of a plan that compiles.
 pub fn warnings(spec: &Spec, host: &Host) -> Vec<String> {
-    let user = spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()).any(|n| {
-        n.typ() == oci_spec::runtime::LinuxNamespaceType::User
-    });
+    let user = spec
+        .linux()
+        .iter()
+        .flat_map(|l| l.namespaces().iter().flatten())
+        .any(|n| n.typ() == oci_spec::runtime::LinuxNamespaceType::User);
     let Some(process) = spec.process() else { return Vec::new() };
     match process::ungrantable(process, host) {
         names if names.is_empty() || user => Vec::new(),

@@ -30,12 +30,20 @@ pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan:
         match fs_type(entry) {
             // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
             // that namespace: with the machine's own, its mount is bound.
-            "sysfs" if spaces.user && !spaces.makes(libc::CLONE_NEWNET) => {
-                bind(&origin, Path::new("/sys"), path, &MountOptions { bind: Some(Bind::Recursive), ..options }, plan)
-            }
-            "mqueue" if spaces.user && !spaces.makes(libc::CLONE_NEWIPC) => {
-                bind(&origin, Path::new("/dev/mqueue"), path, &MountOptions { bind: Some(Bind::Plain), ..options }, plan)
-            }
+            "sysfs" if spaces.user && !spaces.makes(libc::CLONE_NEWNET) => bind(
+                &origin,
+                Path::new("/sys"),
+                path,
+                &MountOptions { bind: Some(Bind::Recursive), ..options },
+                plan,
+            ),
+            "mqueue" if spaces.user && !spaces.makes(libc::CLONE_NEWIPC) => bind(
+                &origin,
+                Path::new("/dev/mqueue"),
+                path,
+                &MountOptions { bind: Some(Bind::Plain), ..options },
+                plan,
+            ),
             "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
                 let slot = plan.slot(Source::Cgroup);
                 plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
@@ -48,7 +56,10 @@ pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan:
     if request.notify {
         let path = InRoot(Text::from("run/notify"));
         let slot = plan.slot(Source::NotifyFolder);
-        let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        let flags = libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NOSUID
+            | libc::MOUNT_ATTR_NODEV
+            | libc::MOUNT_ATTR_NOEXEC;
         plan.push("", Step::Directory { path: path.clone(), mode: 0o755 });
         plan.push("", Step::Tree { slot });
         plan.push("", attributes(flags, 0, 0, false));
@@ -145,7 +156,10 @@ pub(super) fn finish(spec: &Spec, plan: &mut Plan) {
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
         let options = MountOptions::of(entry);
-        if fs_type(entry) == "tmpfs" && options.bind.is_none() && options.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
+        if fs_type(entry) == "tmpfs"
+            && options.bind.is_none()
+            && options.attr_set & libc::MOUNT_ATTR_RDONLY != 0
+        {
             plan.push(&origin, Step::MountedAt { path: in_root(entry.destination()) });
             plan.push(&origin, attributes(libc::MOUNT_ATTR_RDONLY, 0, 0, false));
         }

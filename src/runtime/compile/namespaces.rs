@@ -107,8 +107,12 @@ fn time_offsets(linux: &oci_spec::runtime::Linux) -> Option<String> {
     let mut offsets: Vec<_> = offsets.iter().collect();
     offsets.sort_by_key(|(clock, _)| *clock);
     Some(offsets.iter().fold(String::new(), |mut text, (clock, offset)| {
-        let _ =
-            writeln!(text, "{clock} {} {}", offset.secs().unwrap_or_default(), offset.nanosecs().unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "{clock} {} {}",
+            offset.secs().unwrap_or_default(),
+            offset.nanosecs().unwrap_or_default()
+        );
         text
     }))
 }

@@ -70,7 +70,10 @@ pub(super) fn compile(
     plan.push("/process/cwd", Step::ChangeDirectory { path: cwd.clone(), early: true });
 
     let sets = Sets::new(process, host, around.user_namespace);
-    plan.push("/process/capabilities/bounding", Step::BoundingSet { keep: sets.bounding, last: host.last_cap });
+    plan.push(
+        "/process/capabilities/bounding",
+        Step::BoundingSet { keep: sets.bounding, last: host.last_cap },
+    );
     plan.groups = user.additional_gids().clone().unwrap_or_default();
     plan.push("/process/user", Step::Ids { uid: user.uid(), gid: user.gid(), groups: true });
 
@@ -167,7 +170,8 @@ impl Sets {
         let grantable = if user_namespace { known } else { known & host.bounding };
         let caps = process.capabilities().as_ref();
         let bits = |set: Option<&Option<Capabilities>>| {
-            set.and_then(Option::as_ref).into_iter().flatten().fold(0, |bits, cap| bits | 1 << number(*cap)) & grantable
+            set.and_then(Option::as_ref).into_iter().flatten().fold(0, |bits, cap| bits | 1 << number(*cap))
+                & grantable
         };
         let permitted = bits(caps.map(|c| c.permitted()));
         let inheritable = bits(caps.map(|c| c.inheritable()));
@@ -206,10 +210,10 @@ pub(super) fn ungrantable(process: &Process, host: &Host) -> Vec<String> {
     names
 }
 
-/// The number of a capability in the kernel (linux/capability.h).
-fn number(cap: Capability) -> u32 {
+/// The capabilities in the order of their numbers in the kernel (linux/capability.h).
+pub const CAPABILITIES: [Capability; 41] = {
     use Capability as C;
-    const ORDER: [Capability; 41] = [
+    [
         C::Chown,
         C::DacOverride,
         C::DacReadSearch,
@@ -251,8 +255,12 @@ fn number(cap: Capability) -> u32 {
         C::Perfmon,
         C::Bpf,
         C::CheckpointRestore,
-    ];
-    ORDER.iter().position(|c| *c == cap).unwrap_or(63) as u32
+    ]
+};
+
+/// The number of a capability in the kernel.
+fn number(cap: Capability) -> u32 {
+    CAPABILITIES.iter().position(|c| *c == cap).unwrap_or(63) as u32
 }
 
 fn rlimit(kind: PosixRlimitType) -> u32 {

@@ -196,10 +196,8 @@ impl Site<'_> {
         let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
         cgroup.apply(limits)?;
 
-        let mut means = Means {
-            cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())),
-            ..Means::default()
-        };
+        let mut means =
+            Means { cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())), ..Means::default() };
         if self.await_start {
             means.listen = Some(listen(self.container.folder())?);
         }
@@ -218,7 +216,10 @@ impl Site<'_> {
 
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(program) = DeviceProgram::load(policy)? {
-            cgroup.attach_devices(&program)?;
+            match cgroup.created() {
+                0 => cgroup.replace_devices(Some(&program))?,
+                _ => cgroup.attach_devices(&program)?,
+            }
         }
         if let Some(adjustment) = self.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
             write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
@@ -320,8 +321,9 @@ fn reap_children() {
 /// The socket on which init waits for `start`: in the container's folder, reached by a short path whatever --root is
 /// (sun_path takes 107 bytes, unix(7)).
 fn listen(folder: &Path) -> Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .call("socket for start")?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .call("socket for start")?;
     let (_folder, address) = start_address(folder)?;
     rustix::net::bind(&socket, &address).call("bind of the start socket")?;
     rustix::net::listen(&socket, 8).call("listen on the start socket")?;
@@ -350,11 +352,16 @@ pub(super) fn write_proc(pid: i32, name: &str, value: &str) -> Result<()> {
     }
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let path = format!("{pid}/{name}");
-    let file = rustix::fs::openat2(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how).call(what())?;
+    let file = rustix::fs::openat2(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)
+        .call(what())?;
     rustix::io::write(&file, value.as_bytes()).call(what()).map(drop)
 }
 
 fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
-    write_proc(pid, "uid_map", &maps.uid).context("/linux/uidMappings").map_err(|e| e.at("/linux/uidMappings"))?;
-    write_proc(pid, "gid_map", &maps.gid).context("/linux/gidMappings").map_err(|e| e.at("/linux/gidMappings"))
+    write_proc(pid, "uid_map", &maps.uid)
+        .context("/linux/uidMappings")
+        .map_err(|e| e.at("/linux/uidMappings"))?;
+    write_proc(pid, "gid_map", &maps.gid)
+        .context("/linux/gidMappings")
+        .map_err(|e| e.at("/linux/gidMappings"))
 }

@@ -79,7 +79,10 @@ pub(super) fn end_all(cgroup: &Cgroup) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(
             Code::System,
-            format!("processes of cgroup {} do not end after SIGKILL: they wait in the kernel", cgroup.path()),
+            format!(
+                "processes of cgroup {} do not end after SIGKILL: they wait in the kernel",
+                cgroup.path()
+            ),
         )),
     }
 }
@@ -91,7 +94,10 @@ fn wait(pidfd: BorrowedFd<'_>) -> Result<()> {
         let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
         match poll(&mut fds, Some(&limit)) {
             Ok(0) => {
-                return Err(Error::new(Code::System, "init does not end after SIGKILL: it waits in the kernel"));
+                return Err(Error::new(
+                    Code::System,
+                    "init does not end after SIGKILL: it waits in the kernel",
+                ));
             }
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}

@@ -8,9 +8,9 @@ use crate::host::Host;
 use crate::launch::{Event, launch};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
+use crate::spec::Process;
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
-use crate::spec::Process;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -113,15 +113,24 @@ fn cgroup_for(state: &super::State, options: &ExecOptions) -> Result<Option<crat
     // runc takes CONTROLLER:PATH for v1; on v2 there is one hierarchy.
     let below = below.trim_matches('/');
     if below.split('/').any(|part| part == "..") {
-        return Err(Error::new(Code::Usage, format!("--cgroup {below}: must not leave the container's cgroup")));
+        return Err(Error::new(
+            Code::Usage,
+            format!("--cgroup {below}: must not leave the container's cgroup"),
+        ));
     }
     let path = CgroupPath::parse(&format!("{path}/{below}")).context("--cgroup")?;
     let hierarchy = Hierarchy::at(mount)?;
     let found = hierarchy.map(|h| Cgroup::open(&h, &path)).transpose()?.flatten();
-    found.map(Some).ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
+    found
+        .map(Some)
+        .ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
 }
 
-fn attend(plan: &Plan, child: &mut crate::launch::Init<'_>, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+fn attend(
+    plan: &Plan,
+    child: &mut crate::launch::Init<'_>,
+    options: &ExecOptions,
+) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     if let Some(adjustment) = plan.oom_score_adj {
         super::create::write_proc(child.pid(), "oom_score_adj", &adjustment.to_string())?;
@@ -142,7 +151,9 @@ fn attend(plan: &Plan, child: &mut crate::launch::Init<'_>, options: &ExecOption
                 child.go_on(home.as_deref())?;
             }
             Event::Running => break,
-            Event::Barrier(_) => return Err(Error::new(Code::System, "init stopped at a barrier that exec has not")),
+            Event::Barrier(_) => {
+                return Err(Error::new(Code::System, "init stopped at a barrier that exec has not"));
+            }
         }
     }
     if let Some(socket) = &options.pidfd_socket {

@@ -59,7 +59,12 @@ fn inside(spec: &Spec, hooks: &[Hook], kind: &str, state: &[u8], init: (i32, Bor
     Ok(())
 }
 
-fn run_inside(spec: &Spec, request: &HookRequest<'_>, state: &[u8], init: (i32, BorrowedFd<'_>)) -> Result<()> {
+fn run_inside(
+    spec: &Spec,
+    request: &HookRequest<'_>,
+    state: &[u8],
+    init: (i32, BorrowedFd<'_>),
+) -> Result<()> {
     let plan = hook(spec, request);
     let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;

@@ -50,18 +50,22 @@ impl Process {
     pub(super) fn of(pid: i32, init_file: (u64, u64)) -> Result<Self> {
         match stat(pid) {
             Some((start_time, _)) => Ok(Process { pid, start_time, init_file }),
-            None => Err(Error::new(Code::System, format!("init (pid {pid}) ended before its state was written"))),
+            None => {
+                Err(Error::new(Code::System, format!("init (pid {pid}) ended before its state was written")))
+            }
         }
     }
 
     /// It exists and is no zombie.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|(start_time, state)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
+        stat(self.pid)
+            .is_some_and(|(start_time, state)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
     }
 
     /// It still is rcrun-init and not yet the payload.
     pub(super) fn is_init(&self) -> bool {
-        std::fs::metadata(format!("/proc/{}/exe", self.pid)).is_ok_and(|m| (m.dev(), m.ino()) == self.init_file)
+        std::fs::metadata(format!("/proc/{}/exe", self.pid))
+            .is_ok_and(|m| (m.dev(), m.ino()) == self.init_file)
     }
 
     /// Its pidfd, checked to be this process's and not a later one's.

@@ -69,7 +69,9 @@ pub fn pause(container: &Container) -> Result<()> {
             Some(cgroup) => cgroup.freeze(FREEZE),
             None => Err(Error::new(Code::Status, "container not running: its cgroup is gone")),
         },
-        (status, _) => Err(Error::new(Code::Status, format!("container not running or created: {}", status.as_str()))),
+        (status, _) => {
+            Err(Error::new(Code::Status, format!("container not running or created: {}", status.as_str())))
+        }
     }
 }
 

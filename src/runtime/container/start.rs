@@ -31,7 +31,9 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         return refuse("cannot start a container that has stopped");
     };
     if !state.startable {
-        return Err(Error::config("/process", "is missing: there is nothing to start").with_code(Code::Config));
+        return Err(
+            Error::config("/process", "is missing: there is nothing to start").with_code(Code::Config)
+        );
     }
     let pidfd = process.pidfd()?;
     let spec = if state.hooks { Some(container.spec()?) } else { None };
@@ -62,8 +64,9 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
 }
 
 fn say_go_on(container: &Container, state: &State) -> Result<()> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .call("socket for start")?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .call("socket for start")?;
     let (_folder, address) = start_address(container.folder())?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) => {}
@@ -80,7 +83,12 @@ fn say_go_on(container: &Container, state: &State) -> Result<()> {
             Some((report, _)) if report.kind == Kind::Executing => executing = true,
             Some((report, _)) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
-            None => return Err(Error::new(Code::System, "init died before it could execute the container's process")),
+            None => {
+                return Err(Error::new(
+                    Code::System,
+                    "init died before it could execute the container's process",
+                ));
+            }
         }
     }
 }

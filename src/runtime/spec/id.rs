@@ -79,7 +79,10 @@ impl FromStr for UserIds {
             let shown: String = word.chars().take(32).collect();
             Error::new(
                 Code::Usage,
-                format!("--user: {what} {shown:?} is not a number from 0 to {} (the format is uid[:gid])", u32::MAX - 1),
+                format!(
+                    "--user: {what} {shown:?} is not a number from 0 to {} (the format is uid[:gid])",
+                    u32::MAX - 1
+                ),
             )
         };
         Ok(UserIds {
@@ -102,7 +105,8 @@ mod tests {
 
     #[test]
     fn ids_that_engines_make_are_accepted() {
-        for id in ["web", "a", "_x", "+1", "-", "buildkit.7", &"f".repeat(64), &"x".repeat(255), "A_b+c-d.e"] {
+        for id in ["web", "a", "_x", "+1", "-", "buildkit.7", &"f".repeat(64), &"x".repeat(255), "A_b+c-d.e"]
+        {
             assert_eq!(id.parse::<ContainerId>().expect(id).as_str(), id);
         }
     }
@@ -110,7 +114,21 @@ mod tests {
     #[test]
     fn ids_that_could_leave_their_folder_are_refused() {
         for id in [
-            "", ".", "..", ".x", "a/b", "/", "../x", "a\0b", "a b", "a\nb", "ä", "a:b", "a,b", "a%b", &"x".repeat(256),
+            "",
+            ".",
+            "..",
+            ".x",
+            "a/b",
+            "/",
+            "../x",
+            "a\0b",
+            "a b",
+            "a\nb",
+            "ä",
+            "a:b",
+            "a,b",
+            "a%b",
+            &"x".repeat(256),
         ] {
             assert!(id.parse::<ContainerId>().is_err(), "{id:?}");
         }
@@ -134,8 +152,25 @@ mod tests {
             assert_eq!(text.parse::<UserIds>().expect(text), UserIds { uid, gid }, "{text}");
         }
         for text in [
-            "", ":", "1:", ":1", "root", "-1", "+1", " 1", "1 ", "1:2:3", "1:-2", "0x1", "4294967295", "4294967296",
-            "18446744073709551616", "1:4294967295", "1:root", "1\n", "１",
+            "",
+            ":",
+            "1:",
+            ":1",
+            "root",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1:2:3",
+            "1:-2",
+            "0x1",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "1:4294967295",
+            "1:root",
+            "1\n",
+            "１",
         ] {
             assert!(text.parse::<UserIds>().is_err(), "{text:?}");
         }

@@ -141,7 +141,8 @@ pub fn check_process_host(process: &Process, host: &Host) -> Result<()> {
     check::process_host(&process.oci, "", host).map_err(|fault| fault.in_file("process.json"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The text of a config.json or process.json: a regular file of at most `MAX_SIZE` bytes.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let open = || format!("open {}", path.display());
     // O_NONBLOCK: a FIFO of that name would wait for a writer (the class of CVE-2021-29136).
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);

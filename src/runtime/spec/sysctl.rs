@@ -76,7 +76,9 @@ pub fn allowed(name: &str, own: Own) -> Result<String, Refused> {
     match path.as_str() {
         "kernel/domainname" if own.uts => Ok(path),
         // Two fields for one thing: which one wins would depend on the order of steps.
-        "kernel/hostname" if own.uts => refuse("is not allowed as it conflicts with the OCI \"hostname\" field"),
+        "kernel/hostname" if own.uts => {
+            refuse("is not allowed as it conflicts with the OCI \"hostname\" field")
+        }
         _ => refuse("is not in a separate kernel namespace"),
     }
 }
@@ -101,7 +103,17 @@ mod tests {
 
     #[test]
     fn a_name_that_leaves_its_folder_is_refused() {
-        for name in ["", ".", "/", "net/../kernel/core_pattern", "net/./ipv4", "net//ipv4", "net.", "/net/ipv4", "net.//.x"] {
+        for name in [
+            "",
+            ".",
+            "/",
+            "net/../kernel/core_pattern",
+            "net/./ipv4",
+            "net//ipv4",
+            "net.",
+            "/net/ipv4",
+            "net.//.x",
+        ] {
             assert!(file(name).is_err(), "{name}");
         }
     }
@@ -123,7 +135,15 @@ mod tests {
 
     #[test]
     fn what_is_not_namespaced_is_never_allowed() {
-        for name in ["kernel.core_pattern", "kernel.hostname", "vm.swappiness", "fs.file-max", "fs.mqueue", "kernel.shm", "netfoo.x"] {
+        for name in [
+            "kernel.core_pattern",
+            "kernel.hostname",
+            "vm.swappiness",
+            "fs.file-max",
+            "fs.mqueue",
+            "kernel.shm",
+            "netfoo.x",
+        ] {
             assert!(allowed(name, ALL).is_err(), "{name}");
         }
     }

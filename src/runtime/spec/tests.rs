@@ -47,7 +47,8 @@ fn every_broken_config_gives_one_sentence_that_names_the_field() {
         let sentence = error.to_string();
         let pointer = error.pointer().unwrap_or("none");
         // A NUL may be told at its key.
-        let named = pointer == broken.pointer || broken.phrase == "NUL" && pointer.starts_with(&broken.pointer);
+        let named =
+            pointer == broken.pointer || broken.phrase == "NUL" && pointer.starts_with(&broken.pointer);
         let whole = !sentence.contains('\n') && sentence.len() < 500 && sentence.contains(pointer);
         if !named || !whole || !sentence.contains(broken.phrase) || !sentence.starts_with("config.json: ") {
             wrong.push(format!("{}: {pointer}: {sentence}", broken.name));
@@ -74,7 +75,9 @@ fn what_engines_emit_is_accepted() {
 
 #[test]
 fn the_default_config_is_runcs() {
-    for (whose, sample) in [(For::Root, "runc-spec.json"), (For::Rootless { uid: 0, gid: 0 }, "runc-spec-rootless.json")] {
+    for (whose, sample) in
+        [(For::Root, "runc-spec.json"), (For::Rootless { uid: 0, gid: 0 }, "runc-spec-rootless.json")]
+    {
         let runc = fs::read_to_string(samples().join("config").join(sample)).unwrap();
         // The differences that the module tells.
         let caps: String = ["AUDIT_WRITE", "KILL", "NET_BIND_SERVICE"]
@@ -160,7 +163,10 @@ fn an_absent_pids_limit_is_not_the_limit_0() {
             }
             // oci-spec's own type for it.
             Err(error) => {
-                assert!(pids["limit"].is_null() && error.pointer() == Some("/linux/resources/pids/limit"), "{error}");
+                assert!(
+                    pids["limit"].is_null() && error.pointer() == Some("/linux/resources/pids/limit"),
+                    "{error}"
+                );
             }
         }
     }

@@ -77,8 +77,12 @@ const DAC_BITS: u32 = 1 << 1 | 1 << 2; // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 unsafe extern "C" {
     // clone3(2) whose child calls `run(data)` on its own stack and exits with what it returns.
-    fn rcrun_clone3(args: *const CloneArgs, size: usize, run: extern "C" fn(*mut c_void) -> c_int, data: *mut c_void)
-        -> isize;
+    fn rcrun_clone3(
+        args: *const CloneArgs,
+        size: usize,
+        run: extern "C" fn(*mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> isize;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -165,8 +169,9 @@ extern "C" fn first_child(data: *mut c_void) -> c_int {
         attempt!(shared, c"setns", unsafe { libc::setns(*fd, *kind) });
     }
     // SAFETY: `second` points to a stack of its own and to cells in the parent's frame; this child sleeps meanwhile.
-    let pid =
-        unsafe { rcrun_clone3(&shared.second, size_of::<CloneArgs>(), second_child, std::ptr::from_mut(shared).cast()) };
+    let pid = unsafe {
+        rcrun_clone3(&shared.second, size_of::<CloneArgs>(), second_child, std::ptr::from_mut(shared).cast())
+    };
     if pid < 0 {
         shared.errno = -pid as c_int;
         shared.failed_call = c"clone3".as_ptr();
@@ -185,7 +190,11 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
             let fd = attempt!(
                 shared,
                 c"openat timens_offsets",
-                libc::openat(proc.as_raw_fd(), c"self/timens_offsets".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)
+                libc::openat(
+                    proc.as_raw_fd(),
+                    c"self/timens_offsets".as_ptr(),
+                    libc::O_WRONLY | libc::O_CLOEXEC
+                )
             ) as c_int;
             attempt!(shared, c"write timens_offsets", libc::write(fd, lines.as_ptr().cast(), lines.len()));
             libc::close(fd);
@@ -221,7 +230,13 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
             if permitted & 1 << cap != 0 {
                 // SAFETY: prctl with integers.
                 attempt!(shared, c"prctl PR_CAP_AMBIENT_RAISE", unsafe {
-                    libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, cap as libc::c_ulong, 0, 0)
+                    libc::prctl(
+                        libc::PR_CAP_AMBIENT,
+                        libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+                        cap as libc::c_ulong,
+                        0,
+                        0,
+                    )
                 });
             }
         }
@@ -234,6 +249,10 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
             c"close_range",
             libc::syscall(libc::SYS_close_range, birth.first_own_fd, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
         );
+        // What is passed on was closed to hooks: see listen_fds::seal_inherited.
+        for fd in 3..birth.first_own_fd as RawFd {
+            attempt!(shared, c"fcntl F_SETFD", libc::fcntl(fd, libc::F_SETFD, 0));
+        }
         for fd in birth.keep {
             attempt!(shared, c"fcntl F_SETFD", libc::fcntl(*fd, libc::F_SETFD, 0));
         }
@@ -331,7 +350,10 @@ pub fn bear(birth: &Birth<'_>) -> Result<Newborn, Stillbirth> {
     }
     match owned {
         Some(pidfd) => Ok(Newborn { pid: child, pidfd }),
-        None => Err(Stillbirth { call: "clone3 without pidfd", error: io::Error::from_raw_os_error(libc::EINVAL) }),
+        None => Err(Stillbirth {
+            call: "clone3 without pidfd",
+            error: io::Error::from_raw_os_error(libc::EINVAL),
+        }),
     }
 }
 
@@ -347,7 +369,9 @@ fn open_pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
 
 fn reap(pid: libc::pid_t) {
     // SAFETY: waits for a child of ours; EINTR is tried again.
-    unsafe { while libc::waitpid(pid, std::ptr::null_mut(), 0) < 0 && *libc::__errno_location() == libc::EINTR {} }
+    unsafe {
+        while libc::waitpid(pid, std::ptr::null_mut(), 0) < 0 && *libc::__errno_location() == libc::EINTR {}
+    }
 }
 
 /// All signals blocked while alive: a handler that ran in the child would run in the parent's memory.

@@ -1,6 +1,7 @@
 //! System calls that no crate wraps, each in a safe function. The only modules with `unsafe`.
 
 pub mod birth;
+pub mod bpf;
 pub mod capability;
 pub mod dispositions;
 pub mod inherited;
@@ -9,4 +10,3 @@ pub mod namespace;
 pub mod pidfd;
 pub mod signal;
 pub mod spawn;
-pub mod bpf;

@@ -145,7 +145,8 @@ fn id_mappings(spec: &oci::Spec, linux: &oci::Linux) -> Checked {
         match user {
             Namespace::New => {}
             Namespace::Inherit => {
-                let text = "User namespace mappings specified, but USER namespace isn't enabled in the config";
+                let text =
+                    "User namespace mappings specified, but USER namespace isn't enabled in the config";
                 return Err(Fault::new(format_args!("/linux/{field}"), text));
             }
             // A map is written once, by whoever made the namespace. podman and nerdctl repeat it in the config of
@@ -168,7 +169,10 @@ fn mapping(field: &str, list: &[oci::LinuxIdMapping]) -> Checked {
         for (side, first) in [("containerID", map.container_id()), ("hostID", map.host_id())] {
             if first.checked_add(map.size()).is_none() {
                 let at = format_args!("/linux/{field}/{i}/{side}");
-                return Err(Fault::new(at, format_args!("{first} and {} more ids are beyond the largest id", map.size())));
+                return Err(Fault::new(
+                    at,
+                    format_args!("{first} and {} more ids are beyond the largest id", map.size()),
+                ));
             }
         }
         let overlap = |a: u32, a_size: u32, b: u32, b_size: u32| a < b + b_size && b < a + a_size;
@@ -246,7 +250,10 @@ fn sysctls(spec: &oci::Spec, linux: &oci::Linux) -> Checked {
         }
         // The kernel takes a page.
         if value.len() >= 4096 || value.contains('\0') {
-            return Err(Fault::new(entry("/linux/sysctl", name), "a value has less than 4096 bytes and no NUL"));
+            return Err(Fault::new(
+                entry("/linux/sysctl", name),
+                "a value has less than 4096 bytes and no NUL",
+            ));
         }
     }
     Ok(())

@@ -89,7 +89,8 @@ fn version(version: &str) -> Checked {
     let rest: Vec<&str> = parts.collect();
     // What follows the core is empty only where a sign stands alone.
     let tail = version[core.len()..].split(['-', '+']).skip(1).all(|part| !part.is_empty());
-    if version.len() > 128 || !numeric(major) || rest.len() != 2 || !rest.iter().all(|p| numeric(p)) || !tail {
+    if version.len() > 128 || !numeric(major) || rest.len() != 2 || !rest.iter().all(|p| numeric(p)) || !tail
+    {
         let shown = Quoted(version);
         return Err(Fault::new(at, format_args!("{shown} is not a semantic version such as \"1.3.0\"")));
     }

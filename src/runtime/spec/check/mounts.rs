@@ -93,11 +93,14 @@ fn over_proc(i: usize, mount: &oci::Mount, options: &MountOptions) -> Checked {
     let destination = cleaned(mount.destination());
     let Some(rest) = destination.strip_prefix("/proc") else { return Ok(()) };
     let at = format_args!("/mounts/{i}/destination");
-    let refuse = |why: &str| Err(Fault::new(at, format_args!("{} cannot be mounted because it is {why}", Quoted(&destination))));
+    let refuse = |why: &str| {
+        Err(Fault::new(at, format_args!("{} cannot be mounted because it is {why}", Quoted(&destination))))
+    };
     if rest.is_empty() {
         let procfs = matches!(options.bind, Some(Bind::Plain | Bind::Recursive))
             || mount.typ().as_deref() == Some("proc")
-            || (options.remount || !options.propagation.is_empty()) && mount.typ().as_deref().unwrap_or_default().is_empty();
+            || (options.remount || !options.propagation.is_empty())
+                && mount.typ().as_deref().unwrap_or_default().is_empty();
         return if procfs { Ok(()) } else { refuse("not of type proc") };
     }
     if rest.starts_with('/') && !COVERED_PROC_FILES.contains(&destination.as_str()) {

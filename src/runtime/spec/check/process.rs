@@ -24,7 +24,10 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
         for (field, value) in [("height", size.height()), ("width", size.width())] {
             if value > u64::from(u16::MAX) {
                 let at = format_args!("{base}/consoleSize/{field}");
-                return Err(Fault::new(at, format_args!("{value} is too large for a terminal (at most 65535)")));
+                return Err(Fault::new(
+                    at,
+                    format_args!("{value} is too large for a terminal (at most 65535)"),
+                ));
             }
         }
     }
@@ -51,7 +54,10 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
             Some(0) => "invalid environment variable: name cannot be empty",
             Some(_) => continue,
         };
-        return Err(Fault::new(format_args!("{base}/env/{i}"), format_args!("{why} in {}", Quoted(variable))));
+        return Err(Fault::new(
+            format_args!("{base}/env/{i}"),
+            format_args!("{why} in {}", Quoted(variable)),
+        ));
     }
 
     let cwd = format_args!("{base}/cwd");
@@ -64,10 +70,9 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
         let at = format_args!("{base}/oomScoreAdj");
         return Err(Fault::new(at, format_args!("{score} is not between -1000 and 1000")));
     }
-    for (field, label) in [
-        ("apparmorProfile", process.apparmor_profile()),
-        ("selinuxLabel", process.selinux_label()),
-    ] {
+    for (field, label) in
+        [("apparmorProfile", process.apparmor_profile()), ("selinuxLabel", process.selinux_label())]
+    {
         if let Some(label) = label {
             bounded(label, 4096, format_args!("{base}/{field}"))?;
         }
@@ -78,8 +83,18 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
 /// Refuses labels of the security modules that are on.
 pub fn host(process: &oci::Process, base: &str, host: &Host) -> Checked {
     for (field, label, on, module) in [
-        ("apparmorProfile", process.apparmor_profile(), host.apparmor, "AppArmor is on here, and rcrun does not support AppArmor profiles"),
-        ("selinuxLabel", process.selinux_label(), host.selinux, "SELinux is on here, and rcrun does not support SELinux labels"),
+        (
+            "apparmorProfile",
+            process.apparmor_profile(),
+            host.apparmor,
+            "AppArmor is on here, and rcrun does not support AppArmor profiles",
+        ),
+        (
+            "selinuxLabel",
+            process.selinux_label(),
+            host.selinux,
+            "SELinux is on here, and rcrun does not support SELinux labels",
+        ),
     ] {
         if on && label.as_ref().is_some_and(|label| !label.is_empty()) {
             return Err(Fault::unsupported(format_args!("{base}/{field}"), module));
@@ -97,7 +112,9 @@ pub fn strings(args: &[String], env: &[String], base: Arguments<'_>) -> Checked 
                 let long = text.len();
                 return Err(Fault::new(
                     format_args!("{base}/{field}/{i}"),
-                    format_args!("argument list too long: {long} bytes, execve takes less than {MAX_ARG_STRLEN} in one string"),
+                    format_args!(
+                        "argument list too long: {long} bytes, execve takes less than {MAX_ARG_STRLEN} in one string"
+                    ),
                 ));
             }
             string(text, format_args!("{base}/{field}/{i}"))?;
@@ -107,7 +124,9 @@ pub fn strings(args: &[String], env: &[String], base: Arguments<'_>) -> Checked 
         if total > MAX_ARGS {
             return Err(Fault::new(
                 format_args!("{base}/{field}"),
-                format_args!("argument list too long: args and env are {total} bytes, execve takes {MAX_ARGS}"),
+                format_args!(
+                    "argument list too long: args and env are {total} bytes, execve takes {MAX_ARGS}"
+                ),
             ));
         }
     }
@@ -117,10 +136,18 @@ pub fn strings(args: &[String], env: &[String], base: Arguments<'_>) -> Checked 
 fn unsupported(process: &oci::Process, base: &str) -> Checked {
     let fields = [
         ("commandLine", process.command_line().is_some(), "is a field of Windows containers"),
-        ("user/username", process.user().username().as_ref().is_some_and(|u| !u.is_empty()), "is a field of Windows containers, use uid and gid"),
+        (
+            "user/username",
+            process.user().username().as_ref().is_some_and(|u| !u.is_empty()),
+            "is a field of Windows containers, use uid and gid",
+        ),
         ("scheduler", process.scheduler().is_some(), "scheduling attributes are not supported by rcrun"),
         ("ioPriority", process.io_priority().is_some(), "I/O priorities are not supported by rcrun"),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some(), "CPU affinity of exec is not supported by rcrun"),
+        (
+            "execCPUAffinity",
+            process.exec_cpu_affinity().is_some(),
+            "CPU affinity of exec is not supported by rcrun",
+        ),
     ];
     match fields.into_iter().find(|(_, there, _)| *there) {
         Some((field, _, why)) => Err(Fault::unsupported(format_args!("{base}/{field}"), why)),
@@ -155,7 +182,10 @@ fn rlimits(rlimits: &[oci::PosixRlimit], base: &str) -> Checked {
         let kind = limit.typ();
         let bit = 1 << kind as u32;
         if seen & bit != 0 {
-            return Err(Fault::new(format_args!("{base}/rlimits/{i}/type"), format_args!("duplicated rlimit {kind}")));
+            return Err(Fault::new(
+                format_args!("{base}/rlimits/{i}/type"),
+                format_args!("duplicated rlimit {kind}"),
+            ));
         }
         seen |= bit;
         if limit.soft() > limit.hard() {

@@ -39,14 +39,20 @@ pub fn path(path: &Path, at: Arguments<'_>) -> Checked {
     }
     if text.len() >= PATH_MAX {
         let long = text.len();
-        return Err(Fault::new(at, format_args!("file name too long: {long} bytes, a path has less than {PATH_MAX}")));
+        return Err(Fault::new(
+            at,
+            format_args!("file name too long: {long} bytes, a path has less than {PATH_MAX}"),
+        ));
     }
     // No component can be too long where the whole is not.
     if text.len() > NAME_MAX
         && let Some(name) = text.split('/').find(|name| name.len() > NAME_MAX)
     {
         let (name, long) = (Quoted(name), name.len());
-        return Err(Fault::new(at, format_args!("file name too long: {name} has {long} bytes, at most {NAME_MAX} are allowed")));
+        return Err(Fault::new(
+            at,
+            format_args!("file name too long: {name} has {long} bytes, at most {NAME_MAX} are allowed"),
+        ));
     }
     string(text, at)
 }

@@ -220,10 +220,7 @@ fn propagation_is_a_list_in_order() {
 fn type_bind_is_a_bind_mount_without_the_word() {
     let mount = |text: &str| MountOptions::of(&serde_json::from_str::<Mount>(text).unwrap()).bind;
     assert_eq!(mount(r#"{"destination":"/a","source":"/b","type":"bind"}"#), Some(Bind::Plain));
-    assert_eq!(
-        mount(r#"{"destination":"/a","type":"bind","options":["rbind"]}"#),
-        Some(Bind::Recursive)
-    );
+    assert_eq!(mount(r#"{"destination":"/a","type":"bind","options":["rbind"]}"#), Some(Bind::Recursive));
     assert_eq!(mount(r#"{"destination":"/a","type":"tmpfs"}"#), None);
 }
 
