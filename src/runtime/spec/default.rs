@@ -101,11 +101,12 @@ pub fn text(whose: For) -> String {
                 }
             }
             linux.list("namespaces", |namespaces| {
-                let own = if rootless { "user" } else { "" };
-                for kind in ["pid", "network", "ipc", "uts", "mount", "cgroup", own] {
-                    if !kind.is_empty() && !(rootless && kind == "network") {
-                        namespaces.object(None, |ns| ns.string("type", kind));
-                    }
+                let kinds = match whose {
+                    For::Root => ["pid", "network", "ipc", "uts", "mount", "cgroup"],
+                    For::Rootless { .. } => ["pid", "ipc", "uts", "mount", "cgroup", "user"],
+                };
+                for kind in kinds {
+                    namespaces.object(None, |ns| ns.string("type", kind));
                 }
             });
             linux.strings("maskedPaths", MASKED);

@@ -115,7 +115,7 @@ fn drop_unknown_capabilities(tree: &mut Value, place: &[&str], warnings: &mut Ve
         set.retain(|entry| {
             // What is no string is left in, to be refused with its type.
             let Value::String(word) = entry else { return true };
-            let known = oci::Capability::deserialize(&*entry).is_ok();
+            let known = oci::Capability::deserialize(entry).is_ok();
             if !known {
                 let at = place.join("/");
                 let word = Quoted(word);
