@@ -257,10 +257,11 @@ mod tests {
             asked.set_env(env.map(|list| list.into_iter().map(String::from).collect()));
             let process = start(&asked, folder.path()).unwrap();
             // tee waits for its stdin, so that it is there to be looked at.
+            echo(&process);
             let environ = fs::read(format!("/proc/{}/environ", number(&process))).unwrap();
             assert_eq!(String::from_utf8(environ).unwrap(), expected);
             attend(process, b"state", None).unwrap();
-            assert_eq!(fs::read_to_string(folder.path().join("told")).unwrap(), "state");
+            assert_eq!(fs::read_to_string(folder.path().join("told")).unwrap(), "!state");
         }
     }
 
@@ -358,6 +359,7 @@ mod tests {
             });
             started.join().unwrap()
         });
+        echo(&process);
         let proc = format!("/proc/{}", number(&process));
         let fds = fs::read_dir(format!("{proc}/fd")).unwrap().map(|fd| fd.unwrap().file_name());
         let mut fds: Vec<i32> = fds.map(|fd| fd.to_str().unwrap().parse().unwrap()).collect();
@@ -379,6 +381,13 @@ mod tests {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("02000000").trim();
         fd > 2 && i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC == 0
+    }
+
+    /// Has a cat or tee answer: posix_spawn returns when the old memory is let go, before execve has closed
+    /// descriptors and placed the new environment.
+    fn echo(process: &HookProcess) {
+        write(&process.stdin, b"!").unwrap();
+        assert_eq!(read(&process.output, &mut [0; 1]).unwrap(), 1);
     }
 
     fn number(process: &HookProcess) -> i32 {
