@@ -1,5 +1,6 @@
 //! Holds rcrun to its promises. A row that misses is measured again, up to three times with ever more rounds, before it
-//! counts as missed: the machines this runs on are busy.
+//! counts as missed: the machines this runs on are busy. The new rounds join the old ones and all are judged together, so
+//! that no lucky attempt passes by itself.
 
 use std::fmt::Write;
 
@@ -13,7 +14,7 @@ pub struct Verdict {
     pub name: String,
     /// The promise.
     pub promised: String,
-    /// What was measured.
+    /// The median ratio with its quartiles.
     pub measured: String,
     /// Which runtimes were faster than rcrun in this row.
     pub faster: Vec<&'static str>,
@@ -45,16 +46,21 @@ fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series) -> Verdi
         .filter(|other| *other != rcrun && series.ratio(rcrun, *other).median >= 1.0)
         .map(|other| bench.runtimes[other].name)
         .collect();
+    let rounds = series.seconds[rcrun].len();
+    let show =
+        |median: f64, low: f64, high: f64| format!("{median:.2} ({low:.2}–{high:.2}), {rounds} rounds");
     let (promised, measured, reached) = if target.row.is_rate() {
         let rate = 1.0 / ratio.median;
-        (format!("at least {:.2}", target.limit), rate, rate >= target.limit)
+        let measured = show(rate, 1.0 / ratio.high, 1.0 / ratio.low);
+        (format!("at least {:.2}", target.limit), measured, rate >= target.limit)
     } else {
-        (format!("at most {:.2}", target.limit), ratio.median, ratio.median <= target.limit)
+        let measured = show(ratio.median, ratio.low, ratio.high);
+        (format!("at most {:.2}", target.limit), measured, ratio.median <= target.limit)
     };
     Verdict {
         name: name(target.row, target.pace),
         promised,
-        measured: format!("{measured:.2}"),
+        measured,
         kept: reached && faster.is_empty(),
         faster,
     }
@@ -80,28 +86,32 @@ pub fn run(bench: &Bench, rounds: usize) -> Result<Vec<Verdict>> {
         done.push((work, target.pace));
         let targets: Vec<&Target> =
             TARGETS.iter().filter(|t| t.row.work() == work && t.pace == target.pace).collect();
-        let mut kept: Vec<Option<Verdict>> = targets.iter().map(|_| None).collect();
-        for attempt in 0..=RETRIES {
-            let series = bench.measure(work, target.pace, rounds_of(work, rounds) << attempt)?;
-            for (target, kept) in targets.iter().zip(&mut kept) {
-                if kept.as_ref().is_some_and(|v| v.kept) {
-                    continue;
-                }
-                if let Some(series) = series.iter().find(|s| s.row == target.row) {
-                    let verdict = judge(bench, rcrun, target, series);
-                    if !verdict.kept {
-                        eprintln!("missed: {}", line(&verdict));
-                    }
-                    *kept = Some(verdict);
-                }
-            }
-            if kept.iter().flatten().all(|v| v.kept) {
+        let mut all = bench.measure(work, target.pace, rounds_of(work, rounds))?;
+        let mut judged = judge_these(bench, rcrun, &targets, &all);
+        for attempt in 1..=RETRIES {
+            let missed: Vec<&Verdict> = judged.iter().filter(|v| !v.kept).collect();
+            if missed.is_empty() {
                 break;
             }
+            for verdict in missed {
+                eprintln!("measuring again: {}", line(verdict));
+            }
+            let more = bench.measure(work, target.pace, rounds_of(work, rounds) * (attempt + 1))?;
+            for (all, more) in all.iter_mut().zip(more) {
+                for (all, mut more) in all.seconds.iter_mut().zip(more.seconds) {
+                    all.append(&mut more);
+                }
+            }
+            judged = judge_these(bench, rcrun, &targets, &all);
         }
-        verdicts.extend(kept.into_iter().flatten());
+        verdicts.extend(judged);
     }
     Ok(verdicts)
+}
+
+fn judge_these(bench: &Bench, rcrun: usize, targets: &[&Target], series: &[Series]) -> Vec<Verdict> {
+    let of = |target: &&&Target| series.iter().find(|s| s.row == target.row);
+    targets.iter().filter_map(|target| Some(judge(bench, rcrun, target, of(&target)?))).collect()
 }
 
 /// A round of the parallel rows is 200 containers for each runtime.
@@ -120,8 +130,9 @@ fn line(verdict: &Verdict) -> String {
 
 /// The promises as Markdown.
 pub fn table(verdicts: &[Verdict]) -> Result<String> {
-    let mut out =
-        String::from("| | promised ratio | measured | fastest runtime | |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| | promised ratio | measured (quartiles) | fastest runtime | |\n|---|---|---|---|---|\n",
+    );
     for verdict in verdicts {
         writeln!(out, "{}", line(verdict))?;
     }

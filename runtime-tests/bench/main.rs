@@ -81,11 +81,21 @@ impl Options {
                 "rcrun" => Runtime::new("rcrun", &self.rcrun)?,
                 "runc" => Runtime::new("runc", Path::new("/usr/sbin/runc"))?,
                 "crun" => Runtime::new("crun", &self.built("crun/crun"))?,
-                "youki" => Runtime::new("youki", &self.built("youki/bin/youki"))?,
+                "youki" => self.youki()?,
                 _ => return fail(format!("no runtime is called {name}")),
             });
         }
         Ok((Bench::new(all, bundles, prefix)?, filter.is_some()))
+    }
+
+    /// Says in its version when setup.sh had to build it without the device program.
+    fn youki(&self) -> Result<Runtime> {
+        let mut youki = Runtime::new("youki", &self.built("youki/bin/youki"))?;
+        if !fs::read_to_string(self.built("youki/features"))?.contains("cgroupsv2_devices") {
+            youki.version +=
+                ", built without its device program, which needs CAP_SYS_RESOURCE: it does less here";
+        }
+        Ok(youki)
     }
 
     /// The floor compiles nothing: a command writes its filter, as struct sock_filter, to $OUT, from the bundle $BUNDLE.
@@ -170,6 +180,7 @@ fn table(options: &Options, bench: &Bench, floor_filtered: bool) -> Result<ExitC
     if !verdicts.is_empty() {
         println!("{}", gate::table(&verdicts)?);
     }
+    fs::create_dir_all(options.repo.join("docs"))?;
     fs::write(options.repo.join("docs/benchmarks.md"), report.page()?)?;
     fs::write(options.repo.join("docs/benchmarks.svg"), report.plot())?;
     Ok(ExitCode::SUCCESS)

@@ -71,9 +71,7 @@ impl Report<'_> {
         }
         writeln!(out, "## Size\n")?;
         self.heading(&mut out, "floor", |out| {
-            self.facts_row(out, "peak memory of one run, MB", |f| {
-                format!("{:.2}", f.peak_kib as f64 / 1024.0)
-            })?;
+            self.facts_row(out, "peak memory of one run, MB", |f| megabytes(f.peak_kib))?;
             self.facts_row(out, "system calls of one run", |f| f.calls.to_string())?;
             self.facts_row(out, "binary, MB", |f| {
                 format!("{:.2}", (f.bytes - f.library_bytes) as f64 / 1e6)
@@ -137,6 +135,11 @@ impl Report<'_> {
     }
 }
 
+/// The kernel counts resident pages in batches for each processor: what is smaller than those reads as nothing.
+fn megabytes(kib: u64) -> String {
+    if kib < 256 { "under 0.25".into() } else { format!("{:.2}", kib as f64 / 1024.0) }
+}
+
 /// Milliseconds, or containers per second.
 fn own(series: &Series, runtime: usize) -> String {
     let median = series.time(runtime).median;
@@ -188,7 +191,7 @@ const METHOD: &str = "
 - It all happens in a mount namespace of its own that looks like a cgroup v2 host with an empty /run. Cgroups and
   containers are removed afterwards, also when the benchmark is interrupted.
 - With Docker's profile, the floor loads a filter that was compiled before by rcrun: as strict, and as quick to load.
-- `start` of rcrun waits until execve has succeeded or failed; the floor's and the other runtimes' does not.
+- `start` of rcrun waits until execve has succeeded or failed; the floor's does not.
 - crun is trixie's, with trixie's own C library and loader written into the binary (patchelf), so that no wrapper is
   charged to it. Its libraries lie in one folder instead of the loader's cache: a few failing opens more, one file less.
 - Peak memory is that of the largest process (ru_maxrss) with a payload of a few kilobytes. System calls are counted by

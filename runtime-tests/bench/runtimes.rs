@@ -15,7 +15,7 @@ pub struct Runtime {
     pub name: &'static str,
     /// The binary, by absolute path: a search would be charged to it.
     pub binary: PathBuf,
-    /// What `--version` says first; empty for the floor.
+    /// What `--version` says first.
     pub version: String,
     root: PathBuf,
     filter: Option<PathBuf>,
@@ -28,16 +28,12 @@ impl Runtime {
             .or_else(|e| fail(format!("{name} is to be measured, but {}: {e}", binary.display())))?;
         let root = Path::new(WORK).join("root").join(name);
         fs::create_dir_all(&root)?;
-        let version = if name == "floor" {
-            String::new()
-        } else {
-            let out = Command::new(&binary).arg("--version").output()?;
-            if !out.status.success() {
-                return fail(format!("{name} --version: {}", out.status));
-            }
-            let text = String::from_utf8_lossy(&out.stdout).into_owned();
-            text.lines().next().unwrap_or_default().replace(" version", "")
-        };
+        let out = Command::new(&binary).arg("--version").output()?;
+        if !out.status.success() {
+            return fail(format!("{name} --version: {}", out.status));
+        }
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let version = text.lines().next().unwrap_or_default().replace(" version", "");
         Ok(Self { name, binary, version, root, filter: None })
     }
 
