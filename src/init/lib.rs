@@ -279,6 +279,10 @@ impl Init {
 
     fn ready(&mut self) -> Result<()> {
         own::umask(self.umask);
+        // From here on end of file tells of the parent's death, and a create that has committed exits at once: the signal
+        // of its death must not meet the container.
+        self.committed = true;
+        own::signal_when_parent_dies(0)?;
         self.parent()?.tell(self.report(Kind::Ready, 0))?;
         let mut answer = Answer::new();
         let Some(home) = self.parent()?.wait(&mut answer)? else { own::exit(1) };
@@ -287,8 +291,7 @@ impl Init {
             entry.append(home)?;
             self.home = Some(entry);
         }
-        self.committed = true;
-        own::signal_when_parent_dies(0)
+        Ok(())
     }
 
     /// The creator is gone for good; whoever starts the container connects and is the parent from then on.
