@@ -127,6 +127,7 @@ impl Init {
                 self.root = Some(mount::slash()?);
                 Ok(())
             }
+            Step::Receive { first, count } => self.receive(first, count),
             Step::Directory { path, mode } => self.root()?.directory(text(path.0), mode).map(drop),
             Step::MountPoint { path, like } => {
                 mount::mount_point(self.root()?, text(path.0), self.plan.slot(like)?)
@@ -275,6 +276,18 @@ impl Init {
             own::exit(1);
         }
         own::not_dumpable()
+    }
+
+    fn receive(&mut self, first: Slot, count: u16) -> Result<()> {
+        let report = Report { detail: u64::from(first.0), ..self.report(Kind::Trees, count) };
+        self.parent()?.tell(report)?;
+        for number in first.0..first.0.saturating_add(count) {
+            match self.parent()?.wait_for_fd()? {
+                Some(tree) => self.plan.fill(Slot(number), tree)?,
+                None => own::exit(1),
+            }
+        }
+        Ok(())
     }
 
     fn ready(&mut self) -> Result<()> {

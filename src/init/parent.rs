@@ -31,6 +31,16 @@ impl Parent {
         socket::send_with_fd(self.raw(), &report.encode(), fd.raw())
     }
 
+    /// Waits for an fd. None: nobody is there any more.
+    pub fn wait_for_fd(&self) -> Result<Option<Fd>> {
+        loop {
+            match socket::receive_with_fd(self.raw()) {
+                Err(Failure { errno: EINTR, .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// Waits for the word to go on. None: nobody is there any more.
     pub fn wait<'a>(&self, answer: &'a mut Answer) -> Result<Option<&'a [u8]>> {
         loop {

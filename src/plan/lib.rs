@@ -80,6 +80,14 @@ pub enum Step<S> {
     },
     /// *root* := `/` of the mount namespace that was joined.
     JoinedRoot,
+    /// Ask the parent for the trees of `count` slots from `first` on, which it clones now: since Linux 6.8 mountinfo lists
+    /// mounts by their age, and those of config.json must be listed in their order.
+    Receive {
+        /// The first slot.
+        first: Slot,
+        /// How many.
+        count: u16,
+    },
     /// mkdir -p below *root*; what is there stays as it is.
     Directory {
         /// Which.

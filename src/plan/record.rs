@@ -8,6 +8,8 @@
 //!       | -- Answer::GoOn ----------------------> |
 //!       | <------------- Report::Barrier(hooks) - |   (only where there are such hooks)
 //!       | -- Answer::GoOn ----------------------> |
+//!       | <------------- Report::Trees --------- |   (bind mounts, on Linux 6.8 and later)
+//!       | -- Answer::GoOn + fd, each tree -----> |
 //!       | <------------- Report::Terminal + fd -- |   (process.terminal only)
 //!       |                                         | steps ...
 //!       | <------------- Report::Ready ---------- |
@@ -42,6 +44,8 @@ pub enum Kind {
     Ready = 4,
     /// execve is next.
     Executing = 5,
+    /// It wants the trees of `call` slots from slot `detail` on: one answer with an fd for each.
+    Trees = 6,
 }
 
 /// One record from init.
@@ -80,6 +84,7 @@ impl Report {
             3 => Kind::Terminal,
             4 => Kind::Ready,
             5 => Kind::Executing,
+            6 => Kind::Trees,
             _ => return None,
         };
         let mut detail = [0; 8];

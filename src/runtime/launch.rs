@@ -1,7 +1,8 @@
 //! Gives birth to init, hears its reports, answers its barriers. Uses: plan, prepare's fds, sys::birth, words.
 
 use crate::error::CallContext;
-use crate::plan::Plan;
+use crate::plan::{Plan, Source};
+use crate::prepare::clone_late;
 use crate::sys::birth::{Birth, Newborn, bear};
 use crate::sys::namespace;
 use crate::{Code, Error, Result, init_image, words};
@@ -10,16 +11,18 @@ use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::{Barrier, text::Text};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use std::ffi::CString;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A child that carries out its plan.
 pub struct Init<'a> {
     plan: &'a Plan,
+    slots: Vec<OwnedFd>,
     newborn: Newborn,
     socket: OwnedFd,
     executing: bool,
@@ -43,7 +46,7 @@ pub enum Event {
 /// Makes the child that carries out `plan`, born in `cgroup`, with `stdio` or this process's own.
 pub fn launch<'a>(
     plan: &'a Plan,
-    slots: &[OwnedFd],
+    slots: Vec<OwnedFd>,
     cgroup: Option<BorrowedFd<'_>>,
     stdio: Option<[BorrowedFd<'_>; 3]>,
 ) -> Result<Init<'a>> {
@@ -52,10 +55,16 @@ pub fn launch<'a>(
         .call("socketpair for init")?;
     let init = init_file()?;
     let stat = rustix::fs::fstat(&init).call("fstat of init")?;
-    let image = sealed("rcrun-plan", &layout(plan, slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
+    let image = sealed("rcrun-plan", &layout(plan, &slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
 
     let first_own_fd = 3 + plan.passed_fds;
-    let mut keep: Vec<RawFd> = slots.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut keep: Vec<RawFd> = plan
+        .slots
+        .iter()
+        .zip(&slots)
+        .filter(|(source, _)| !source.is_late())
+        .map(|(_, fd)| fd.as_raw_fd())
+        .collect();
     keep.extend([theirs.as_raw_fd(), image.as_raw_fd()]);
     let first_joins: Vec<(RawFd, i32)> = plan
         .first_joins
@@ -95,7 +104,10 @@ pub fn launch<'a>(
                 .hint(words::birth_hint(death.call, errno))
         })?
     };
-    Ok(Init { plan, newborn, socket: ours, executing: false, file: (stat.st_dev, stat.st_ino) })
+    // What init has, and nobody else needs, is closed here: a pipe or a mount must not live longer than its user.
+    let late = plan.slots.iter().any(Source::is_late);
+    let slots = if late { slots } else { Vec::new() };
+    Ok(Init { plan, slots, newborn, socket: ours, executing: false, file: (stat.st_dev, stat.st_ino) })
 }
 
 /// The calling thread's children are born in another pid namespace while alive.
@@ -182,7 +194,8 @@ fn private_proc() -> Result<OwnedFd> {
 
 fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {
     let steps: Vec<rcrun_plan::Step<Text>> = plan.steps.iter().map(|p| p.step.clone()).collect();
-    let fds: Vec<i32> = slots.iter().map(AsRawFd::as_raw_fd).collect();
+    let late = |source: &Source, fd: &OwnedFd| if source.is_late() { -1 } else { fd.as_raw_fd() };
+    let fds: Vec<i32> = plan.slots.iter().zip(slots).map(|(source, fd)| late(source, fd)).collect();
     let texts = |list: &'a [String]| -> Vec<&'a str> { list.iter().map(String::as_str).collect() };
     encode(&Parts {
         steps: &steps,
@@ -220,6 +233,10 @@ impl Init<'_> {
                 }
                 (Kind::Terminal, Some(master)) => Ok(Event::Terminal(master, report.detail)),
                 (Kind::Ready, _) => Ok(Event::Ready),
+                (Kind::Trees, _) => {
+                    self.send_trees(report.detail as usize, usize::from(report.call))?;
+                    self.next()
+                }
                 (Kind::Executing, _) => {
                     self.executing = true;
                     self.next()
@@ -239,6 +256,24 @@ impl Init<'_> {
             Ok(_) => Ok(()),
             Err(_) => Err(died(self.pidfd())),
         }
+    }
+
+    fn send_trees(&self, first: usize, count: usize) -> Result<()> {
+        for i in first..first.saturating_add(count) {
+            let (Some(source), Some(opened)) = (self.plan.slots.get(i), self.slots.get(i)) else {
+                return Err(garbled());
+            };
+            let tree = clone_late(source, opened.as_fd())?;
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            let fds = [tree.as_fd()];
+            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+            let byte = [IoSlice::new(&[GO_ON])];
+            if rustix::net::sendmsg(&self.socket, &byte, &mut ancillary, SendFlags::NOSIGNAL).is_err() {
+                return Err(died(self.pidfd()));
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of the socket: the pidfd and pid remain.

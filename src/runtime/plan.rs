@@ -99,6 +99,8 @@ pub enum Source {
         propagation: u64,
         /// JSON pointer of the mount.
         origin: String,
+        /// Cloned only when init asks for it (`Step::Receive`).
+        late: bool,
     },
     /// The machine's device node `path`, checked to be the character device, cloned for a bind mount.
     Device {
@@ -114,7 +116,10 @@ pub enum Source {
         origin: String,
     },
     /// The container's part of the cgroup hierarchy, cloned from the machine's mount.
-    Cgroup,
+    Cgroup {
+        /// Cloned only when init asks for it (`Step::Receive`).
+        late: bool,
+    },
     /// The namespace file at `path`.
     Namespace {
         /// Path on the machine.
@@ -138,6 +143,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether its tree is cloned only when init asks for it.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Source::Bind { late: true, .. } | Source::Cgroup { late: true })
+    }
+
     /// The CLONE_NEW* flag of a namespace slot.
     pub fn namespace_kind(&self) -> Option<i32> {
         match self {
@@ -156,7 +166,7 @@ impl Plan {
     /// Adds a slot; an equal one is shared.
     pub fn slot(&mut self, source: Source) -> Slot {
         // A tree can be moved only once: two mounts of one source are two slots.
-        let shareable = !matches!(source, Source::Bind { .. } | Source::Cgroup);
+        let shareable = !matches!(source, Source::Bind { .. } | Source::Cgroup { .. });
         if let Some(i) = self.slots.iter().position(|s| shareable && *s == source) {
             return Slot(i as u16);
         }

@@ -24,27 +24,50 @@ pub struct Means<'a> {
     pub notify: Option<PathBuf>,
 }
 
-/// Open fds by slot.
+/// Open fds by slot. Of a late slot it is the source, opened now so that it is what was checked, and cloned by
+/// `clone_late`.
 pub fn prepare(plan: &Plan, means: &mut Means<'_>) -> Result<Vec<OwnedFd>> {
     plan.slots.iter().map(|source| open(source, means)).collect()
+}
+
+/// The tree of a late slot.
+pub fn clone_late(source: &Source, opened: BorrowedFd<'_>) -> Result<OwnedFd> {
+    match source {
+        Source::Bind { path, recursive, propagation, origin, .. } => {
+            let tree = clone_tree(opened, Path::new(""), *recursive).context(format!(
+                "{}: {}",
+                at(origin, "bind"),
+                path.display()
+            ))?;
+            set_propagation(tree.as_fd(), path, *propagation)?;
+            Ok(tree)
+        }
+        _ => {
+            let tree = clone_tree(opened, Path::new(""), true)?;
+            set_propagation(tree.as_fd(), Path::new("the cgroup"), libc::MS_PRIVATE)?;
+            Ok(tree)
+        }
+    }
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .call(format!("open {}", path.display()))
 }
 
 fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
     match source {
         Source::Root { path, clone, propagation } => root(path, *clone, *propagation),
-        Source::Bind { path, recursive, propagation, origin } => {
-            let tree = clone_tree(rustix::fs::CWD, path, *recursive).context(at(origin, "bind"))?;
-            set_propagation(tree.as_fd(), path, *propagation)?;
-            Ok(tree)
+        Source::Bind { path, origin, late, .. } => {
+            let opened = open_path(path).context(at(origin, "bind"))?;
+            if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
         }
         Source::Device { path, major, minor, block, origin } => {
             device(path, *major, *minor, *block).context(at(origin, "device"))
         }
-        Source::Cgroup => {
-            let path = means.cgroup.as_deref().ok_or_else(|| missing("a cgroup"))?;
-            let tree = clone_tree(rustix::fs::CWD, path, true)?;
-            set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
-            Ok(tree)
+        Source::Cgroup { late } => {
+            let opened = open_path(means.cgroup.as_deref().ok_or_else(|| missing("a cgroup"))?)?;
+            if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
         }
         Source::Namespace { path, kind, origin } => {
             let file =

@@ -128,6 +128,10 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::AttachRoot { slot: s, .. } => format!("attach the root {}", slot(s)),
         Step::UseRoot { slot: s } => format!("use {} as root", slot(s)),
         Step::JoinedRoot => "use the joined root".into(),
+        Step::Receive { first, count } => {
+            let names: Vec<String> = (first.0..first.0 + count).map(|n| slot(&Slot(n))).collect();
+            format!("receive {}", names.join(", "))
+        }
         Step::Directory { path: p, .. } => format!("make the folder {}", path(p)),
         Step::MountPoint { path: p, like } => format!("make the mount point {} for {}", path(p), slot(like)),
         Step::File { path: p } => format!("make the file {}", path(p)),
@@ -217,7 +221,7 @@ pub fn source(source: Option<&Source>) -> String {
             path.display().to_string()
         }
         Some(Source::Namespace { path, .. }) => path.display().to_string(),
-        Some(Source::Cgroup) => "the container's cgroup".into(),
+        Some(Source::Cgroup { .. }) => "the container's cgroup".into(),
         Some(Source::Init) => "the container".into(),
         Some(Source::InitRoot) => "the container's root".into(),
         Some(Source::HostMountNamespace) => "the machine's mount namespace".into(),

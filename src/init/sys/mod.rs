@@ -134,6 +134,11 @@ impl Fd {
         Fd(number)
     }
 
+    /// Gives the number away: somebody else closes it.
+    pub fn into_raw(self) -> i32 {
+        core::mem::ManuallyDrop::new(self).0
+    }
+
     /// The number.
     pub fn raw(&self) -> i32 {
         self.0

@@ -25,6 +25,7 @@ numbers! {
     SOCKET 41 198,
     SENDTO 44 206,
     RECVFROM 45 207,
+    RECVMSG 47 212,
     SENDMSG 46 211,
     EXECVE 59 221,
     GETCWD 79 17,

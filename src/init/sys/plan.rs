@@ -73,11 +73,27 @@ impl Plan {
     /// Takes the fd out of a slot: its number may be another file's after it was closed.
     pub fn take(&mut self, slot: Slot) -> Result<Fd> {
         let fd = self.slot(slot)?;
-        // SAFETY: `slot` found the entry inside the table, which lies inside the mapping; no reference to it exists.
-        unsafe {
-            self.base.add(self.header.slots.offset as usize).cast::<i32>().add(usize::from(slot.0)).write(-1);
-        }
+        self.write_slot(slot, -1);
         Ok(Fd::own(fd))
+    }
+
+    /// Puts an fd that came later into an empty slot.
+    pub fn fill(&mut self, slot: Slot, fd: Fd) -> Result<()> {
+        match self.slot(slot) {
+            Err(Failure { errno: EBADF, .. }) => {
+                self.write_slot(slot, fd.into_raw());
+                Ok(())
+            }
+            _ => Err(Failure::found(EINVAL)),
+        }
+    }
+
+    /// `slot` was found inside the table.
+    fn write_slot(&mut self, slot: Slot, fd: i32) {
+        // SAFETY: both callers saw the entry inside the table, which lies inside the mapping; no reference to it exists.
+        unsafe {
+            self.base.add(self.header.slots.offset as usize).cast::<i32>().add(usize::from(slot.0)).write(fd);
+        }
     }
 
     /// Supplementary groups.

@@ -68,6 +68,29 @@ pub fn receive(socket: i32, buffer: &mut [u8]) -> Result<usize> {
     unsafe { call(RECVFROM, [n(socket), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0]) }
 }
 
+/// recvmsg(2) of one byte and one fd, close-on-exec. None at end of file, or when no fd came.
+pub fn receive_with_fd(socket: i32) -> Result<Option<Fd>> {
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    let mut byte = [0u8; 1];
+    let vector = Vector { base: byte.as_mut_ptr(), length: byte.len() };
+    let mut rights = Rights { length: 0, level: 0, kind: 0, fd: -1, _pad: 0 };
+    let mut message = Message {
+        name: core::ptr::null(),
+        name_length: 0,
+        _pad: 0,
+        vectors: &raw const vector,
+        vector_count: 1,
+        control: &raw mut rights,
+        control_length: size_of::<Rights>(),
+        flags: 0,
+        _pad2: 0,
+    };
+    // SAFETY: message is struct msghdr of a 64-bit kernel; what the kernel writes to is alive and was borrowed mutably.
+    let length = unsafe { call(RECVMSG, [n(socket), &raw mut message as usize, MSG_CMSG_CLOEXEC, 0, 0, 0]) }?;
+    let came = length > 0 && message.control_length >= 20 && rights.fd >= 0;
+    Ok(came.then(|| Fd::own(rights.fd)))
+}
+
 /// accept4(2) with SOCK_CLOEXEC.
 pub fn accept(socket: i32) -> Result<Fd> {
     // SAFETY: no address is asked for.

@@ -75,7 +75,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
     }
     sysctl(spec, &mut plan);
     if spaces.mount {
-        build_root(spec, request, &spaces, &root_path, &mut plan)?;
+        build_root(spec, host, request, &spaces, &root_path, &mut plan)?;
     } else {
         refuse_mounts(spec)?;
         let slot = plan.slot(Source::Root { path: root_path, clone: false, propagation: 0 });
@@ -150,6 +150,7 @@ fn sysctl(spec: &Spec, plan: &mut Plan) {
 
 fn build_root(
     spec: &Spec,
+    host: &Host,
     request: &Request<'_>,
     spaces: &namespaces::Spaces,
     root_path: &Path,
@@ -159,14 +160,14 @@ fn build_root(
     let keeps_private =
         matches!(propagation.as_deref(), Some("private" | "rprivate" | "unbindable" | "runbindable"));
     let outward = if keeps_private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-    let host = plan.slot(Source::HostMountNamespace);
-    plan.push("", Step::CheckMountNamespace { host });
+    let machine = plan.slot(Source::HostMountNamespace);
+    plan.push("", Step::CheckMountNamespace { host: machine });
     plan.push("/linux/rootfsPropagation", Step::SetPropagation { propagation: outward });
     let slot = plan.slot(Source::Root { path: root_path.to_path_buf(), clone: true, propagation: outward });
     let path = root_path.to_str().unwrap_or_default().into();
     plan.push("/root/path", Step::AttachRoot { slot, path });
 
-    mounts::compile(spec, request, spaces, plan);
+    mounts::compile(spec, host, request, spaces, plan);
     if !mounts::dev_is_bind(spec) {
         devices::compile(spec, spaces.user, plan)?;
     }

@@ -1,11 +1,12 @@
 //! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
 
 use super::{Request, attributes, in_root, namespaces::Spaces};
+use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
 use crate::spec::mount::{Bind, MountOptions, PropagationKind};
 use oci_spec::runtime::Mount;
-use rcrun_plan::{InRoot, Step, text::Text};
+use rcrun_plan::{InRoot, Slot, Step, text::Text};
 use std::path::Path;
 
 /// /dev comes whole from the machine: nothing is made in it.
@@ -17,14 +18,16 @@ pub(super) fn dev_is_bind(spec: &Spec) -> bool {
     })
 }
 
-pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) {
+pub(super) fn compile(spec: &Spec, host: &Host, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) {
+    // Since Linux 6.8 mountinfo is ordered by age.
+    let late = host.kernel >= (6, 8);
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
         let options = MountOptions::of(entry);
         let path = in_root(entry.destination());
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
-            bind(&origin, source.as_path(), path, &options, plan);
+            bind(&origin, source.as_path(), path, &options, late, plan);
             continue;
         }
         match fs_type(entry) {
@@ -35,6 +38,7 @@ pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan:
                 Path::new("/sys"),
                 path,
                 &MountOptions { bind: Some(Bind::Recursive), ..options },
+                late,
                 plan,
             ),
             "mqueue" if spaces.user && !spaces.makes(libc::CLONE_NEWIPC) => bind(
@@ -42,10 +46,12 @@ pub(super) fn compile(spec: &Spec, request: &Request<'_>, spaces: &Spaces, plan:
                 Path::new("/dev/mqueue"),
                 path,
                 &MountOptions { bind: Some(Bind::Plain), ..options },
+                late,
                 plan,
             ),
             "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
-                let slot = plan.slot(Source::Cgroup);
+                let slot = plan.slot(Source::Cgroup { late });
+                receive(&origin, slot, late, plan);
                 plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
                 plan.push(&origin, Step::Tree { slot });
                 place(&origin, path, &options, false, plan);
@@ -71,7 +77,14 @@ fn fs_type(entry: &Mount) -> &str {
     entry.typ().as_deref().unwrap_or_default()
 }
 
-fn bind(origin: &str, source: &Path, path: InRoot<Text>, options: &MountOptions, plan: &mut Plan) {
+fn bind(
+    origin: &str,
+    source: &Path,
+    path: InRoot<Text>,
+    options: &MountOptions,
+    late: bool,
+    plan: &mut Plan,
+) {
     let recursive = options.bind == Some(Bind::Recursive);
     // Private unless asked for: a detached clone of a shared mount would carry what is mounted on it to the machine.
     let propagation = match options.propagation.first().map(|p| p.kind) {
@@ -84,10 +97,35 @@ fn bind(origin: &str, source: &Path, path: InRoot<Text>, options: &MountOptions,
         recursive,
         propagation,
         origin: format!("{origin}/source"),
+        late,
     });
+    receive(origin, slot, late, plan);
     plan.push(origin, Step::MountPoint { path: path.clone(), like: slot });
     plan.push(origin, Step::Tree { slot });
     place(origin, path, options, false, plan);
+}
+
+/// Asks for a late tree; for the one after the last that was asked for together with it, where no other mount was made
+/// between them: an answer costs a switch to the parent and back.
+fn receive(origin: &str, slot: Slot, late: bool, plan: &mut Plan) {
+    const MOST: u16 = 64;
+    if !late {
+        return;
+    }
+    for planned in plan.steps.iter_mut().rev() {
+        match &mut planned.step {
+            Step::FsMount { .. } | Step::AttachRoot { .. } => break,
+            Step::Receive { first, count } => {
+                if first.0 + *count != slot.0 || *count == MOST {
+                    break;
+                }
+                *count += 1;
+                return;
+            }
+            _ => {}
+        }
+    }
+    plan.push(origin, Step::Receive { first: slot, count: 1 });
 }
 
 fn new_file_system(

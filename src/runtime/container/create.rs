@@ -210,9 +210,8 @@ impl Site<'_> {
             }
         }
         let fds = prepare(self.plan, &mut means)?;
-        let mut init = launch(self.plan, &fds, Some(cgroup.as_fd()), None)?;
+        let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)?;
         undo.launched = true;
-        drop(fds);
 
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(program) = DeviceProgram::load(policy)? {

@@ -93,8 +93,7 @@ pub fn exec(
     let cgroup = cgroup_for(&state, options)?;
     let mut means = Means { init: Some((init.pid, pidfd.as_fd())), ..Means::default() };
     let slots = prepare(&plan, &mut means)?;
-    let mut child = launch(&plan, &slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
-    drop(slots);
+    let mut child = launch(&plan, slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
     match attend(&plan, &mut child, options) {
         Ok(terminal) => Ok(Exec { process: child.into_newborn(), terminal, warnings: Vec::new() }),
         Err(error) => {

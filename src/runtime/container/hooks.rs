@@ -69,8 +69,8 @@ fn run_inside(
     let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
-    let mut process = launch(&plan, &fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
-    drop((reader, writer, fds));
+    let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
+    drop((reader, writer));
     loop {
         match process.next()? {
             Event::Ready => process.go_on(None)?,
