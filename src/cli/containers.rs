@@ -21,6 +21,7 @@ fn open(global: &Global, verb: &str, id: &str) -> Result<(ContainerId, Container
 }
 
 /// `rcrun start`
+#[inline(never)]
 pub fn start(global: &Global, args: &Id) -> Result<ExitCode> {
     let (id, container) = open(global, "start", &args.id)?;
     let notify = std::env::var("NOTIFY_SOCKET").ok();
@@ -31,6 +32,7 @@ pub fn start(global: &Global, args: &Id) -> Result<ExitCode> {
 }
 
 /// `rcrun state`
+#[inline(never)]
 pub fn state(global: &Global, args: &Id) -> Result<ExitCode> {
     let (id, container) = open(global, "state", &args.id)?;
     let listed = Listed::read(&container, id.clone()).context(format!("state {id}"))?;
@@ -40,6 +42,7 @@ pub fn state(global: &Global, args: &Id) -> Result<ExitCode> {
 }
 
 /// `rcrun kill`
+#[inline(never)]
 pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
     let (id, container) = open(global, "kill", &args.id)?;
     match container::kill(&container, args.signal, args.all) {
@@ -51,6 +54,7 @@ pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
 }
 
 /// `rcrun delete`
+#[inline(never)]
 pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
     let id = parse(&args.id)?;
     let warnings = container::delete(&StateRoot::new(&global.root), &id, args.force);
@@ -61,6 +65,7 @@ pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
 }
 
 /// `rcrun list`
+#[inline(never)]
 pub fn list(global: &Global, args: &List) -> Result<ExitCode> {
     let all = container::list(&StateRoot::new(&global.root))?;
     if args.quiet {
@@ -79,6 +84,7 @@ pub fn list(global: &Global, args: &List) -> Result<ExitCode> {
 }
 
 /// `rcrun ps`
+#[inline(never)]
 pub fn ps(global: &Global, args: &Ps) -> Result<ExitCode> {
     let (id, container) = open(global, "ps", &args.id)?;
     let pids: Vec<i32> =
@@ -91,6 +97,7 @@ pub fn ps(global: &Global, args: &Ps) -> Result<ExitCode> {
 }
 
 /// `rcrun pause`
+#[inline(never)]
 pub fn pause(global: &Global, args: &Id) -> Result<ExitCode> {
     let (id, container) = open(global, "pause", &args.id)?;
     container::pause(&container).context(format!("pause {id}"))?;
@@ -98,6 +105,7 @@ pub fn pause(global: &Global, args: &Id) -> Result<ExitCode> {
 }
 
 /// `rcrun resume`
+#[inline(never)]
 pub fn resume(global: &Global, args: &Id) -> Result<ExitCode> {
     let (id, container) = open(global, "resume", &args.id)?;
     container::resume(&container).context(format!("resume {id}"))?;

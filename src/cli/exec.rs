@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// `rcrun exec`
+#[inline(never)]
 pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
     let id = parse(&args.id)?;
     let container = StateRoot::new(&global.root).open(&id).context(format!("exec {id}"))?;

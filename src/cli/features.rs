@@ -142,6 +142,7 @@ const FLAGS: [&str; 3] =
     ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
 
 /// `rcrun features`: nothing may go to stderr, for CRI-O reads both.
+#[inline(never)]
 pub fn run() -> Result<ExitCode> {
     let mount_options: Vec<&str> = mount::names().collect();
     let capabilities: Vec<String> = CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect();

@@ -8,6 +8,7 @@ use crate::args::flags::{VERBS, Verb};
 use crate::output;
 
 /// Prints the help of `verb`, or of rcrun.
+#[inline(never)]
 pub fn run(verb: Option<&Verb>) -> Result<ExitCode> {
     output::print(match verb {
         None => general(),

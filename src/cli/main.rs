@@ -31,7 +31,11 @@ pub struct Global {
     pub log: Log,
 }
 
+#[global_allocator]
+static ALLOCATOR: sys::allocator::Populated = sys::allocator::Populated::new();
+
 fn main() -> ExitCode {
+    sys::memory::populate_stack();
     // An engine may have left SIGCHLD ignored, and fds open: neither is for hooks or the container.
     let prepared = sys::dispositions::default_sigchld()
         .call("sigaction SIGCHLD")

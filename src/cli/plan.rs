@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 /// `rcrun plan`
+#[inline(never)]
 pub fn plan(_global: &Global, args: &Args) -> Result<ExitCode> {
     let bundle = std::path::absolute(&args.bundle).call(format!("bundle {}", args.bundle.display()))?;
     let spec = spec::load(&bundle.join("config.json"))?;

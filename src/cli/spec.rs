@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 /// `rcrun spec`
+#[inline(never)]
 pub fn run(args: &Spec) -> Result<ExitCode> {
     let path = args.bundle.join("config.json");
     // Never over a config that somebody may have worked on.

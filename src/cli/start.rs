@@ -35,6 +35,7 @@ fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
 }
 
 /// `rcrun create`
+#[inline(never)]
 pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
     let id = parse(&args.id)?;
     let options = options(args.bundle.clone(), &args.start, false);
@@ -46,6 +47,7 @@ pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
 }
 
 /// `rcrun run`
+#[inline(never)]
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     let root = StateRoot::new(&global.root);
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.

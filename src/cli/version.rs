@@ -14,6 +14,7 @@ pub const SPEC: &str = "1.3.0";
 pub const COMMIT: &str = env!("RCRUN_COMMIT");
 
 /// Prints the version.
+#[inline(never)]
 pub fn run() -> Result<ExitCode> {
     output::print(text())?;
     Ok(ExitCode::SUCCESS)

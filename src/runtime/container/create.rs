@@ -192,7 +192,6 @@ impl Site<'_> {
         undo: &mut Undo<'_>,
     ) -> Result<Built> {
         self.container.save(self.state)?;
-        self.container.save_config(self.config)?;
         let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
         cgroup.apply(limits)?;
 
@@ -213,6 +212,7 @@ impl Site<'_> {
         let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)?;
         undo.launched = true;
 
+        self.container.save_config(self.config)?;
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(program) = DeviceProgram::load(policy)? {
             match cgroup.created() {

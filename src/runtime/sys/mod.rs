@@ -1,10 +1,12 @@
 //! System calls that no crate wraps, each in a safe function. The only modules with `unsafe`.
 
+pub mod allocator;
 pub mod birth;
 pub mod bpf;
 pub mod capability;
 pub mod dispositions;
 pub mod inherited;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod pidfd;
