@@ -244,6 +244,8 @@ pub struct Plan {
     pub process: Option<PathBuf>,
     /// `--format`
     pub format: PlanFormat,
+    /// `--seccomp-out`: write the filter to this file, and print no plan.
+    pub seccomp_out: Option<PathBuf>,
 }
 
 /// How `plan` prints.

@@ -1,25 +1,33 @@
-//! plan: the compiled plan, for a person or for tools. Nothing but config.json is read, and nothing is done.
+//! plan: the compiled plan, for a person or for tools, or its seccomp filter alone. Nothing but config.json is read, and
+//! nothing is done.
 
 use crate::args::{Plan as Args, PlanFormat};
 use crate::{Global, output};
 use rcrun_runtime::compile::{self, ExecRequest, Request};
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::host::Host;
-use rcrun_runtime::plan::Plan;
-use rcrun_runtime::{Result, spec, words};
-use std::fmt::Write;
+use rcrun_runtime::{Error, Result, plan_text, spec};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// `rcrun plan`
+<<<<<<< HEAD
 #[inline(never)]
 pub fn plan(_global: &Global, args: &Args) -> Result<ExitCode> {
+=======
+pub fn plan(global: &Global, args: &Args) -> Result<ExitCode> {
+>>>>>>> 41d6edb (plan: --seccomp-out, and the printed forms live in the library)
     let bundle = std::path::absolute(&args.bundle).call(format!("bundle {}", args.bundle.display()))?;
     let spec = spec::load(&bundle.join("config.json"))?;
     let host = Host::read()?;
+    spec::check_host(&spec, &host)?;
+    let mut warnings = spec.warnings().to_vec();
     let name = bundle.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let compiled = match &args.process {
         Some(path) => {
             let process = spec::load_process(path)?;
+            spec::check_process_host(&process, &host)?;
+            warnings.extend(process.warnings().iter().cloned());
             let request =
                 ExecRequest { id: &name, process: &process, keyring: true, passed_fds: 0, variables: &[] };
             compile::exec(&spec, &host, &request)?
@@ -35,39 +43,27 @@ pub fn plan(_global: &Global, args: &Args) -> Result<ExitCode> {
                 variables: &[],
                 notify: false,
             };
+            warnings.extend(compile::warnings(&spec, &host));
             compile::start(&spec, &host, &request)?
         }
     };
+    warnings.extend(compiled.warnings.iter().cloned());
+    warnings.into_iter().for_each(|warning| global.log.warn(warning));
+    if let Some(file) = &args.seccomp_out {
+        seccomp_out(file, &compiled.filter)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match args.format {
-        PlanFormat::Text => output::print(text(&compiled))?,
-        PlanFormat::Json => output::pretty(&compiled)?,
+        PlanFormat::Text => output::print(plan_text::text(&compiled))?,
+        PlanFormat::Json => output::print(plan_text::json(&compiled)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line a step: number, place in config.json, what is done.
-fn text(plan: &Plan) -> String {
-    let mut out = String::new();
-    let kinds: Vec<&str> = rcrun_runtime::plan::NAMESPACES
-        .iter()
-        .filter(|(_, kind)| plan.namespaces & *kind as u64 != 0)
-        .map(|(name, _)| *name)
-        .collect();
-    let _ = writeln!(
-        out,
-        "namespaces made by clone3: {}",
-        if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
-    );
-    if !plan.slots.is_empty() {
-        let _ = writeln!(out, "\nopened by rcrun before anything of the container runs:");
-        for (i, source) in plan.slots.iter().enumerate() {
-            let _ = writeln!(out, "  slot {i:<3} {}", words::source(Some(source)));
-        }
+/// The filter as seccomp(2) takes it, struct sock_filter after struct sock_filter: for other tools to load or to read.
+fn seccomp_out(file: &Path, filter: &[u8]) -> Result<()> {
+    if filter.is_empty() {
+        return Err(Error::config("/linux/seccomp", "is missing: there is no filter for --seccomp-out"));
     }
-    let _ = writeln!(out, "\ndone by rcrun-init in the container:");
-    let wide = plan.steps.iter().map(|p| p.origin.len()).max().unwrap_or_default();
-    for (i, planned) in plan.steps.iter().enumerate() {
-        let _ = writeln!(out, "  {:>3}  {:<wide$}  {}", i + 1, planned.origin, words::tell(plan, i));
-    }
-    out
+    std::fs::write(file, filter).call(format!("write {}", file.display()))
 }

@@ -17,6 +17,7 @@ pub mod listen_fds;
 pub mod notify_socket;
 pub mod pid_file;
 pub mod plan;
+pub mod plan_text;
 pub mod prepare;
 #[cfg(test)]
 mod scratch;

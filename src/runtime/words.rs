@@ -201,14 +201,12 @@ pub fn tell(plan: &Plan, index: usize) -> String {
 fn mount_before(plan: &Plan, index: usize) -> String {
     plan.steps[..index]
         .iter()
-        .enumerate()
         .rev()
-        .find_map(|(i, p)| match &p.step {
+        .find_map(|p| match &p.step {
             Step::FsOpen { kind } => Some(kind.0.clone()),
             Step::Tree { slot } => Some(source(plan.slots.get(usize::from(slot.0)))),
             Step::Root => Some("the root".to_string()),
             Step::Clone { path, .. } | Step::MountedAt { path } => Some(format!("/{}", path.0)),
-            _ if i == 0 => None,
             _ => None,
         })
         .unwrap_or_else(|| "it".to_string())
@@ -231,7 +229,8 @@ pub fn source(source: Option<&Source>) -> String {
     }
 }
 
-fn kinds_text(kinds: u32) -> String {
+/// Namespaces by name.
+pub(crate) fn kinds_text(kinds: u32) -> String {
     let names: Vec<&str> = crate::plan::NAMESPACES
         .iter()
         .filter(|(_, k)| kinds & *k as u32 != 0)
@@ -243,7 +242,8 @@ fn kinds_text(kinds: u32) -> String {
     }
 }
 
-fn propagation_text(propagation: u64) -> &'static str {
+/// MS_SHARED and the like by name.
+pub(crate) fn propagation_text(propagation: u64) -> &'static str {
     match propagation {
         libc::MS_SHARED => "shared",
         libc::MS_SLAVE => "slave",

@@ -258,12 +258,18 @@ Example:
 Examples:
   rcrun plan bundles/hello
   rcrun plan --format json bundles/hello
-  rcrun plan --process p.json bundles/hello   the plan of an exec into it",
+  rcrun plan --process p.json bundles/hello   the plan of an exec into it
+  rcrun plan --seccomp-out f.bpf bundles/hello   its seccomp filter, 8 bytes an instruction",
         flags: || {
             vec![
                 path("bundle", "DIR", "The bundle (default: here)").short('b'),
                 path("process", "FILE", "Plan an exec of the process object in FILE").short('p'),
                 choice("format", ["text", "json"]).short('f'),
+                path(
+                    "seccomp-out",
+                    "FILE",
+                    "Write the seccomp filter to FILE as seccomp(2) takes it; print no plan",
+                ),
             ]
         },
     },

@@ -158,7 +158,7 @@ fn plan(options: &Matches, plain: &mut Plain) -> Result<Plan> {
         Some("json") => PlanFormat::Json,
         _ => PlanFormat::Text,
     };
-    Ok(Plan { bundle, process: options.path("process"), format })
+    Ok(Plan { bundle, process: options.path("process"), format, seccomp_out: options.path("seccomp-out") })
 }
 
 fn exec(options: &Matches, plain: &mut Plain) -> Result<Exec> {

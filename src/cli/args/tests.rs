@@ -182,7 +182,20 @@ fn the_other_verbs_resolve() {
     let ps = |format, args: &str| Invocation::Ps(Ps { id: id(), format, args: words(args) });
     let spec = |bundle: &str, rootless| Invocation::Spec(Spec { bundle: bundle.into(), rootless });
     let plan = |bundle: &str, process: Option<&str>, format| {
-        Invocation::Plan(Plan { bundle: bundle.into(), process: process.map(PathBuf::from), format })
+        Invocation::Plan(Plan {
+            bundle: bundle.into(),
+            process: process.map(PathBuf::from),
+            format,
+            seccomp_out: None,
+        })
+    };
+    let filter_of = |bundle: &str, out: &str| {
+        Invocation::Plan(Plan {
+            bundle: bundle.into(),
+            process: None,
+            format: PlanFormat::Text,
+            seccomp_out: Some(out.into()),
+        })
     };
     for (line, expected) in [
         ("start x", Invocation::Start(Id { id: id() })),
@@ -213,6 +226,8 @@ fn the_other_verbs_resolve() {
         ("plan B", plan("B", None, PlanFormat::Text)),
         ("plan --bundle B --format json", plan("B", None, PlanFormat::Json)),
         ("plan B -f text --process F", plan("B", Some("F"), PlanFormat::Text)),
+        ("plan --seccomp-out O B", filter_of("B", "O")),
+        ("plan B --seccomp-out=O", filter_of("B", "O")),
     ] {
         assert_eq!(invocation(line), expected, "{line}");
     }
