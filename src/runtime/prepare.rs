@@ -99,7 +99,9 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
         Source::Listen => means.listen.take().ok_or_else(|| missing("a listening socket")),
         Source::NotifyFolder => {
             let path = means.notify.as_deref().ok_or_else(|| missing("a NOTIFY_SOCKET"))?;
-            clone_tree(rustix::fs::CWD, path, false)
+            let tree = clone_tree(rustix::fs::CWD, path, false)?;
+            set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
+            Ok(tree)
         }
     }
 }
@@ -159,7 +161,10 @@ fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
     }
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(&file, "", flags).call(format!("open_tree {}", path.display()))
+    let tree = rustix::mount::open_tree(&file, "", flags).call(format!("open_tree {}", path.display()))?;
+    // Where the machine's /dev is shared, what the container mounts on its clone would be mounted on the machine's node.
+    set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
+    Ok(tree)
 }
 
 /// Opens `path` below the directory `root` as a process inside would see it, never leaving it.
