@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// A start, compiled.
 #[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Namespaces that clone3 makes, CLONE_NEW* bits.
     #[serde(serialize_with = "namespace_names")]

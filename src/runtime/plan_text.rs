@@ -46,7 +46,9 @@ pub fn text(plan: &Plan) -> String {
     for (i, planned) in plan.steps.iter().enumerate() {
         let _ = writeln!(out, "  {:>3}  {:<wide$}  {}", i + 1, planned.origin, words::tell(plan, i));
     }
-    let _ = writeln!(out, "\nthe payload:");
+    if !plan.args.is_empty() {
+        let _ = writeln!(out, "\nthe payload:");
+    }
     for (i, word) in plan.args.iter().enumerate() {
         let _ = writeln!(out, "  argument {i:<3} {}", word.escape_debug());
     }
@@ -114,10 +116,10 @@ fn opened(source: &Source) -> String {
         }
         Source::Device { major, minor, block, .. } => {
             let kind = if *block { "block" } else { "character" };
-            format!("a clone of {name}, checked to be the {kind} device {major}:{minor}")
+            format!("a clone of {name}, private, checked to be the {kind} device {major}:{minor}")
         }
         Source::Namespace { kind, .. } => format!("the {} {name}", kinds_text(*kind as u32)),
-        Source::Cgroup | Source::NotifyFolder => format!("a clone of {name}"),
+        Source::Cgroup { .. } | Source::NotifyFolder => format!("a clone of {name}, private"),
         Source::Init => format!("the pidfd of {name}"),
         Source::Root { .. } | Source::InitRoot | Source::HostMountNamespace | Source::Listen => name,
     }

@@ -20,6 +20,10 @@ pub fn failure(plan: &Plan, report: &Report) -> Error {
         .with_errno(report.errno);
     };
     let error = match &planned.step {
+        // Whoever runs the hook names it; args[0] is not what is executed.
+        Step::FindExecutable | Step::Execute if planned.origin.starts_with("/hooks/") => {
+            Error::new(Code::Hook, format!("execve: {}", errno_text(report.errno)))
+        }
         Step::FindExecutable | Step::Execute => executable(plan, report),
         _ => {
             let mut text = String::new();
@@ -112,7 +116,7 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
 /// What step `index` does, in words.
 pub fn tell(plan: &Plan, index: usize) -> String {
     let slot = |slot: &Slot| source(plan.slots.get(usize::from(slot.0)));
-    let Some(Planned { step, .. }) = plan.steps.get(index) else { return String::new() };
+    let Some(planned @ Planned { step, .. }) = plan.steps.get(index) else { return String::new() };
     let path = |p: &rcrun_plan::InRoot<Text>| format!("/{}", p.0);
     match step {
         Step::Join { slot: s, kinds } => format!("join {} of {}", kinds_text(*kinds), slot(s)),
@@ -187,12 +191,16 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Ids { uid, gid, .. } => format!("become uid {uid}, gid {gid}"),
         Step::Capabilities { effective, .. } => format!("capabilities {effective:#x}"),
         Step::Ambient { set } => format!("ambient capabilities {set:#x}"),
+        Step::FindExecutable if planned.origin.starts_with("/hooks/") => {
+            format!("find {}", plan.candidates.first().map(String::as_str).unwrap_or_default())
+        }
         Step::FindExecutable => {
             format!("find {}", plan.args.first().map(String::as_str).unwrap_or("the executable"))
         }
         Step::Ready => "ready: wait for the state to be written".into(),
         Step::AwaitStart { .. } => "wait for start".into(),
         Step::Filter { .. } => format!("seccomp filter of {} instructions", plan.filter.len() / 8),
+        Step::Execute if plan.args.is_empty() => "execute nothing: there is no process to start".into(),
         Step::Execute => format!("execute {}", plan.args.join(" ")),
     }
 }

@@ -60,7 +60,11 @@ pub struct HookRequest<'a> {
 /// Compiles a createContainer or startContainer hook: the runtime's privileges, the container's namespaces.
 pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
     let mut plan = Plan::default();
-    join(spec, &mut plan);
+    let (_, mount) = join(spec, &mut plan);
+    if !mount {
+        // The root that init has by now: the machine's for createContainer, the container's for startContainer.
+        plan.push("", Step::Chroot);
+    }
     let path = request.hook.path().to_string_lossy().into_owned();
     plan.push("", Step::Session);
     plan.push(request.origin, Step::FindExecutable);

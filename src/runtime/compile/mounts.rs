@@ -142,8 +142,10 @@ fn new_file_system(
     // Without a source mountinfo shows "none".
     let source = entry.source().as_ref().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(kind);
     plan.push(origin, Step::FsString { key: "source".into(), value: source.into() });
+    // A tmpfs is made read-only at the end: what is mounted below it needs mount points in it, and tmpcopyup writes to it.
+    let tmpfs = kind == "tmpfs";
     // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it.
-    for (key, value) in options.superblock.iter().filter(|_| !cgroup) {
+    for (key, value) in options.superblock.iter().filter(|(key, _)| !cgroup && !(tmpfs && key == "ro")) {
         plan.push(
             origin,
             match value {
@@ -152,8 +154,6 @@ fn new_file_system(
             },
         );
     }
-    let tmpfs = kind == "tmpfs";
-    // A tmpfs is made read-only at the end: what is mounted below it needs mount points in it.
     let set = options.attr_set & if tmpfs { !libc::MOUNT_ATTR_RDONLY } else { u64::MAX };
     plan.push(origin, Step::FsMount { attributes: set as u32 });
     if tmpfs && !options.superblock.iter().any(|(key, _)| key == "mode") {
