@@ -1,0 +1,301 @@
+//! Golden plans: what each config.json under plans/ compiles to, as text and as JSON. They pin the order of operations; a
+//! reviewer of a change reads the difference of the goldens first. No root, no kernel, and no file but config.json.
+//! `RCRUN_BLESS=1 cargo test -p rcrun-runtime --test plans` writes them anew.
+//! Uses: spec, compile, plan_text of rcrun-runtime.
+
+use rcrun_runtime::compile::{self, ExecRequest, HookRequest, Request};
+use rcrun_runtime::host::{Arch, Host};
+use rcrun_runtime::plan::Plan;
+use rcrun_runtime::spec::{self, Spec};
+use rcrun_runtime::{Result, plan_text};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What is compiled from a config.
+#[derive(Clone, Copy)]
+enum Verb {
+    Create,
+    /// With --no-pivot, --no-new-keyring, --preserve-fds and a NOTIFY_SOCKET.
+    Run,
+    /// Of the config's own process.
+    Exec,
+    /// Of the config's first hook of the kind.
+    CreateContainer,
+    StartContainer,
+}
+
+/// Linux 6.1 with all capabilities.
+const HOST: Host = Host {
+    kernel: (6, 1),
+    last_cap: 40,
+    bounding: (1 << 41) - 1,
+    arch: Arch::X86_64,
+    apparmor: false,
+    selinux: false,
+};
+/// What runs in most containers: no CAP_SYS_ADMIN.
+const CONFINED: Host = Host { bounding: 0xa804_25fb, ..HOST };
+/// Before CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE.
+const OLDER: Host = Host { kernel: (5, 14), last_cap: 37, bounding: (1 << 38) - 1, ..HOST };
+/// The first kernel whose mountinfo lists mounts by their age.
+const NEWER: Host = Host { kernel: (6, 8), ..HOST };
+const ARM: Host = Host { arch: Arch::Aarch64, ..HOST };
+
+/// Folder under plans/, the folder whose config.json it is compiled from, how, for which machine.
+const PLANS: [(&str, &str, Verb, Host); 32] = [
+    ("default", "default", Verb::Create, HOST),
+    ("run-with-every-flag", "run-with-every-flag", Verb::Run, HOST),
+    ("user-namespace", "user-namespace", Verb::Create, HOST),
+    (
+        "user-namespace-with-the-machines-network",
+        "user-namespace-with-the-machines-network",
+        Verb::Create,
+        HOST,
+    ),
+    ("user-namespace-in-a-container", "user-namespace", Verb::Create, CONFINED),
+    ("joined-namespaces", "joined-namespaces", Verb::Create, HOST),
+    ("joined-user-namespace", "joined-user-namespace", Verb::Create, HOST),
+    ("joined-mount-namespace", "joined-mount-namespace", Verb::Create, HOST),
+    ("no-mount-namespace", "no-mount-namespace", Verb::Create, HOST),
+    ("no-cgroup-namespace", "no-cgroup-namespace", Verb::Create, HOST),
+    ("time-namespace", "time-namespace", Verb::Create, HOST),
+    ("terminal", "terminal", Verb::Create, HOST),
+    ("read-only-root", "read-only-root", Verb::Create, HOST),
+    ("read-only-root-since-linux-6.8", "read-only-root", Verb::Create, NEWER),
+    ("devices", "devices", Verb::Create, HOST),
+    ("devices-in-a-user-namespace", "devices-in-a-user-namespace", Verb::Create, HOST),
+    ("dev-of-the-machine", "dev-of-the-machine", Verb::Create, HOST),
+    ("process", "process", Verb::Create, HOST),
+    ("no-process", "no-process", Verb::Create, HOST),
+    ("hooks", "hooks", Verb::Create, HOST),
+    ("hook-before-the-root", "hooks", Verb::CreateContainer, HOST),
+    ("hook-before-start", "hooks", Verb::StartContainer, HOST),
+    ("hook-without-a-mount-namespace", "hook-without-a-mount-namespace", Verb::StartContainer, HOST),
+    ("seccomp", "seccomp", Verb::Create, HOST),
+    ("seccomp-on-aarch64", "seccomp", Verb::Create, ARM),
+    ("seccomp-with-no-new-privileges", "seccomp-with-no-new-privileges", Verb::Create, HOST),
+    ("capabilities-on-an-older-kernel", "capabilities", Verb::Create, OLDER),
+    ("capabilities-in-a-container", "capabilities", Verb::Create, CONFINED),
+    ("capabilities", "capabilities", Verb::Create, HOST),
+    ("exec", "exec", Verb::Exec, HOST),
+    ("exec-in-a-user-namespace", "exec-in-a-user-namespace", Verb::Exec, HOST),
+    ("exec-without-a-mount-namespace", "exec-without-a-mount-namespace", Verb::Exec, HOST),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans")
+}
+
+fn config(name: &str) -> Spec {
+    let path = folder().join(name).join("config.json");
+    spec::load(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
+    let notify = ["NOTIFY_SOCKET=/run/notify/notify.sock".to_string()];
+    let create = Request {
+        id: "web",
+        bundle: Path::new("/bundle"),
+        await_start: true,
+        no_pivot: false,
+        keyring: true,
+        passed_fds: 0,
+        variables: &[],
+        notify: false,
+    };
+    let hook = |list: &Option<Vec<oci_spec::runtime::Hook>>, origin: &str| {
+        let hook = list.iter().flatten().next().expect("the config has such a hook");
+        compile::hook(spec, &HookRequest { hook, origin })
+    };
+    let hooks = || spec.hooks().as_ref().expect("the config has hooks");
+    match verb {
+        Verb::Create => compile::start(spec, host, &create),
+        Verb::Run => compile::start(
+            spec,
+            host,
+            &Request {
+                await_start: false,
+                no_pivot: true,
+                keyring: false,
+                passed_fds: 2,
+                variables: &notify,
+                notify: true,
+                ..create
+            },
+        ),
+        Verb::Exec => {
+            let process = spec.process().as_ref().expect("the config has a process");
+            let request = ExecRequest { id: "web", process, keyring: true, passed_fds: 0, variables: &[] };
+            compile::exec(spec, host, &request)
+        }
+        Verb::CreateContainer => Ok(hook(hooks().create_container(), "/hooks/createContainer/0")),
+        Verb::StartContainer => Ok(hook(hooks().start_container(), "/hooks/startContainer/0")),
+    }
+}
+
+/// The lines that one text has and the other has not, in order: the shortest list, by the longest common subsequence.
+fn difference(golden: &str, now: &str) -> String {
+    let (a, b): (Vec<&str>, Vec<&str>) = (golden.lines().collect(), now.lines().collect());
+    let mut longest = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            longest[i][j] = match a[i] == b[j] {
+                true => longest[i + 1][j + 1] + 1,
+                false => longest[i + 1][j].max(longest[i][j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, String::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || (i < a.len() && longest[i + 1][j] >= longest[i][j + 1]) {
+            out += &format!("-{}\n", a[i]);
+            i += 1;
+        } else {
+            out += &format!("+{}\n", b[j]);
+            j += 1;
+        }
+    }
+    out
+}
+
+#[test]
+fn each_config_compiles_to_its_golden_plan() {
+    let bless = std::env::var_os("RCRUN_BLESS").is_some();
+    let mut wrong = String::new();
+    for (name, from, verb, host) in PLANS {
+        let plan = compiled(&config(from), verb, &host).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let json = plan_text::json(&plan).expect("a plan is JSON");
+        for (file, now) in [("plan.txt", plan_text::text(&plan)), ("plan.json", json)] {
+            let path = folder().join(name).join(file);
+            if bless {
+                std::fs::create_dir_all(folder().join(name)).expect("the folder is made");
+                std::fs::write(&path, &now).expect("the golden plan is written");
+            }
+            let golden = std::fs::read_to_string(&path).unwrap_or_default();
+            if golden != now {
+                wrong += &format!("plans/{name}/{file}:\n{}\n", difference(&golden, &now));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "plans are not as their goldens say; where that is meant, RCRUN_BLESS=1 writes them anew:\n{wrong}"
+    );
+}
+
+#[test]
+fn every_folder_of_plans_is_compiled_by_the_test_above() {
+    let there: BTreeSet<String> = std::fs::read_dir(folder())
+        .expect("plans/ is there")
+        .map(|entry| entry.expect("plans/ can be read").file_name().into_string().expect("UTF-8"))
+        .collect();
+    let told: BTreeSet<String> = PLANS.iter().map(|(name, ..)| name.to_string()).collect();
+    assert_eq!(there, told);
+    for name in there {
+        let own = folder().join(&name).join("config.json").exists();
+        let listed = PLANS.iter().any(|(_, from, ..)| *from == name);
+        assert_eq!(own, listed, "{name}: a config.json stands where a line of the table reads it");
+    }
+}
+
+#[test]
+fn the_default_plan_is_that_of_what_rcrun_spec_writes() {
+    let written = spec::default::text(spec::default::For::Root);
+    let golden = std::fs::read_to_string(folder().join("default/config.json")).expect("config.json is there");
+    assert_eq!(difference(golden.trim_end(), written.trim_end()), "");
+}
+
+#[test]
+fn a_plan_printed_as_json_is_the_plan() {
+    let plan = compiled(&config("process"), Verb::Create, &HOST).expect("it compiles");
+    let printed: serde_json::Value =
+        serde_json::from_str(&plan_text::json(&plan).expect("a plan is JSON")).expect("JSON");
+    assert_eq!(printed, serde_json::to_value(&plan).expect("a plan is JSON"));
+}
+
+#[test]
+fn steps_that_touch_mounts_come_after_the_check_of_the_mount_namespace() {
+    use rcrun_plan::Step;
+    for (name, from, verb, host) in PLANS {
+        let plan = compiled(&config(from), verb, &host).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let first = |wanted: fn(&Step<rcrun_plan::text::Text>) -> bool| {
+            plan.steps.iter().position(|p| wanted(&p.step))
+        };
+        let touches = first(|s| {
+            matches!(
+                s,
+                Step::SetPropagation { .. }
+                    | Step::AttachRoot { .. }
+                    | Step::Attach { .. }
+                    | Step::Mask { .. }
+                    | Step::ReadOnly { .. }
+                    | Step::Pivot
+                    | Step::MoveRoot
+            )
+        });
+        let check = first(|s| matches!(s, Step::CheckMountNamespace { .. }));
+        assert!(touches.is_none() || check.is_some_and(|c| Some(c) < touches), "{name}");
+    }
+}
+
+#[test]
+fn what_needs_a_mount_namespace_does_not_compile_without_one() {
+    for (field, value, pointer) in [
+        ("/root", r#"{"path": "rootfs", "readonly": true}"#, "/root/readonly"),
+        ("/linux/maskedPaths", r#"["/proc/kcore"]"#, "/linux/maskedPaths"),
+        ("/linux/readonlyPaths", r#"["/proc/sys"]"#, "/linux/readonlyPaths"),
+        ("/linux/rootfsPropagation", r#""shared""#, "/linux/rootfsPropagation"),
+        ("/linux/devices", r#"[{"type": "p", "path": "/dev/pipe"}]"#, "/linux/devices"),
+    ] {
+        let text = std::fs::read(folder().join("no-mount-namespace/config.json")).expect("it is there");
+        let mut changed: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let (above, name) = field.rsplit_once('/').expect("a pointer");
+        let value: serde_json::Value = serde_json::from_str(value).expect("JSON");
+        changed.pointer_mut(above).expect("it is there")[name] = value;
+        let error = spec::parse(changed.to_string().as_bytes())
+            .and_then(|spec| compiled(&spec, Verb::Create, &HOST))
+            .expect_err(field);
+        assert_eq!(error.pointer(), Some(pointer));
+        let text = error.to_string();
+        assert!(["mount namespace", "MNT namespace"].iter().any(|words| text.contains(words)), "{text}");
+    }
+}
+
+#[test]
+fn a_security_label_is_refused_where_its_module_is_on_and_harmless_where_it_is_off() {
+    let text = std::fs::read(folder().join("capabilities/config.json")).expect("it is there");
+    let mut changed: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    changed["process"]["apparmorProfile"] = "docker-default".into();
+    let labelled = spec::parse(changed.to_string().as_bytes()).expect("it is a config");
+    let error = spec::check_host(&labelled, &Host { apparmor: true, ..HOST }).expect_err("AppArmor is on");
+    assert_eq!(error.pointer(), Some("/process/apparmorProfile"));
+    spec::check_host(&labelled, &HOST).expect("AppArmor is off");
+    let plain =
+        plan_text::text(&compiled(&config("capabilities"), Verb::Create, &HOST).expect("it compiles"));
+    let labelled = plan_text::text(&compiled(&labelled, Verb::Create, &HOST).expect("it compiles"));
+    assert_eq!(difference(&plain, &labelled), "");
+}
+
+#[test]
+fn capabilities_that_cannot_be_granted_are_named_in_one_warning() {
+    let spec = config("capabilities");
+    for (host, names) in [
+        (HOST, None),
+        (OLDER, Some("CAP_CHECKPOINT_RESTORE")),
+        (CONFINED, Some("CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN")),
+    ] {
+        let expected: Vec<String> = names
+            .map(|names| {
+                format!(
+                    "config.json: /process/capabilities: {names} cannot be granted: rcrun itself does not have them"
+                )
+            })
+            .into_iter()
+            .collect();
+        assert_eq!(compile::warnings(&spec, &host), expected);
+    }
+    // A user namespace gives all of them to who makes it.
+    assert!(compile::warnings(&config("user-namespace"), &CONFINED).is_empty());
+}
