@@ -142,10 +142,13 @@ fn new_file_system(
     // Without a source mountinfo shows "none".
     let source = entry.source().as_ref().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(kind);
     plan.push(origin, Step::FsString { key: "source".into(), value: source.into() });
-    // A tmpfs is made read-only at the end: what is mounted below it needs mount points in it, and tmpcopyup writes to it.
     let tmpfs = kind == "tmpfs";
-    // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it.
-    for (key, value) in options.superblock.iter().filter(|(key, _)| !cgroup && !(tmpfs && key == "ro")) {
+    for (key, value) in &options.superblock {
+        // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it. A tmpfs is
+        // made read-only at the end: what is mounted below it needs mount points in it.
+        if cgroup || (tmpfs && key == "ro") {
+            continue;
+        }
         plan.push(
             origin,
             match value {
