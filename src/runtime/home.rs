@@ -30,19 +30,6 @@ fn entry(passwd: &[u8], uid: u32) -> Option<String> {
     (home.starts_with('/') && home.len() < 4000 && !home.contains('\0')).then_some(home)
 }
 
-/// The name of a user of the machine, or the number: the OWNER of `list`.
-pub fn owner_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    passwd
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_string())
-        })
-        .unwrap_or_else(|| uid.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::entry;

@@ -10,8 +10,18 @@ use rustix::termios::{
     OptionalActions, OutputModes, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-use crate::error::{CallContext, Context, Error, Result};
+use crate::error::{CallContext, Code, Context, Error, Result};
 use crate::unix_socket;
+
+/// Whether a terminal has somebody to take its master: with `detached` a console socket must be given, else none may.
+pub fn check_console(terminal: bool, console_socket: bool, detached: bool) -> Result<()> {
+    let wrong = match (terminal && detached, console_socket) {
+        (true, false) => "cannot allocate tty if runc will detach without setting console socket",
+        (false, true) => "cannot use console socket if runc will not detach or allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Code::Usage, wrong).at("/process/terminal"))
+}
 
 /// Sends the pty's `master` to the engine that listens at `path` (`--console-socket`), with the name of its
 /// slave as text: one message, one descriptor.

@@ -1,7 +1,7 @@
 //! create and run: from a bundle to an init that waits, or to a payload that runs. What was made is unmade in reverse
 //! when anything fails.
 
-use super::process::Process;
+use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{delete, hooks};
 use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, resources};
@@ -20,7 +20,7 @@ use rcrun_plan::Barrier;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What the command line says of a create or run.
 #[derive(Clone, Debug, Default)]
@@ -60,9 +60,6 @@ pub struct Run {
     pub warnings: Vec<String>,
 }
 
-/// How long an end may take that the kernel has already been told: SIGKILL is sent.
-pub(super) const END: Duration = Duration::from_secs(10);
-
 /// Makes container `id`; its process starts with `start`. Returns warnings.
 pub fn create(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Vec<String>> {
     let up = bring_up(root, id, options, true)?;
@@ -81,7 +78,8 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let spec = spec::parse(&text)?;
     let host = Host::read()?;
     spec::check_host(&spec, &host)?;
-    check_terminal(&spec, options, await_start)?;
+    let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
+    terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
 
     let linux = spec.linux().as_ref();
     let hierarchy = Hierarchy::find()?;
@@ -154,20 +152,6 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     }
 }
 
-fn check_terminal(spec: &Spec, options: &Options, await_start: bool) -> Result<()> {
-    let terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
-    let detached = !options.keep_terminal;
-    let wrong = match (terminal, options.console_socket.is_some()) {
-        (true, false) if detached => "cannot allocate tty if runc will detach without setting console socket",
-        (false, true) => "cannot use console socket if runc will not detach or allocate tty",
-        (true, true) if !detached && !await_start => {
-            "cannot use console socket if runc will not detach or allocate tty"
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::new(Code::Usage, wrong).at("/process/terminal"))
-}
-
 /// All that one start works on.
 struct Site<'a> {
     container: &'a Container,
@@ -211,8 +195,18 @@ impl Site<'_> {
         let fds = prepare(self.plan, &mut means)?;
         let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)?;
         undo.launched = true;
+        match self.attend(&mut init, cgroup, policy) {
+            Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
+            Err(error) => Err(ended(&init, error)),
+        }
+    }
 
+<<<<<<< HEAD
         self.container.save_config(self.config)?;
+=======
+    /// From init's birth until it waits for `start`, or its payload runs.
+    fn attend(&self, init: &mut Init<'_>, cgroup: &Cgroup, policy: &Policy) -> Result<Option<OwnedFd>> {
+>>>>>>> 01680be (container: verbs that meet each other)
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(program) = DeviceProgram::load(policy)? {
             match cgroup.created() {
@@ -224,14 +218,14 @@ impl Site<'_> {
             write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
                 .map_err(|e| e.at("/process/oomScoreAdj"))?;
         }
-        let terminal = self.attend_until_ready(&mut init)?;
-        self.commit(&init)?;
+        let terminal = self.attend_until_ready(init)?;
+        self.commit(init)?;
         let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
         init.go_on(home.as_deref())?;
         if !self.await_start {
             while !matches!(init.next()?, Event::Running) {}
         }
-        Ok((init.into_newborn(), terminal, notify_socket))
+        Ok(terminal)
     }
 
     fn attend_until_ready(&self, init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
@@ -298,8 +292,6 @@ impl Undo<'_> {
                 error = error.attach(&e);
             }
         }
-        // Our own child: nobody else would wait for it.
-        reap_children();
         if self.launched {
             for failed in hooks::poststop(self.spec, self.state) {
                 error = error.attach(&failed);
@@ -310,11 +302,6 @@ impl Undo<'_> {
             Err(e) => error.attach(&e),
         }
     }
-}
-
-fn reap_children() {
-    use rustix::process::{WaitOptions, wait};
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 /// The socket on which init waits for `start`: in the container's folder, reached by a short path whatever --root is

@@ -1,16 +1,14 @@
 //! delete: ends what is left, removes cgroup and folder, runs poststop hooks.
 
-use super::create::END;
 use super::hooks;
-use super::process::Status;
+use super::process::{END, Status, wait_for_end};
 use super::state::{StateRoot, does_not_exist};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
 use crate::spec::id::ContainerId;
 use crate::{Code, Error, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// Removes container `id`; with `force` also one that runs, and without complaint one that is not there. Returns
 /// warnings: poststop hooks that failed.
@@ -51,7 +49,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(e) => return Err(e).call(format!("kill {}", process.pid)),
             }
-            wait(pidfd.as_fd())?;
+            wait_for_end(pidfd.as_fd())?;
         }
         if let Some(cgroup) = state.open_cgroup()? {
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
@@ -84,24 +82,5 @@ pub(super) fn end_all(cgroup: &Cgroup) -> Result<()> {
                 cgroup.path()
             ),
         )),
-    }
-}
-
-/// Waits for the end of a process that was killed.
-fn wait(pidfd: BorrowedFd<'_>) -> Result<()> {
-    let limit = Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
-    loop {
-        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-        match poll(&mut fds, Some(&limit)) {
-            Ok(0) => {
-                return Err(Error::new(
-                    Code::System,
-                    "init does not end after SIGKILL: it waits in the kernel",
-                ));
-            }
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e).call("poll of init's pidfd"),
-        }
     }
 }

@@ -1,18 +1,18 @@
 //! exec: a process in a running container.
 
-use super::process::Status;
-use super::state::Container;
+use super::process::{Status, ended};
+use super::state::{Container, State};
+use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::compile::{self, ExecRequest};
 use crate::error::Context;
 use crate::host::Host;
-use crate::launch::{Event, launch};
+use crate::launch::{Event, Init, launch};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
-use crate::spec::Process;
+use crate::spec::{self, Process, Spec};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// What the command line says of an exec, beside its process.
@@ -51,7 +51,7 @@ pub struct Exec {
 pub fn exec(
     container: &Container,
     options: &ExecOptions,
-    process: impl FnOnce(&crate::spec::Spec) -> Result<Process>,
+    process: impl FnOnce(&Spec) -> Result<Process>,
 ) -> Result<Exec> {
     let state = container.state()?;
     let status = container.status(state.as_ref());
@@ -67,21 +67,32 @@ pub fn exec(
     };
     let Some(init) = &state.process else { return refuse("container not running") };
     let pidfd = init.pidfd()?;
+    let started = start(container, &state, (init.pid, pidfd.as_fd()), options, process);
+    // The container may have ended meanwhile: its pid namespace then takes no process (ENOMEM), its cgroup is gone, or
+    // the process was killed with all others.
+    started.map_err(|error| match init.is_ending() {
+        false => error,
+        true => error.context("container not running: it has ended meanwhile").with_code(Code::Status),
+    })
+}
+
+fn start(
+    container: &Container,
+    state: &State,
+    init: (i32, BorrowedFd<'_>),
+    options: &ExecOptions,
+    process: impl FnOnce(&Spec) -> Result<Process>,
+) -> Result<Exec> {
     let spec = container.spec()?;
     let process = process(&spec)?;
+    let host = Host::read()?;
+    spec::check_process_host(&process, &host)?;
     let wants_terminal = process.terminal().unwrap_or(false);
-    match (wants_terminal, options.console_socket.is_some()) {
-        (true, false) if !options.keep_terminal => {
-            return refuse("cannot allocate tty if runc will detach without setting console socket");
-        }
-        (false, true) => return refuse("cannot use console socket if runc will not detach or allocate tty"),
-        _ => {}
-    }
+    terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
     let [fds, pid, names] = &options.listen;
     let activation =
         listen_fds::Activation { fds: fds.as_deref(), pid: pid.as_deref(), names: names.as_deref() };
     let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
-    let host = Host::read()?;
     let request = ExecRequest {
         id: &state.id,
         process: &process,
@@ -90,25 +101,25 @@ pub fn exec(
         variables: &passed.env,
     };
     let plan = compile::exec(&spec, &host, &request)?;
-    let cgroup = cgroup_for(&state, options)?;
-    let mut means = Means { init: Some((init.pid, pidfd.as_fd())), ..Means::default() };
-    let slots = prepare(&plan, &mut means)?;
+    let cgroup = cgroup_for(state, options)?;
+    let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let mut child = launch(&plan, slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
     match attend(&plan, &mut child, options) {
-        Ok(terminal) => Ok(Exec { process: child.into_newborn(), terminal, warnings: Vec::new() }),
-        Err(error) => {
-            // It has exited, or waits at a barrier: it is ours to end and to wait for.
-            let _ = pidfd_send_signal(child.pidfd(), Signal::KILL);
-            let _ = waitid(WaitId::PidFd(child.pidfd()), WaitIdOptions::EXITED);
-            Err(error)
+        Ok(terminal) => {
+            let warnings = process.warnings().to_vec();
+            Ok(Exec { process: child.into_newborn(), terminal, warnings })
         }
+        Err(error) => Err(ended(&child, error)),
     }
 }
 
-fn cgroup_for(state: &super::State, options: &ExecOptions) -> Result<Option<crate::cgroup::Cgroup>> {
-    use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
+fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
     let Some((mount, path)) = &state.cgroup else { return Ok(None) };
-    let Some(below) = options.cgroup.as_deref() else { return state.open_cgroup() };
+    let Some(below) = options.cgroup.as_deref() else {
+        // Never in our own instead: the container's limits and device rules would not hold.
+        let gone = || Error::new(Code::System, format!("the container's cgroup {path} is gone"));
+        return state.open_cgroup()?.ok_or_else(gone).map(Some);
+    };
     // runc takes CONTROLLER:PATH for v1; on v2 there is one hierarchy.
     let below = below.trim_matches('/');
     if below.split('/').any(|part| part == "..") {
@@ -125,11 +136,7 @@ fn cgroup_for(state: &super::State, options: &ExecOptions) -> Result<Option<crat
         .ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
 }
 
-fn attend(
-    plan: &Plan,
-    child: &mut crate::launch::Init<'_>,
-    options: &ExecOptions,
-) -> Result<Option<OwnedFd>> {
+fn attend(plan: &Plan, child: &mut Init<'_>, options: &ExecOptions) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     if let Some(adjustment) = plan.oom_score_adj {
         super::create::write_proc(child.pid(), "oom_score_adj", &adjustment.to_string())?;

@@ -1,13 +1,14 @@
 //! Hooks of a container's life: which run where, and with what state on stdin. Uses: hooks, compile, launch.
 
 use super::State;
+use super::process::ended;
 use crate::compile::{HookRequest, hook};
 use crate::error::CallContext;
 use crate::hooks::{HookProcess, attend, named, run, run_all};
-use crate::launch::{Event, launch};
+use crate::launch::{Event, Init, launch};
 use crate::prepare::{Means, prepare};
 use crate::spec::Spec;
-use crate::{Error, Result};
+use crate::{Code, Error, Result};
 use oci_spec::runtime::Hook;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -71,15 +72,23 @@ fn run_inside(
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
     drop((reader, writer));
-    loop {
-        match process.next()? {
-            Event::Ready => process.go_on(None)?,
-            Event::Running => break,
-            Event::Barrier(_) | Event::Terminal(..) => {}
-        }
+    if let Err(error) = until_it_runs(&mut process) {
+        return Err(ended(&process, error));
     }
     let newborn = process.into_newborn();
     // It leads a session of its own, and so a process group.
     let group = rustix::process::Pid::from_raw(newborn.pid);
     attend(HookProcess { pidfd: newborn.pidfd, group, stdin, output }, state, request.hook.timeout())
+}
+
+fn until_it_runs(process: &mut Init<'_>) -> Result<()> {
+    loop {
+        match process.next()? {
+            Event::Ready => process.go_on(None)?,
+            Event::Running => return Ok(()),
+            Event::Barrier(_) | Event::Terminal(..) => {
+                return Err(Error::new(Code::System, "init stopped for something that no hook has"));
+            }
+        }
+    }
 }

@@ -1,10 +1,17 @@
 //! A container's init as the state file names it: a pid alone could by now be somebody else's.
 
 use crate::error::CallContext;
+use crate::launch::Init;
 use crate::{Code, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// How long an end may take that the kernel has already been told: SIGKILL is sent.
+pub(super) const END: Duration = Duration::from_secs(10);
 
 /// A container's status, in the words of runtime.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +56,7 @@ impl Process {
     /// The process that has `pid` now.
     pub(super) fn of(pid: i32, init_file: (u64, u64)) -> Result<Self> {
         match stat(pid) {
-            Some((start_time, _)) => Ok(Process { pid, start_time, init_file }),
+            Some(Stat { start_time, .. }) => Ok(Process { pid, start_time, init_file }),
             None => {
                 Err(Error::new(Code::System, format!("init (pid {pid}) ended before its state was written")))
             }
@@ -58,8 +65,12 @@ impl Process {
 
     /// It exists and is no zombie.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(start_time, state)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
+        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !s.zombie)
+    }
+
+    /// It has ended, or is about to: its namespaces are gone already (setns(2) gives ESRCH, clone3 ENOMEM).
+    pub(super) fn is_ending(&self) -> bool {
+        stat(self.pid).is_none_or(|s| s.start_time != self.start_time || s.zombie || s.exiting)
     }
 
     /// It still is rcrun-init and not yet the payload.
@@ -80,14 +91,62 @@ impl Process {
     }
 }
 
-/// Start time and state letter of a process.
-fn stat(pid: i32) -> Option<(u64, char)> {
+/// Ends a child whose start failed with `error`. It is ours: nobody else would wait for it.
+pub(super) fn ended(init: &Init<'_>, error: Error) -> Error {
+    let end = || {
+        match pidfd_send_signal(init.pidfd(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(e).call(format!("kill {}", init.pid())),
+        }
+        wait_for_end(init.pidfd())?;
+        // ECHILD: whoever embeds us ignores SIGCHLD, or has waited for it.
+        let _ = waitid(WaitId::PidFd(init.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        Ok(())
+    };
+    match end() {
+        Ok(()) => error,
+        Err(e) => error.attach(&e),
+    }
+}
+
+/// Waits for the end of a process that was killed.
+pub(super) fn wait_for_end(pidfd: BorrowedFd<'_>) -> Result<()> {
+    let limit = Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Ok(0) => {
+                return Err(Error::new(
+                    Code::System,
+                    "init does not end after SIGKILL: it waits in the kernel",
+                ));
+            }
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).call("poll of init's pidfd"),
+        }
+    }
+}
+
+/// What /proc/PID/stat tells.
+struct Stat {
+    start_time: u64,
+    zombie: bool,
+    exiting: bool,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    const PF_EXITING: u32 = 0x4;
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command in parentheses may hold anything, parentheses too.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // state is field 3 of proc_pid_stat(5), starttime field 22.
-    Some((fields.nth(18)?.parse().ok()?, state))
+    // The command in parentheses may hold anything, parentheses too. What follows starts with field 3 of
+    // proc_pid_stat(5), the state; flags are field 9, starttime is field 22.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied();
+    Some(Stat {
+        start_time: field(22)?.parse().ok()?,
+        zombie: matches!(field(3)?, "Z" | "X"),
+        exiting: field(9)?.parse::<u32>().ok()? & PF_EXITING != 0,
+    })
 }
 
 #[cfg(test)]
@@ -97,10 +156,10 @@ mod tests {
     #[test]
     fn a_process_is_told_from_a_later_one_with_its_pid() {
         let own = Process::of(std::process::id() as i32, (0, 0)).unwrap();
-        assert!(own.is_alive());
+        assert!(own.is_alive() && !own.is_ending());
         assert!(own.pidfd().is_ok());
         let earlier = Process { start_time: own.start_time - 1, ..own };
-        assert!(!earlier.is_alive());
+        assert!(!earlier.is_alive() && earlier.is_ending());
         assert_eq!(earlier.pidfd().unwrap_err().to_string(), "container not running");
     }
 }

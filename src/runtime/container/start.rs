@@ -1,7 +1,7 @@
 //! start: the word to a created container's init, and what becomes of its execve.
 
 use super::create::start_address;
-use super::process::Status;
+use super::process::{Process, Status};
 use super::state::{Container, START_SOCKET, State};
 use super::{delete, hooks};
 use crate::compile::{self, Request};
@@ -25,7 +25,8 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         (Status::Created, Some(state)) => state,
         (Status::Stopped, _) => return refuse("cannot start a container that has stopped"),
         (Status::Creating, _) => return refuse("cannot start a container that is being created"),
-        _ => return refuse("cannot start an already running container"),
+        (Status::Paused, _) => return refuse("cannot start a container in the paused state"),
+        _ => return refuse(RUNNING),
     };
     let Some(process) = state.process.clone() else {
         return refuse("cannot start a container that has stopped");
@@ -44,10 +45,14 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         Some(host) => Some(NotifySocket::bind(container.folder(), host)?),
         None => None,
     };
-    say_go_on(container, &state)?;
+    say_go_on(container, &state, &process)?;
     // The socket goes first or last, it makes no difference: status asks for init's file too.
     let socket = container.folder().join(START_SOCKET);
-    std::fs::remove_file(&socket).call(format!("unlink {}", socket.display()))?;
+    match std::fs::remove_file(&socket) {
+        // The container has been deleted meanwhile.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        other => other.call(format!("unlink {}", socket.display()))?,
+    }
     if let Some(spec) = &spec
         && let Err(error) = hooks::poststart(spec, &state, process.pid)
     {
@@ -63,7 +68,9 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     Ok(Vec::new())
 }
 
-fn say_go_on(container: &Container, state: &State) -> Result<()> {
+const RUNNING: &str = "cannot start an already running container";
+
+fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
@@ -72,17 +79,26 @@ fn say_go_on(container: &Container, state: &State) -> Result<()> {
         Ok(()) => {}
         // Another start was quicker, or init has died meanwhile.
         Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
-            return Err(Error::new(Code::Status, "cannot start an already running container"));
+            return Err(Error::new(Code::Status, RUNNING));
         }
         Err(e) => return Err(e).call("connect to the start socket"),
     }
-    rustix::net::send(&socket, &[GO_ON], SendFlags::NOSIGNAL).call("send to init")?;
+    match rustix::net::send(&socket, &[GO_ON], SendFlags::NOSIGNAL) {
+        // As below: it has been closed unheard.
+        Ok(_) | Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::PIPE) => {}
+        Err(e) => return Err(e).call("send to init"),
+    }
     let mut executing = false;
     loop {
         match read_report(socket.as_fd())? {
             Some((report, _)) if report.kind == Kind::Executing => executing = true,
             Some((report, _)) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
+            // Another start was quicker, and the connection was closed with the listening socket. A process that dies has
+            // its flag before its files are closed.
+            None if !process.is_ending() => {
+                return Err(Error::new(Code::Status, RUNNING));
+            }
             None => {
                 return Err(Error::new(
                     Code::System,

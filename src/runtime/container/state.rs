@@ -66,6 +66,10 @@ impl StateRoot {
         }
         let lock = lock(&folder, FlockOperation::LockExclusive)?
             .ok_or_else(|| Error::new(Code::System, "the folder was removed while it was made"))?;
+        // Between mkdir and lock a delete may have removed it, and another create made and locked it.
+        if folder.join(STATE).exists() {
+            return Err(Error::new(Code::Exists, "container with given ID already exists"));
+        }
         Ok(Container { folder, lock: Some(lock) })
     }
 
@@ -194,12 +198,11 @@ impl Container {
         if !process.is_alive() {
             return Status::Stopped;
         }
-        // The file tells a start that was killed half-way; the socket tells a payload that poses as init.
-        if self.folder.join(START_SOCKET).exists() && process.is_init() {
-            return Status::Created;
-        }
         match state.open_cgroup() {
+            // Also before its start: else nothing could resume it.
             Ok(Some(cgroup)) if cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            // The file tells a start that was killed half-way; the socket tells a payload that poses as init.
+            _ if self.folder.join(START_SOCKET).exists() && process.is_init() => Status::Created,
             _ => Status::Running,
         }
     }
