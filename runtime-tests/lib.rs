@@ -2,4 +2,5 @@
 
 pub mod broken_configs;
 pub mod bundle;
+pub mod inside;
 pub mod runtime;

@@ -33,7 +33,7 @@ pub(super) fn compile(spec: &Spec, host: &Host, request: &Request<'_>, spaces: &
         match fs_type(entry) {
             // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
             // that namespace: with the machine's own, its mount is bound.
-            "sysfs" if spaces.user && !spaces.makes(libc::CLONE_NEWNET) => bind(
+            "sysfs" if !spaces.owns(libc::CLONE_NEWNET) => bind(
                 &origin,
                 Path::new("/sys"),
                 path,
@@ -41,7 +41,7 @@ pub(super) fn compile(spec: &Spec, host: &Host, request: &Request<'_>, spaces: &
                 late,
                 plan,
             ),
-            "mqueue" if spaces.user && !spaces.makes(libc::CLONE_NEWIPC) => bind(
+            "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
                 &origin,
                 Path::new("/dev/mqueue"),
                 path,

@@ -12,6 +12,8 @@ use std::fmt::Write;
 pub(crate) struct Spaces {
     /// CLONE_NEW* of those that are made.
     pub new: i32,
+    /// CLONE_NEW* of those that are joined by path.
+    pub joined: i32,
     /// In a user namespace that is not the machine's, new or joined.
     pub user: bool,
     /// In a mount namespace that is not the machine's, new or joined.
@@ -24,6 +26,13 @@ impl Spaces {
     /// The namespace is made by this start (so it is owned by the container's user namespace).
     pub fn makes(&self, kind: i32) -> bool {
         self.new & kind != 0
+    }
+
+    /// The container's user namespace owns its namespace of this kind: made here, or joined together with the user
+    /// namespace, as the containers of a pod do.
+    pub fn owns(&self, kind: i32) -> bool {
+        let pod = self.joined & libc::CLONE_NEWUSER != 0 && self.joined & kind != 0;
+        self.makes(kind) || pod || !self.user
     }
 }
 
@@ -55,6 +64,7 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
                     libc::CLONE_NEWPID => plan.pid_namespace = Some(slot),
                     _ => joins.push((origin, slot, kind)),
                 }
+                spaces.joined |= kind;
                 spaces.user |= kind == libc::CLONE_NEWUSER;
                 spaces.mount |= kind == libc::CLONE_NEWNS;
             }

@@ -1,0 +1,360 @@
+//! User namespaces: what root inside owns, sees and may do; joined as a pod's containers join; hooks and exec inside.
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{Gid, Uid, chown};
+use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::inside::{Mounted, field, inside, own_mounts, shell, try_inside};
+use runtime_tests::runtime::Runtime;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::path::Path;
+
+const FIRST: u32 = 100_000;
+
+/// A user namespace of 65536 ids from `FIRST` on.
+fn user(config: &mut Value) {
+    let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
+    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
+/// Gives a tree to root of the user namespace, as engines do.
+fn give(path: &Path) {
+    lchown(path, Some(FIRST), Some(FIRST)).expect("lchown");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("read_dir") {
+            give(&entry.expect("entry").path());
+        }
+    }
+}
+
+fn owned(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+    let bundle = shell(name, script, |c| {
+        user(c);
+        change(c);
+    });
+    give(&bundle.root());
+    bundle
+}
+
+fn said(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> String {
+    let said = Runtime::new().run(&owned(name, script, change), name);
+    assert_eq!(said.status, 0, "{script}: {}{}", said.out, said.err);
+    said.out
+}
+
+#[test]
+fn root_inside_is_the_mapped_id_and_owns_the_roots_files() {
+    let out = said(
+        "map",
+        "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g; stat -c '%u %g' /bin/busybox /etc/passwd",
+        |_| {},
+    );
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "100000", "65536", "0", "100000", "65536", "0", "0", "0", "0", "0", "0"]);
+}
+
+#[test]
+fn several_mappings_are_written_in_order() {
+    let out = said("maps", "cat /proc/self/uid_map /proc/self/gid_map", |c| {
+        c["linux"]["uidMappings"] = json!([
+            {"containerID": 0, "hostID": FIRST, "size": 10}, {"containerID": 100, "hostID": 300_000, "size": 5}]);
+        c["linux"]["gidMappings"] = json!([
+            {"containerID": 0, "hostID": FIRST, "size": 7}, {"containerID": 50, "hostID": 400_000, "size": 1}]);
+    });
+    let lines: Vec<String> =
+        out.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines, ["0 100000 10", "100 300000 5", "0 100000 7", "50 400000 1"]);
+}
+
+#[test]
+fn a_root_of_other_ids_works_as_long_as_nothing_must_be_made_in_it() {
+    // Bundle::new makes it as root of the machine, who is nobody inside.
+    let out = inside("nobody", "stat -c %u /bin/busybox; touch /etc/x 2>/dev/null || echo refused", user);
+    assert_eq!(out, "65534\nrefused\n");
+}
+
+#[test]
+fn files_made_inside_belong_to_the_mapped_id_outside() {
+    let bundle = owned("made", "touch /tmp/made; chown 7:8 /tmp/made", |c| {
+        c["root"]["readonly"] = json!(false);
+        let caps = json!(["CAP_CHOWN"]);
+        c["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    });
+    let ran = Runtime::new().run(&bundle, "made");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let made = fs::metadata(bundle.root().join("tmp/made")).expect("made");
+    assert_eq!((made.uid(), made.gid()), (FIRST + 7, FIRST + 8));
+}
+
+#[test]
+fn proc_sys_pts_mqueue_and_cgroup_are_mounted_inside() {
+    let out = said("mounts", "cat /proc/self/mountinfo", |_| {});
+    for (target, kind) in [
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/shm", "tmpfs"),
+        ("/dev/mqueue", "mqueue"),
+        ("/sys", "sysfs"),
+        ("/sys/fs/cgroup", "cgroup2"),
+    ] {
+        assert_eq!(Mounted::on(&out, target).kind, kind, "{out}");
+    }
+}
+
+#[test]
+fn devices_are_the_machines_nodes_bound() {
+    let out = said(
+        "devices",
+        "echo x > /dev/null && head -c 3 /dev/zero | wc -c; stat -c '%n %t:%T %u' /dev/null /dev/full /dev/fuse; \
+                    cat /proc/self/mountinfo",
+        |c| {
+            c["linux"]["devices"] = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
+            c["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+        },
+    );
+    assert!(out.starts_with("3\n/dev/null 1:3 65534\n/dev/full 1:7 65534\n/dev/fuse a:e5 65534\n"), "{out}");
+    for device in ["null", "zero", "full", "tty", "random", "urandom", "fuse"] {
+        assert_eq!(Mounted::on(&out, &format!("/dev/{device}")).root, format!("/{device}"), "{out}");
+    }
+}
+
+#[test]
+fn hostname_network_and_sysctls_are_its_own() {
+    let out = said(
+        "own",
+        "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; ip -o addr show up",
+        |c| {
+            c["domainname"] = json!("example");
+            c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "4242"});
+        },
+    );
+    assert!(out.starts_with("box\nexample\n1\n4242\n"), "{out}");
+    assert!(out.contains("127.0.0.1/8"), "{out}");
+}
+
+#[test]
+fn capabilities_are_those_of_the_config_and_count_inside() {
+    let all = json!(["CAP_SYS_ADMIN", "CAP_CHOWN"]);
+    let out = said("caps", "cat /proc/self/status; mount -t tmpfs x /tmp && echo mounted", |c| {
+        c["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
+    });
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(field(&out, set), "0000000000200001", "{set}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(field(&out, set), "0000000000000000", "{set}");
+    }
+    assert!(out.ends_with("mounted\n"), "{out}");
+    let none = said("nocaps", "cat /proc/self/status", |c| c["process"]["capabilities"] = json!({}));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(&none, set), "0000000000000000", "{set}");
+    }
+}
+
+#[test]
+fn a_user_other_than_root_and_its_groups_are_mapped() {
+    let bundle = owned("web", "id -u; id -g; id -G; echo $HOME; cat /proc/self/status", |c| {
+        c["process"]["user"] = json!({"uid": 33, "gid": 34, "additionalGids": [5, 6]});
+    });
+    let said = Runtime::new().run(&bundle, "web");
+    assert!(said.out.starts_with("33\n34\n34 5 6\n/srv\n"), "{}{}", said.out, said.err);
+    assert_eq!(field(&said.out, "CapEff"), "0000000000000000");
+}
+
+#[test]
+fn ids_without_a_mapping_are_refused_by_their_pointer() {
+    for (user_, pointer) in [
+        (json!({"uid": 70_000, "gid": 0}), "/process/user/uid"),
+        (json!({"uid": 0, "gid": 70_000}), "/process/user/gid"),
+        (json!({"uid": 0, "gid": 0, "additionalGids": [70_000]}), "/process/user"),
+    ] {
+        let said = try_inside("unmapped", "true", |c| {
+            user(c);
+            c["process"]["user"] = user_;
+        });
+        assert_eq!(said.status, 1, "{pointer}");
+        assert!(said.err.contains(pointer), "{pointer}: {}", said.err);
+    }
+}
+
+#[test]
+fn create_start_and_exec_are_root_of_the_same_namespace() {
+    let runtime = Runtime::new();
+    let bundle = owned("exec", "exec sleep 1000", |_| {});
+    let created = runtime.create(&bundle, "exec");
+    assert_eq!(created.status, 0, "{}", created.err);
+    runtime.ok(["start", "exec"]);
+    let pid = runtime.pid("exec");
+    let said = runtime.ok([
+        "exec",
+        "exec",
+        "sh",
+        "-c",
+        "readlink /proc/self/ns/user; id -u; cat /proc/self/uid_map; grep ^Cap /proc/self/status; pwd",
+    ]);
+    let expected = fs::read_link(format!("/proc/{pid}/ns/user")).expect("ns/user").display().to_string();
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!((lines[0], lines[1]), (expected.as_str(), "0"));
+    assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert_eq!(
+        (field(&said.out, "CapInh"), field(&said.out, "CapAmb")),
+        ("0000000000000000", "0000000000000000")
+    );
+    assert_eq!(field(&said.out, "CapEff"), "0000000020000420");
+    let said = runtime.ok(["exec", "--user", "33:34", "exec", "id"]);
+    assert!(said.out.starts_with("uid=33(web) gid=34"), "{}", said.out);
+    assert_eq!(runtime.ok(["exec", "exec", "hostname"]).out, "box\n");
+    runtime.ok(["delete", "--force", "exec"]);
+}
+
+#[test]
+fn a_pod_shares_user_network_ipc_and_uts_namespaces_and_has_mounts_and_pids_apart() {
+    let runtime = Runtime::new();
+    let first = owned("pod", "exec sleep 1000", |_| {});
+    let created = runtime.create(&first, "pod-first");
+    assert_eq!(created.status, 0, "{}", created.err);
+    let pid = runtime.pid("pod-first");
+    let script = "for n in user net ipc uts pid mnt; do readlink /proc/self/ns/$n; done; hostname; id -u; \
+                  stat -c %u /bin/busybox; ip -o addr show up | grep -c 127.0.0.1; echo x > /dev/null; grep ^Cap /proc/self/status; \
+                  cat /proc/self/mountinfo";
+    let second = owned("member", script, |c| {
+        let at = |file: &str| format!("/proc/{pid}/ns/{file}");
+        c["linux"]["namespaces"] = json!([
+            {"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "user", "path": at("user")},
+            {"type": "network", "path": at("net")}, {"type": "ipc", "path": at("ipc")}, {"type": "uts", "path": at("uts")}]);
+        c.as_object_mut().expect("config").remove("hostname");
+    });
+    let said = runtime.run(&second, "pod-second");
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let lines: Vec<&str> = said.out.lines().collect();
+    let of_first =
+        |file: &str| fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
+    for (i, file) in ["user", "net", "ipc", "uts"].into_iter().enumerate() {
+        assert_eq!(lines[i], of_first(file), "{file}");
+    }
+    for (i, file) in [(4, "pid"), (5, "mnt")] {
+        assert_ne!(lines[i], of_first(file), "{file}");
+    }
+    assert_eq!(lines[6..10], ["box", "0", "0", "1"]);
+    assert_eq!(
+        (field(&said.out, "CapInh"), field(&said.out, "CapEff")),
+        ("0000000000000000", "0000000020000420")
+    );
+    let mounts = said.out.split_once("CapAmb:").expect("status").1.split_once('\n').expect("a line").1;
+    for (target, kind) in
+        [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/sys/fs/cgroup", "cgroup2")]
+    {
+        assert_eq!(Mounted::on(mounts, target).kind, kind);
+    }
+}
+
+#[test]
+fn a_joined_user_namespace_can_be_entered_by_exec_again() {
+    let runtime = Runtime::new();
+    let first = owned("pod2", "exec sleep 1000", |_| {});
+    assert_eq!(runtime.create(&first, "again-first").status, 0);
+    let pid = runtime.pid("again-first");
+    let second = owned("member2", "exec sleep 1000", |c| {
+        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+            let file = match namespace["type"].as_str() {
+                Some("user") => "user",
+                Some("network") => "net",
+                Some("pid") => "pid",
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+    });
+    let created = runtime.create(&second, "again-second");
+    assert_eq!(created.status, 0, "{}", created.err);
+    runtime.ok(["start", "again-second"]);
+    let said =
+        runtime.ok(["exec", "again-second", "sh", "-c", "id -u; hostname; readlink /proc/self/ns/pid"]);
+    let pids = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("ns").display().to_string();
+    assert_eq!(said.out, format!("0\nbox\n{pids}\n"));
+}
+
+#[test]
+fn sysfs_and_mqueue_of_the_machines_network_and_ipc_are_bound() {
+    own_mounts();
+    // Not every machine has /dev/mqueue: this one gets a /dev with it.
+    let dev = Folder::new("dev");
+    mount(Some("dev"), dev.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("tmpfs");
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&dev.path().join(name), SFlag::S_IFCHR, mode, makedev(major, minor)).expect("mknod");
+    }
+    let mqueue = dev.path().join("mqueue");
+    fs::create_dir(&mqueue).expect("mkdir");
+    mount(Some("mqueue"), &mqueue, Some("mqueue"), MsFlags::empty(), None::<&str>).expect("mqueue");
+    mount(Some(dev.path()), "/dev", None::<&str>, MsFlags::MS_MOVE, None::<&str>).expect("move");
+
+    let out = said("hostnet", "cat /proc/self/mountinfo; ls /sys/class/net", |c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.retain(|n| n["type"] != "network" && n["type"] != "ipc");
+    });
+    let sys = Mounted::on(&out, "/sys");
+    assert_eq!((sys.kind.as_str(), sys.has("ro"), sys.has("nosuid")), ("sysfs", true, true), "{out}");
+    let mqueue = Mounted::on(&out, "/dev/mqueue");
+    assert_eq!((mqueue.kind.as_str(), mqueue.has("noexec")), ("mqueue", true), "{out}");
+    let interfaces = fs::read_dir("/sys/class/net").expect("net");
+    let found = interfaces.filter(|i| {
+        let name = i.as_ref().expect("entry").file_name();
+        out.lines().any(|line| line == name.to_string_lossy())
+    });
+    assert_ne!(found.count(), 0, "{out}");
+}
+
+#[test]
+fn hooks_inside_run_in_the_user_namespace() {
+    let runtime = Runtime::new();
+    let bundle = owned("hooks", "cat /tmp/said", |c| {
+        c["root"]["readonly"] = json!(false);
+    });
+    let said = bundle.root().join("tmp/said");
+    let write = |name: &str, path: &str| {
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} $(id -u) $(readlink /proc/self/ns/user) >> {path}")],
+                "env": ["PATH=/bin:/usr/bin"]}])
+    };
+    let outside = said.display().to_string();
+    let bundle = bundle.with(|c| {
+        c["hooks"] = json!({
+            "createRuntime": write("createRuntime", &outside),
+            "createContainer": write("createContainer", &outside),
+            "startContainer": write("startContainer", "/tmp/said"),
+        });
+    });
+    fs::write(&said, "").expect("said");
+    chown(&said, Some(Uid::from_raw(FIRST)), Some(Gid::from_raw(FIRST))).expect("chown");
+    let created = runtime.create(&bundle, "hooks");
+    assert_eq!(created.status, 0, "{}", created.err);
+    let inside =
+        fs::read_link(format!("/proc/{}/ns/user", runtime.pid("hooks"))).expect("ns").display().to_string();
+    let machine = fs::read_link("/proc/self/ns/user").expect("ns").display().to_string();
+    runtime.ok(["start", "hooks"]);
+    let text = fs::read_to_string(&said).expect("said");
+    assert_eq!(
+        text,
+        format!("createRuntime 0 {machine}\ncreateContainer 0 {inside}\nstartContainer 0 {inside}\n")
+    );
+}
+
+#[test]
+fn init_cannot_be_traced_or_read_by_others_of_its_user_namespace() {
+    let runtime = Runtime::new();
+    let bundle = owned("dump", "exec sleep 1000", |_| {});
+    assert_eq!(runtime.create(&bundle, "dump").status, 0);
+    let pid = runtime.pid("dump");
+    // Its files in /proc belong to root of the machine as long as it is not dumpable (proc_pid(5)).
+    let owner = fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid();
+    assert_eq!(owner, 0);
+    runtime.ok(["start", "dump"]);
+    assert_eq!(fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid(), FIRST);
+}
