@@ -60,10 +60,7 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
         match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
             Some(path) => {
                 let slot = plan.slot(Source::Namespace { path: path.clone(), kind, origin: origin.clone() });
-                match kind {
-                    libc::CLONE_NEWPID => plan.pid_namespace = Some(slot),
-                    _ => joins.push((origin, slot, kind)),
-                }
+                joins.push((origin, slot, kind));
                 spaces.joined |= kind;
                 spaces.user |= kind == libc::CLONE_NEWUSER;
                 spaces.mount |= kind == libc::CLONE_NEWNS;
@@ -91,12 +88,16 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
     }
     // Once in a user namespace, those of others can no longer be joined: a first child joins them while it still has the
     // machine's capabilities, the user namespace last. A time namespace cannot be joined by a child that shares its
-    // parent's memory (EUSERS).
+    // parent's memory (EUSERS). Where there is a first child, it joins the pid namespace too: born there itself, it would
+    // tell the newborn's pid as that namespace counts.
     joins.sort_by_key(|(_, _, kind)| *kind == libc::CLONE_NEWUSER);
+    let staged = |kind: i32| spaces.user && kind != CLONE_NEWTIME;
+    let has_first_child = joins.iter().any(|(_, _, kind)| staged(*kind) && *kind != libc::CLONE_NEWPID);
     for (origin, slot, kind) in joins {
-        match spaces.user && kind != CLONE_NEWTIME {
-            true => plan.first_joins.push(slot),
-            false => plan.push(origin, Step::Join { slot, kinds: kind as u32 }),
+        match kind {
+            libc::CLONE_NEWPID if !has_first_child => plan.pid_namespace = Some(slot),
+            _ if staged(kind) => plan.first_joins.push(slot),
+            _ => plan.push(origin, Step::Join { slot, kinds: kind as u32 }),
         }
     }
     if spaces.makes(libc::CLONE_NEWCGROUP) {
