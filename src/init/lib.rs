@@ -44,6 +44,7 @@ pub fn run(plan_fd: i32) -> ! {
         executable: None,
         home: None,
         committed: false,
+        executing: false,
     };
     if let Err(Failure { call, errno, detail }) = init.go_through()
         && let Some(parent) = &init.parent
@@ -84,6 +85,7 @@ struct Init {
     executable: Option<usize>,
     home: Option<Text>,
     committed: bool,
+    executing: bool,
 }
 
 impl Init {
@@ -232,7 +234,11 @@ impl Init {
             }
             Step::Ready => self.ready(),
             Step::AwaitStart { listen } => self.await_start(listen),
-            Step::Filter { flags } => own::set_filter(flags, self.plan.filter()),
+            Step::Filter { flags } => {
+                // The filter may forbid to say it later.
+                self.say_executing();
+                own::set_filter(flags, self.plan.filter())
+            }
             Step::Execute => self.execute(),
         }
     }
@@ -335,10 +341,18 @@ impl Init {
         }
     }
 
+    /// From here on an end of file means that the payload runs, and a failure is still told as one. A starter that is gone
+    /// keeps nothing from starting.
+    fn say_executing(&mut self) {
+        if let (false, Some(parent)) = (self.executing, &self.parent) {
+            let _ = parent.tell(self.report(Kind::Executing, 0));
+            self.executing = true;
+        }
+    }
+
     fn execute(&mut self) -> Result<()> {
         let candidate = self.executable.ok_or(Failure::found(EINVAL))?;
-        // The filter may forbid sendto: the parent then sees an end of file without a report, as after a kill.
-        let _ = self.parent()?.tell(self.report(Kind::Executing, 0));
+        self.say_executing();
         let home = self.home.as_ref().map_or(c"HOME=/", Text::c);
         Err(self.plan.execute(candidate, home).with(candidate as u64))
     }

@@ -23,7 +23,8 @@
 //!       | <------------- end of file ------------ | -------------- end of file -------------> |
 //! ```
 //!
-//! At any point init may send `Report::Failed` and exit. End of file without `Executing` means that init died.
+//! At any point init may send `Report::Failed` and exit. End of file without `Executing` means that init died. Where
+//! there is a seccomp filter, `Executing` is said before it, because the filter may forbid to say anything after it.
 
 /// Bytes of a report.
 pub const REPORT_SIZE: usize = 24;

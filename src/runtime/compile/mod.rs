@@ -167,7 +167,7 @@ fn build_root(
     let path = root_path.to_str().unwrap_or_default().into();
     plan.push("/root/path", Step::AttachRoot { slot, path });
 
-    mounts::compile(spec, host, request, spaces, plan);
+    mounts::compile(spec, host, request, spaces, plan)?;
     if !mounts::dev_is_bind(spec) {
         devices::compile(spec, spaces.user, plan)?;
     }

@@ -5,6 +5,7 @@ use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
 use crate::spec::mount::{Bind, MountOptions, PropagationKind};
+use crate::{Error, Result};
 use oci_spec::runtime::Mount;
 use rcrun_plan::{InRoot, Slot, Step, text::Text};
 use std::path::Path;
@@ -18,13 +19,23 @@ pub(super) fn dev_is_bind(spec: &Spec) -> bool {
     })
 }
 
-pub(super) fn compile(spec: &Spec, host: &Host, request: &Request<'_>, spaces: &Spaces, plan: &mut Plan) {
+pub(super) fn compile(
+    spec: &Spec,
+    host: &Host,
+    request: &Request<'_>,
+    spaces: &Spaces,
+    plan: &mut Plan,
+) -> Result<()> {
     // Since Linux 6.8 mountinfo is ordered by age.
     let late = host.kernel >= (6, 8);
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
         let options = MountOptions::of(entry);
         let path = in_root(entry.destination());
+        if options.remount || options.bind.is_none() && fs_type(entry).is_empty() {
+            change(&origin, path, &options, plan)?;
+            continue;
+        }
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
             bind(&origin, source.as_path(), path, &options, late, plan);
@@ -71,6 +82,25 @@ pub(super) fn compile(spec: &Spec, host: &Host, request: &Request<'_>, spaces: &
         plan.push("", attributes(flags, 0, 0, false));
         plan.push("", Step::Attach { path, plain: false });
     }
+    Ok(())
+}
+
+/// `remount`, or words of propagation alone: no new mount, but a change to the one that is there by now.
+fn change(origin: &str, path: InRoot<Text>, options: &MountOptions, plan: &mut Plan) -> Result<()> {
+    // mount(2) would take `ro` for the superblock too, which others may have mounted, the machine among them.
+    let own = |key: &str| !matches!(key, "ro" | "rw");
+    if let Some((key, _)) = options.superblock.iter().find(|(key, _)| own(key)) {
+        return Err(Error::unsupported(
+            format!("{origin}/options"),
+            format!(
+                "{key:?} with remount: only what belongs to the mount can be changed, not its file system"
+            ),
+        ));
+    }
+    plan.push(origin, Step::MountedAt { path });
+    set_attributes(origin, options, plan);
+    set_propagation(origin, options, plan);
+    Ok(())
 }
 
 fn fs_type(entry: &Mount) -> &str {
@@ -174,13 +204,21 @@ fn new_file_system(
 
 /// Attributes, place, propagation of the mount in the register.
 fn place(origin: &str, path: InRoot<Text>, options: &MountOptions, plain: bool, plan: &mut Plan) {
+    set_attributes(origin, options, plan);
+    plan.push(origin, Step::Attach { path, plain });
+    set_propagation(origin, options, plan);
+}
+
+fn set_attributes(origin: &str, options: &MountOptions, plan: &mut Plan) {
     if options.attr_set | options.attr_clear != 0 {
         plan.push(origin, attributes(options.attr_set, options.attr_clear, 0, false));
     }
     if options.rec_attr_set | options.rec_attr_clear != 0 {
         plan.push(origin, attributes(options.rec_attr_set, options.rec_attr_clear, 0, true));
     }
-    plan.push(origin, Step::Attach { path, plain });
+}
+
+fn set_propagation(origin: &str, options: &MountOptions, plan: &mut Plan) {
     for propagation in &options.propagation {
         let kind = match propagation.kind {
             PropagationKind::Shared => libc::MS_SHARED,
@@ -199,6 +237,7 @@ pub(super) fn finish(spec: &Spec, plan: &mut Plan) {
         let options = MountOptions::of(entry);
         if fs_type(entry) == "tmpfs"
             && options.bind.is_none()
+            && !options.remount
             && options.attr_set & libc::MOUNT_ATTR_RDONLY != 0
         {
             plan.push(&origin, Step::MountedAt { path: in_root(entry.destination()) });
