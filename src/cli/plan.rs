@@ -11,12 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// `rcrun plan`
-<<<<<<< HEAD
 #[inline(never)]
-pub fn plan(_global: &Global, args: &Args) -> Result<ExitCode> {
-=======
 pub fn plan(global: &Global, args: &Args) -> Result<ExitCode> {
->>>>>>> 41d6edb (plan: --seccomp-out, and the printed forms live in the library)
     let bundle = std::path::absolute(&args.bundle).call(format!("bundle {}", args.bundle.display()))?;
     let spec = spec::load(&bundle.join("config.json"))?;
     let host = Host::read()?;

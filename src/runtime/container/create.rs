@@ -201,12 +201,9 @@ impl Site<'_> {
         }
     }
 
-<<<<<<< HEAD
-        self.container.save_config(self.config)?;
-=======
     /// From init's birth until it waits for `start`, or its payload runs.
     fn attend(&self, init: &mut Init<'_>, cgroup: &Cgroup, policy: &Policy) -> Result<Option<OwnedFd>> {
->>>>>>> 01680be (container: verbs that meet each other)
+        self.container.save_config(self.config)?;
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(program) = DeviceProgram::load(policy)? {
             match cgroup.created() {
