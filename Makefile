@@ -62,4 +62,4 @@ clean: ## remove what was built, not the cached test suites
 	rm -rf bundles/*/rootfs build/target.mk
 
 include runtime-tests/conformance/conformance.mk
--include runtime-tests/bench/bench.mk
+include runtime-tests/bench/bench.mk

@@ -1,6 +1,7 @@
 /*
  * What the benchmark's C programs stand on: raw system calls and nothing else. No libc, so that starting the program
- * costs what the kernel asks and no more (about 80 us; musl 90, glibc 250).
+ * costs what the kernel asks and no more (about 80 us; musl 90, glibc 250). With HOSTED defined, the C library's own start
+ * files come before main, as in any C program; the calls stay bare.
  */
 #ifndef BARE_H
 #define BARE_H
@@ -32,6 +33,9 @@ static inline long call6(long n, long a, long b, long c, long d, long e, long f)
 /* call(mkdirat, AT_FDCWD, path, 0755): the result, or minus errno. */
 #define call(name, ...) CALL_N(__NR_##name, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 
+#ifdef HOSTED
+#include <string.h>
+#else
 /* gcc emits calls to these two by itself. */
 void *memset(void *to, int byte, unsigned long n)
 {
@@ -53,6 +57,7 @@ void *memcpy(void *to, const void *from, unsigned long n)
 	}
 	return to;
 }
+#endif
 
 static inline unsigned long length(const char *s)
 {
@@ -118,6 +123,7 @@ static inline long must(long result, const char *what)
 
 int main(int argc, char **argv, char **envp);
 
+#ifndef HOSTED
 __attribute__((noreturn, used)) static void enter(long *stack)
 {
 	leave(main(stack[0], (char **)(stack + 1), (char **)(stack + 2 + stack[0])));
@@ -127,6 +133,7 @@ __attribute__((noreturn, used)) static void enter(long *stack)
 __asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call enter\n");
 #else
 __asm__(".globl _start\n_start: mov x0, sp\n bl enter\n");
+#endif
 #endif
 
 #endif

@@ -6,7 +6,7 @@ RCRUN ?= target/release/rcrun
 BENCH_ROUNDS ?= 60
 BENCH_GATE_ROUNDS ?= 40
 # Which runtimes stand beside the floor.
-BENCH_RUNTIMES ?= rcrun runc crun youki
+BENCH_RUNTIMES ?= rcrun runc crun youki bare
 # Put before the benchmark; on a machine with other work, `chrt --fifo 10` keeps that out.
 BENCH_PREFIX ?=
 # Writes the floor's seccomp filter, as struct sock_filter, to $OUT from the config.json in $BUNDLE.
@@ -20,13 +20,13 @@ BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --
 
 .PHONY: bench bench-gate bench-steps bench-setup bench-setup-quick bench-binary
 
-bench: bench-setup bench-binary
+bench: build bench-setup bench-binary
 	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
 
-bench-gate: bench-setup-quick bench-binary
+bench-gate: build bench-setup-quick bench-binary
 	$(BENCH) gate $(BENCH_OPTIONS) --rounds $(BENCH_GATE_ROUNDS) --runtimes "rcrun crun runc"
 
-bench-steps: bench-setup-quick bench-binary
+bench-steps: build bench-setup-quick bench-binary
 	$(BENCH) steps $(BENCH_OPTIONS) --runtimes "rcrun"
 
 bench-setup:
@@ -36,4 +36,4 @@ bench-setup-quick:
 	runtime-tests/bench/setup.sh quick
 
 bench-binary:
-	cargo build --release --quiet -p runtime-tests --bin bench
+	CARGO_PROFILE_RELEASE_LTO=off cargo build --locked --release --quiet -p runtime-tests --bin bench

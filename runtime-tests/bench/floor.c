@@ -39,6 +39,10 @@
 #define SIGKILL 9
 #define SIGCHLD 17
 #define IFF_UP 1
+#ifndef S_IFIFO
+#define S_IFIFO 0010000
+#define S_IFCHR 0020000
+#endif
 
 static const char *bundle = ".", *id = "floor", *pid_file;
 static char rootfs[4096], cgroup[4096], state_dir[4096];

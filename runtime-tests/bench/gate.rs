@@ -43,7 +43,8 @@ pub fn judge_all(bench: &Bench, series: &[Series]) -> Vec<Verdict> {
 fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series) -> Verdict {
     let ratio = series.ratio(rcrun, 0);
     let faster: Vec<&str> = (1..bench.runtimes.len())
-        .filter(|other| *other != rcrun && series.ratio(rcrun, *other).median >= 1.0)
+        .filter(|other| *other != rcrun && bench.runtimes[*other].name != "bare")
+        .filter(|other| series.ratio(rcrun, *other).median >= 1.0)
         .map(|other| bench.runtimes[other].name)
         .collect();
     let rounds = series.seconds[rcrun].len();

@@ -46,7 +46,7 @@ impl Options {
         let mut options = Self {
             verb: args.next().unwrap_or_default(),
             rounds: 60,
-            runtimes: ["rcrun", "runc", "crun", "youki"].map(String::from).to_vec(),
+            runtimes: ["rcrun", "runc", "crun", "youki", "bare"].map(String::from).to_vec(),
             rcrun: repo.join("target/release/rcrun"),
             seccomp_command: String::new(),
             profile: repo.join("runtime-tests/samples/seccomp/docker-default.json"),
@@ -80,6 +80,7 @@ impl Options {
             all.push(match name.as_str() {
                 "rcrun" => Runtime::new("rcrun", &self.rcrun)?,
                 "runc" => Runtime::new("runc", Path::new("/usr/sbin/runc"))?,
+                "bare" => Runtime::new("bare", &self.built("bare"))?.with_filter(filter.as_deref()),
                 "crun" => Runtime::new("crun", &self.built("crun/crun"))?,
                 "youki" => self.youki()?,
                 _ => return fail(format!("no runtime is called {name}")),

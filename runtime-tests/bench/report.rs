@@ -174,9 +174,10 @@ const PREFACE: &str = "# Benchmarks
 <!-- Written by `make bench`; edit runtime-tests/bench/report.rs instead. -->
 
 `make bench` sets up all runtimes, times them in one run and writes this page. The **floor** is a C program
-(`runtime-tests/bench/floor.c`) that makes the container of `runc spec` with bare system calls: it parses nothing, checks
-nothing and links no libc, so what it takes is what the kernel asks. Every other figure is a multiple of it. Only these
-ratios travel to another machine.
+(`runtime-tests/bench/floor.c`), linked statically with the C library, that makes the container of `runc spec` with bare
+system calls: it parses nothing and checks nothing. Every other figure is a multiple of it. Only these ratios travel to
+another machine. **bare** is the same program without the C library's start: how far a program that is nothing but system
+calls gets. The promises are made against the floor; the column shows what is left to gain.
 
 ";
 

@@ -27,6 +27,10 @@ for program in floor peak nothing; do
 		-fno-asynchronous-unwind-tables -Wl,--build-id=none -Wl,-s -o "$out/$program" "$here/$program.c"
 done
 
+# The floor that figures are a multiple of starts as any static C program does; `bare` is the same without that start.
+mv "$out/floor" "$out/bare"
+gcc -O2 -Wall -Wextra -Werror -static -no-pie -DHOSTED -Wl,-s -o "$out/floor" "$here/floor.c"
+
 # trixie's crun, through an apt that shares nothing with the machine's own but the keys and the mirror's address. An
 # empty dpkg status makes apt bring every library, down to the C library.
 if ! "$out/crun/crun" --version >/dev/null 2>&1; then
