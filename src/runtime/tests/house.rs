@@ -1,0 +1,107 @@
+//! Rules of the house that hold for every file of the tree.
+//! Uses: source.
+
+#[allow(dead_code)]
+mod source;
+
+use std::path::{Path, PathBuf};
+
+/// Each file that is text, with its text.
+fn texts() -> impl Iterator<Item = (PathBuf, String)> {
+    source::files().into_iter().filter_map(|file| {
+        let text = std::fs::read_to_string(source::top().join(&file)).ok()?;
+        Some((file, text))
+    })
+}
+
+fn rust() -> impl Iterator<Item = (PathBuf, String)> {
+    texts().filter(|(file, _)| file.extension().is_some_and(|e| e == "rs"))
+}
+
+/// Where system calls are made that no crate wraps.
+fn may_be_unsafe(file: &Path) -> bool {
+    file.starts_with("src/runtime/sys") || file.starts_with("src/init")
+}
+
+#[test]
+fn every_source_begins_with_what_its_job_is() {
+    let silent: Vec<PathBuf> =
+        rust().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
+    assert!(silent.is_empty(), "these do not begin with a //! comment: {silent:?}");
+}
+
+#[test]
+fn nothing_but_sys_and_init_is_unsafe() {
+    let found: Vec<PathBuf> = rust()
+        .filter(|(file, text)| {
+            let words = source::words(text);
+            let unsafe_word = words.iter().any(|word| matches!(word.as_str(), "unsafe" | "unsafe_code"));
+            unsafe_word && !may_be_unsafe(file)
+        })
+        .map(|(file, _)| file)
+        .collect();
+    assert!(found.is_empty(), "unsafe outside of src/runtime/sys and src/init: {found:?}");
+}
+
+#[test]
+fn no_file_names_a_path_of_the_machine_it_was_written_on() {
+    let checkout = source::top();
+    // Spelled so that this file does not name them.
+    let mut paths = vec![format!("{}/", checkout.display()), ["/", "work", "/"].concat()];
+    paths.extend(
+        std::env::var("CARGO_HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")),
+    );
+    let mut found = String::new();
+    for (file, text) in texts() {
+        for (i, line) in text.lines().enumerate() {
+            let starts = |at: usize| {
+                line[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && !"._-/})*".contains(c))
+            };
+            if paths.iter().any(|path| line.match_indices(path.as_str()).any(|(at, _)| starts(at))) {
+                found += &format!("{}:{}: {}\n", file.display(), i + 1, line.trim());
+            }
+        }
+    }
+    assert!(found.is_empty(), "paths of a machine:\n{found}");
+}
+
+/// Hosts that documents refer to, and the index that Cargo.lock names. A mirror or a registry near a machine is none of
+/// them: that is the machine's own configuration.
+const HOSTS: [&str; 9] = [
+    "github.com",
+    "crates.io",
+    "docs.rs",
+    "www.kernel.org",
+    "man7.org",
+    "www.apache.org",
+    "www.w3.org",
+    "semver.org",
+    "keepachangelog.com",
+];
+
+#[test]
+fn no_file_names_a_host_that_is_not_everybodys() {
+    let mut found = String::new();
+    for (file, text) in texts() {
+        // What engines wrote into samples is theirs.
+        if file.starts_with("runtime-tests/samples") {
+            continue;
+        }
+        for (i, line) in text.lines().enumerate() {
+            for (at, _) in line.match_indices("://") {
+                let scheme = line[..at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+                if !["http", "https", "ftp", "git", "ssh"].contains(&scheme) {
+                    continue;
+                }
+                let host: String = line[at + 3..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || ".-@:_".contains(*c))
+                    .collect();
+                if !host.is_empty() && !HOSTS.contains(&host.trim_end_matches(['.', ':'])) {
+                    found += &format!("{}:{}: {host}\n", file.display(), i + 1);
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "hosts that are not in the list of tests/house.rs:\n{found}");
+}
