@@ -200,7 +200,7 @@ fn hook_barriers(spec: &Spec, plan: &mut Plan) {
     }
 }
 
-/// What must come after everything has been made below the root: read-only, propagation, masks last.
+/// What must come after everything has been made below the root: read-only, masks, propagation.
 fn finish_root(spec: &Spec, readonly: bool, plan: &mut Plan) {
     mounts::finish(spec, plan);
     if readonly {
@@ -208,6 +208,16 @@ fn finish_root(spec: &Spec, readonly: bool, plan: &mut Plan) {
         plan.push("/root/readonly", attributes(libc::MOUNT_ATTR_RDONLY, 0, 0, false));
     }
     let Some(linux) = spec.linux() else { return };
+    for (i, path) in linux.readonly_paths().iter().flatten().enumerate() {
+        plan.push(format!("/linux/readonlyPaths/{i}"), Step::ReadOnly { path: in_root(Path::new(path)) });
+    }
+    if let Some(masked) = linux.masked_paths().as_ref().filter(|m| !m.is_empty()) {
+        let null = null_device(plan);
+        for (i, path) in masked.iter().enumerate() {
+            plan.push(format!("/linux/maskedPaths/{i}"), Step::Mask { path: in_root(Path::new(path)), null });
+        }
+    }
+    // Last: what is unbindable could not be bound onto itself read-only.
     if let Some(name) = linux.rootfs_propagation().as_deref().filter(|n| !n.is_empty()) {
         let recursive = name.starts_with('r');
         let kind = match name.strip_prefix('r').unwrap_or(name) {
@@ -218,15 +228,6 @@ fn finish_root(spec: &Spec, readonly: bool, plan: &mut Plan) {
         };
         plan.push("/linux/rootfsPropagation", Step::Root);
         plan.push("/linux/rootfsPropagation", attributes(0, 0, kind, recursive));
-    }
-    for (i, path) in linux.readonly_paths().iter().flatten().enumerate() {
-        plan.push(format!("/linux/readonlyPaths/{i}"), Step::ReadOnly { path: in_root(Path::new(path)) });
-    }
-    if let Some(masked) = linux.masked_paths().as_ref().filter(|m| !m.is_empty()) {
-        let null = null_device(plan);
-        for (i, path) in masked.iter().enumerate() {
-            plan.push(format!("/linux/maskedPaths/{i}"), Step::Mask { path: in_root(Path::new(path)), null });
-        }
     }
 }
 
