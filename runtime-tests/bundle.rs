@@ -31,7 +31,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A test that failed may have left a mount in its own namespace only: nothing of the machine lies below.
+        // What a test mounted in a namespace of its own keeps the folder busy: nothing of the machine lies below.
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+        for target in targets.filter(|t| t.starts_with(&self.0)).collect::<Vec<_>>().into_iter().rev() {
+            let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
+        }
         let _ = fs::remove_dir_all(&self.0);
     }
 }
