@@ -39,7 +39,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     let pidfd = process.pidfd()?;
     let spec = if state.hooks { Some(container.spec()?) } else { None };
     if let Some(spec) = &spec {
-        hooks::start_container(spec, &state, (process.pid, pidfd.as_fd()))?;
+        hooks::start_container(spec, &state, (process.pid, pidfd.as_fd())).map_err(|e| stop(&state, e))?;
     }
     let notify = match notify_socket.filter(|_| state.notify) {
         Some(host) => Some(NotifySocket::bind(container.folder(), host)?),
@@ -48,6 +48,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     say_go_on(container, &state, &process)?;
     // The socket goes first or last, it makes no difference: status asks for init's file too.
     let socket = container.folder().join(START_SOCKET);
+<<<<<<< HEAD
     match std::fs::remove_file(&socket) {
         // The container has been deleted meanwhile.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -61,6 +62,11 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
             Ok(()) => error,
             Err(e) => error.attach(&e),
         });
+=======
+    std::fs::remove_file(&socket).call(format!("unlink {}", socket.display()))?;
+    if let Some(spec) = &spec {
+        hooks::poststart(spec, &state, process.pid).map_err(|e| stop(&state, e))?;
+>>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
     }
     if let (Some(notify), Some(pid)) = (notify, Pid::from_raw(process.pid)) {
         notify.wait(pidfd.as_fd(), pid)?;
@@ -68,9 +74,21 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     Ok(Vec::new())
 }
 
+<<<<<<< HEAD
 const RUNNING: &str = "cannot start an already running container";
 
 fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
+=======
+/// A failing startContainer or poststart hook stops the container (runtime.md, "Lifecycle", steps 8 and 10).
+fn stop(state: &State, error: Error) -> Error {
+    match state.open_cgroup().and_then(|c| c.map_or(Ok(()), |c| delete::end_all(&c))) {
+        Ok(()) => error,
+        Err(e) => error.attach(&e),
+    }
+}
+
+fn say_go_on(container: &Container, state: &State) -> Result<()> {
+>>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
