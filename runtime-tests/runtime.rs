@@ -1,7 +1,11 @@
 //! A runtime binary and the commands that a test gives it, each container below a state root of the test's own.
 
 use crate::bundle::{Bundle, Folder};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -71,36 +75,62 @@ impl Runtime {
 
     /// Creates a container; its process inherits no pipe of the test's, so that this returns.
     pub fn create(&self, bundle: &Bundle, id: &str) -> Said {
-        let errors = self.root.path().with_extension("err");
+        self.create_with(bundle, id, &[])
+    }
+
+    /// The same with more options.
+    pub fn create_with(&self, bundle: &Bundle, id: &str, options: &[&str]) -> Said {
+        let words = ["create", "--bundle"].map(OsStr::new).into_iter();
+        let words = words.chain([bundle.path().as_os_str()]).chain(options.iter().map(OsStr::new));
+        self.without_pipes(&mut self.command(words.chain([OsStr::new(id)])))
+    }
+
+    /// Runs a command whose container lives on: no pipe of the test's is inherited, so that this returns.
+    pub fn without_pipes(&self, command: &mut Command) -> Said {
+        let folder = Folder::new("said");
+        let [out, err] = ["out", "err"].map(|name| folder.path().join(name));
+        let file = |path: &Path| std::fs::File::create(path).expect("a file for what is said");
+        let status = command.stdout(file(&out)).stderr(file(&err)).status().expect("execute the runtime");
+        let [out, err] = [out, err].map(|path| std::fs::read_to_string(path).expect("what was said"));
+        Said { status: code(status), out, err }
+    }
+
+    /// Runs a bundle in the background; its standard output comes from what is returned.
+    pub fn detached(&self, bundle: &Bundle, id: &str) -> Lines {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        let words = ["run", "--detach", "--bundle"].map(OsStr::new).into_iter();
+        let mut command = self.command(words.chain([bundle.path().as_os_str(), OsStr::new(id)]));
+        let folder = Folder::new("said");
+        let errors = folder.path().join("err");
         let file = std::fs::File::create(&errors).expect("a file for errors");
-        let status = self
-            .command([
-                OsStr::new("create"),
-                OsStr::new("--bundle"),
-                bundle.path().as_os_str(),
-                OsStr::new(id),
-            ])
-            .stdout(Stdio::null())
-            .stderr(file)
-            .status()
-            .expect("execute the runtime");
-        let err = std::fs::read_to_string(&errors).unwrap_or_default();
-        let _ = std::fs::remove_file(&errors);
-        Said { status: code(status), out: String::new(), err }
+        let status = command.stdout(writer).stderr(file).status().expect("execute the runtime");
+        drop(command);
+        assert!(status.success(), "{}", std::fs::read_to_string(&errors).expect("what was said"));
+        Lines::of(reader.into())
+    }
+
+    /// What `state` tells.
+    pub fn state(&self, id: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(["state", id]).out).expect("state is JSON")
+    }
+
+    /// Returns when the container's first process has ended.
+    pub fn wait_for_end(&self, id: &str) {
+        let state = self.state(id);
+        let Some(pid) = state["pid"].as_i64().and_then(|pid| Pid::from_raw(pid as i32)) else { return };
+        // Gone already: that is what was waited for.
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        assert!(readable(pidfd.as_fd()), "process {pid:?} of {id} does not end");
     }
 
     /// The container's status, as `state` tells it.
     pub fn status(&self, id: &str) -> String {
-        let state: serde_json::Value =
-            serde_json::from_str(&self.ok(["state", id]).out).expect("state is JSON");
-        state["status"].as_str().expect("a status").to_string()
+        self.state(id)["status"].as_str().expect("a status").to_string()
     }
 
     /// The container's pid, as `state` tells it.
     pub fn pid(&self, id: &str) -> i32 {
-        let state: serde_json::Value =
-            serde_json::from_str(&self.ok(["state", id]).out).expect("state is JSON");
-        state["pid"].as_i64().expect("a pid") as i32
+        self.state(id)["pid"].as_i64().expect("a pid") as i32
     }
 }
 
@@ -120,6 +150,74 @@ impl Drop for Runtime {
     }
 }
 
+/// Lines that somebody writes into a pipe or a terminal. One that does not come fails the test.
+#[derive(Debug)]
+pub struct Lines(std::fs::File);
+
+impl Lines {
+    /// Those that `fd` gives.
+    pub fn of(fd: OwnedFd) -> Lines {
+        Lines(fd.into())
+    }
+
+    /// The next line, without its end.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while let Some(byte) = self.byte(&line) {
+            if byte == b'\n' {
+                return String::from_utf8_lossy(&line).into_owned();
+            }
+            line.push(byte);
+        }
+        panic!("end of file after {:?}", String::from_utf8_lossy(&line));
+    }
+
+    /// All until and with `word`.
+    pub fn until(&mut self, word: &str) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(word.as_bytes()) {
+            match self.byte(&text) {
+                Some(byte) => text.push(byte),
+                None => panic!("end of file after {:?}, before {word:?}", String::from_utf8_lossy(&text)),
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// All until the last writer has gone.
+    pub fn rest(&mut self) -> String {
+        let mut text = Vec::new();
+        while let Some(byte) = self.byte(&text) {
+            text.push(byte);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn byte(&mut self, before: &[u8]) -> Option<u8> {
+        assert!(readable(self.0.as_fd()), "nothing comes after {:?}", String::from_utf8_lossy(before));
+        let mut byte = [0];
+        match self.0.read(&mut byte) {
+            Ok(1) => Some(byte[0]),
+            // EIO: a terminal whose last user has gone.
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+/// Waits for something to read, for as long as a slow machine may take.
+pub fn readable(fd: BorrowedFd<'_>) -> bool {
+    let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => panic!("poll: {e}"),
+        }
+    }
+}
+
 /// An output in a test's words.
 pub fn said(output: &Output) -> Said {
     Said {
@@ -129,7 +227,8 @@ pub fn said(output: &Output) -> Said {
     }
 }
 
-fn code(status: std::process::ExitStatus) -> i32 {
+/// An exit status as a shell tells it: the code, or 128 and the signal.
+pub fn code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }

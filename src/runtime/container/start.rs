@@ -25,8 +25,13 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         (Status::Created, Some(state)) => state,
         (Status::Stopped, _) => return refuse("cannot start a container that has stopped"),
         (Status::Creating, _) => return refuse("cannot start a container that is being created"),
+<<<<<<< HEAD
         (Status::Paused, _) => return refuse("cannot start a container in the paused state"),
         _ => return refuse(RUNNING),
+=======
+        (Status::Paused, _) => return refuse("cannot start a container that is paused"),
+        _ => return refuse("cannot start an already running container"),
+>>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
     };
     let Some(process) = state.process.clone() else {
         return refuse("cannot start a container that has stopped");
@@ -75,6 +80,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
 }
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 const RUNNING: &str = "cannot start an already running container";
 
 fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
@@ -89,6 +95,9 @@ fn stop(state: &State, error: Error) -> Error {
 
 fn say_go_on(container: &Container, state: &State) -> Result<()> {
 >>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
+=======
+fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
+>>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
@@ -112,10 +121,16 @@ fn say_go_on(container: &Container, state: &State) -> Result<()> {
             Some((report, _)) if report.kind == Kind::Executing => executing = true,
             Some((report, _)) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
+<<<<<<< HEAD
             // Another start was quicker, and the connection was closed with the listening socket. A process that dies has
             // its flag before its files are closed.
             None if !process.is_ending() => {
                 return Err(Error::new(Code::Status, RUNNING));
+=======
+            // init accepts one connection: execve for another start has closed the socket on which ours waited.
+            None if process.is_payload() => {
+                return Err(Error::new(Code::Status, "cannot start an already running container"));
+>>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
             }
             None => {
                 return Err(Error::new(
