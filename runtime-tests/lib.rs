@@ -1,6 +1,9 @@
-//! What the black-box tests share: a runtime binary, bundles made in a work folder, and commands run on them.
+//! What the black-box tests share: a runtime binary, bundles made in a work folder, commands run on them, the machine
+//! around them, and a tracer.
 
 pub mod broken_configs;
 pub mod bundle;
 pub mod inside;
+pub mod machine;
 pub mod runtime;
+pub mod trace;
