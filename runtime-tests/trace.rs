@@ -58,12 +58,7 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
     run.living.insert(main, 0);
     let status = run.follow();
     run.living.remove(&main);
-    Traced {
-        status,
-        stops: run.stops,
-        killed_at: run.killed_at,
-        left: run.living.keys().copied().collect(),
-    }
+    Traced { status, stops: run.stops, killed_at: run.killed_at, left: run.living.keys().copied().collect() }
 }
 
 /// A shell that waits for a line before it becomes the command.

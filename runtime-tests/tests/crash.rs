@@ -22,8 +22,12 @@ fn demanding(name: &str) -> Bundle {
         let hook = json!([{"path": "/bin/true"}]);
         config["hooks"] = json!({"createRuntime": hook, "createContainer": hook, "poststart": hook});
         let mounts = config["mounts"].as_array_mut().expect("mounts");
-        mounts.push(json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
-        mounts.push(json!({"destination": "/mnt", "type": "bind", "source": "/bin", "options": ["rbind", "ro"]}));
+        mounts.push(
+            json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}),
+        );
+        mounts.push(
+            json!({"destination": "/mnt", "type": "bind", "source": "/bin", "options": ["rbind", "ro"]}),
+        );
     });
     bundle
 }
@@ -110,7 +114,10 @@ impl Site {
         listed.lines().skip(1).find(|l| l.starts_with("box ")).map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
             let known = ["creating", "created", "running", "stopped"];
-            known.into_iter().find(|k| words.contains(k)).unwrap_or_else(|| panic!("{place}: list says {line}"))
+            known
+                .into_iter()
+                .find(|k| words.contains(k))
+                .unwrap_or_else(|| panic!("{place}: list says {line}"))
         })
     }
 

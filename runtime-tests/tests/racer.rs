@@ -28,8 +28,7 @@ impl Pair {
     }
 
     fn exchange(&self) {
-        let exchanged =
-            renameat2(AT_FDCWD, &self.target, AT_FDCWD, &self.link, RenameFlags::RENAME_EXCHANGE);
+        let exchanged = renameat2(AT_FDCWD, &self.target, AT_FDCWD, &self.link, RenameFlags::RENAME_EXCHANGE);
         exchanged.unwrap_or_else(|e| panic!("renameat2 {}: {e}", self.target.display()));
     }
 }
@@ -67,7 +66,10 @@ fn race(name: &str, containers: u32) {
         Pair::new(volume.path().join("tmp"), &canary),
         Pair::new(volume.path().join("new"), &canary),
         Pair::new(bundle.root().join("data/bind"), &canary.join("deep")),
-        Pair::new(bundle.root().join("data/tmp"), Path::new(&format!("{}{}", "../".repeat(20), canary.display()))),
+        Pair::new(
+            bundle.root().join("data/tmp"),
+            Path::new(&format!("{}{}", "../".repeat(20), canary.display())),
+        ),
         Pair::new(bundle.root().join("proc"), &canary),
         Pair::new(bundle.root().join("dev"), &canary),
     ];
@@ -99,7 +101,10 @@ fn race(name: &str, containers: u32) {
         over.store(true, Ordering::Relaxed);
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    println!("{name}: {started} started, {bound} with the bind in sight, {refused} refused, {} exchanges", exchanges.into_inner());
+    println!(
+        "{name}: {started} started, {bound} with the bind in sight, {refused} refused, {} exchanges",
+        exchanges.into_inner()
+    );
     assert!(bound > 0 && bound < containers, "{bound} of {containers}: the race has only one outcome");
     assert_eq!(tree(host.path(), &[]), before);
     assert_eq!(mounts(), before_mounts);

@@ -215,16 +215,11 @@ impl Site<'_> {
             write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
                 .map_err(|e| e.at("/process/oomScoreAdj"))?;
         }
-<<<<<<< HEAD
         let terminal = self.attend_until_ready(init)?;
         self.commit(init)?;
-=======
-        let terminal = self.attend_until_ready(&mut init)?;
-        self.commit(&init)?;
         if !self.await_start {
             hooks::start_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
         }
->>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
         let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
         init.go_on(home.as_deref())?;
         if !self.await_start {

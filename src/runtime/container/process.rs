@@ -79,14 +79,6 @@ impl Process {
             .is_ok_and(|m| (m.dev(), m.ino()) == self.init_file)
     }
 
-    /// It lives and is rcrun-init no more.
-    pub(super) fn is_payload(&self) -> bool {
-        // A process that is ending has no exe any more, though it is no zombie yet.
-        self.is_alive()
-            && std::fs::metadata(format!("/proc/{}/exe", self.pid))
-                .is_ok_and(|m| (m.dev(), m.ino()) != self.init_file)
-    }
-
     /// Its pidfd, checked to be this process's and not a later one's.
     pub fn pidfd(&self) -> Result<OwnedFd> {
         let gone = || Error::new(Code::Status, "container not running");

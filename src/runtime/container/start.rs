@@ -25,13 +25,8 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         (Status::Created, Some(state)) => state,
         (Status::Stopped, _) => return refuse("cannot start a container that has stopped"),
         (Status::Creating, _) => return refuse("cannot start a container that is being created"),
-<<<<<<< HEAD
         (Status::Paused, _) => return refuse("cannot start a container in the paused state"),
         _ => return refuse(RUNNING),
-=======
-        (Status::Paused, _) => return refuse("cannot start a container that is paused"),
-        _ => return refuse("cannot start an already running container"),
->>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
     };
     let Some(process) = state.process.clone() else {
         return refuse("cannot start a container that has stopped");
@@ -53,25 +48,13 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     say_go_on(container, &state, &process)?;
     // The socket goes first or last, it makes no difference: status asks for init's file too.
     let socket = container.folder().join(START_SOCKET);
-<<<<<<< HEAD
     match std::fs::remove_file(&socket) {
         // The container has been deleted meanwhile.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.call(format!("unlink {}", socket.display()))?,
     }
-    if let Some(spec) = &spec
-        && let Err(error) = hooks::poststart(spec, &state, process.pid)
-    {
-        // A failing poststart hook stops the container (runtime.md, "Lifecycle", step 9, since 1.3).
-        return Err(match state.open_cgroup().and_then(|c| c.map_or(Ok(()), |c| delete::end_all(&c))) {
-            Ok(()) => error,
-            Err(e) => error.attach(&e),
-        });
-=======
-    std::fs::remove_file(&socket).call(format!("unlink {}", socket.display()))?;
     if let Some(spec) = &spec {
         hooks::poststart(spec, &state, process.pid).map_err(|e| stop(&state, e))?;
->>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
     }
     if let (Some(notify), Some(pid)) = (notify, Pid::from_raw(process.pid)) {
         notify.wait(pidfd.as_fd(), pid)?;
@@ -79,12 +62,8 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     Ok(Vec::new())
 }
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 const RUNNING: &str = "cannot start an already running container";
 
-fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
-=======
 /// A failing startContainer or poststart hook stops the container (runtime.md, "Lifecycle", steps 8 and 10).
 fn stop(state: &State, error: Error) -> Error {
     match state.open_cgroup().and_then(|c| c.map_or(Ok(()), |c| delete::end_all(&c))) {
@@ -93,11 +72,7 @@ fn stop(state: &State, error: Error) -> Error {
     }
 }
 
-fn say_go_on(container: &Container, state: &State) -> Result<()> {
->>>>>>> 1b27bc7 (container: run runs startContainer and poststart hooks; a failing startContainer hook stops the container)
-=======
 fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
->>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
@@ -121,16 +96,10 @@ fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<
             Some((report, _)) if report.kind == Kind::Executing => executing = true,
             Some((report, _)) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
-<<<<<<< HEAD
             // Another start was quicker, and the connection was closed with the listening socket. A process that dies has
             // its flag before its files are closed.
             None if !process.is_ending() => {
                 return Err(Error::new(Code::Status, RUNNING));
-=======
-            // init accepts one connection: execve for another start has closed the socket on which ours waited.
-            None if process.is_payload() => {
-                return Err(Error::new(Code::Status, "cannot start an already running container"));
->>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
             }
             None => {
                 return Err(Error::new(

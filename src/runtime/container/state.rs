@@ -198,25 +198,12 @@ impl Container {
         if !process.is_alive() {
             return Status::Stopped;
         }
-<<<<<<< HEAD
         match state.open_cgroup() {
             // Also before its start: else nothing could resume it.
             Ok(Some(cgroup)) if cgroup.is_frozen().unwrap_or(false) => Status::Paused,
             // The file tells a start that was killed half-way; the socket tells a payload that poses as init.
             _ if self.folder.join(START_SOCKET).exists() && process.is_init() => Status::Created,
             _ => Status::Running,
-=======
-        // Asked first: a created container can be paused too, and `resume` must find it so.
-        if let Ok(Some(cgroup)) = state.open_cgroup()
-            && cgroup.is_frozen().unwrap_or(false)
-        {
-            return Status::Paused;
-        }
-        // The file tells a start that was killed half-way; the socket tells a payload that poses as init.
-        match self.folder.join(START_SOCKET).exists() && process.is_init() {
-            true => Status::Created,
-            false => Status::Running,
->>>>>>> d50ac18 (container: a start that lost a race says so, and a paused created container can be resumed)
         }
     }
 
