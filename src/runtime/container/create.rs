@@ -215,6 +215,9 @@ impl Site<'_> {
             write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
                 .map_err(|e| e.at("/process/oomScoreAdj"))?;
         }
+        // Written while init works, and put in its place when it is ready.
+        let process = Some(Process::of(init.pid(), init.file)?);
+        self.container.stage(&State { process, ..self.state.clone() })?;
         let terminal = self.attend_until_ready(init)?;
         self.commit(init)?;
         if !self.await_start {
@@ -265,8 +268,7 @@ impl Site<'_> {
     }
 
     fn commit(&self, init: &Init<'_>) -> Result<()> {
-        let process = Some(Process::of(init.pid(), init.file)?);
-        self.container.save(&State { process, ..self.state.clone() })?;
+        self.container.commit()?;
         if let Some(socket) = &self.options.pidfd_socket {
             terminal::send_pidfd(socket, init.pidfd(), terminal::PidfdOf::Init)?;
         }

@@ -6,6 +6,7 @@ use crate::{Code, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -137,7 +138,11 @@ struct Stat {
 
 fn stat(pid: i32) -> Option<Stat> {
     const PF_EXITING: u32 = 0x4;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // One read: procfs makes the text anew for each, and it is shorter than this.
+    let mut buffer = [0; 2048];
+    let length =
+        std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer)).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
     // The command in parentheses may hold anything, parentheses too. What follows starts with field 3 of
     // proc_pid_stat(5), the state; flags are field 9, starttime is field 22.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();

@@ -153,9 +153,20 @@ impl Container {
 
     /// Writes state.json.
     pub(super) fn save(&self, state: &State) -> Result<()> {
+        self.stage(state)?;
+        self.commit()
+    }
+
+    /// Writes the next state.json beside the present one.
+    pub(super) fn stage(&self, state: &State) -> Result<()> {
         let text = serde_json::to_vec(state)
             .map_err(|e| Error::new(Code::System, format!("state.json cannot be written: {e}")))?;
-        self.write(STATE, &text)
+        self.write_beside(STATE, &text)
+    }
+
+    /// Puts what was staged in the place of the present state.json.
+    pub(super) fn commit(&self) -> Result<()> {
+        self.rename(STATE)
     }
 
     /// Keeps config.json as it is now: later changes in the bundle must not count (runtime.md, "Create").
@@ -164,10 +175,19 @@ impl Container {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder.join(name);
+        self.write_beside(name, bytes)?;
+        self.rename(name)
+    }
+
+    fn write_beside(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let next = self.folder.join(format!(".{name}"));
-        std::fs::write(&next, bytes).call(format!("write {}", next.display()))?;
-        std::fs::rename(&next, &path).call(format!("rename {}", path.display()))
+        std::fs::write(&next, bytes).call(format!("write {}", next.display()))
+    }
+
+    fn rename(&self, name: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        std::fs::rename(self.folder.join(format!(".{name}")), &path)
+            .call(format!("rename {}", path.display()))
     }
 
     /// Reads state.json; None where a create was killed before it was written.
