@@ -1,8 +1,9 @@
 //! HOME of a user, from the container's own /etc/passwd: engines bind-mount it, so only the finished root knows.
 
 use crate::prepare::read_in_root;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// A passwd larger than this is not read.
 const PASSWD_MAX: usize = 1 << 20;
@@ -16,6 +17,31 @@ pub fn of(pid: i32, uid: u32) -> String {
     };
     let passwd = open().unwrap_or_default();
     entry(&passwd, uid).unwrap_or_else(|| "/".to_string())
+}
+
+/// The same from the root's folder on the machine, before the root is built; None where only the finished root can tell:
+/// something is mounted over the file, or a symlink leads to it.
+pub fn before_mounts(root: &Path, uid: u32, mounted: &[&str]) -> Option<String> {
+    if mounted.iter().any(|path| path.is_empty() || "etc/passwd".strip_prefix(path).is_some_and(ends_a_name))
+    {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty()).ok()?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(&root, "etc/passwd", flags, Mode::empty(), how) {
+        Ok(_) => {
+            let passwd = read_in_root(root.as_fd(), "etc/passwd", PASSWD_MAX).unwrap_or_default();
+            Some(entry(&passwd, uid).unwrap_or_else(|| "/".to_string()))
+        }
+        Err(rustix::io::Errno::NOENT) => Some("/".to_string()),
+        Err(_) => None,
+    }
+}
+
+fn ends_a_name(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
 }
 
 /// The home of the first entry of `uid`; nothing that execve could not take as a variable.

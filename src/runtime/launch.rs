@@ -37,6 +37,8 @@ pub enum Event {
     Barrier(Barrier),
     /// The container's terminal: its master, and its number below /dev/pts.
     Terminal(OwnedFd, u64),
+    /// It has got the trees that it asked for.
+    Trees,
     /// All is set up; it waits for the state to be committed.
     Ready,
     /// The payload runs.
@@ -235,7 +237,7 @@ impl Init<'_> {
                 (Kind::Ready, _) => Ok(Event::Ready),
                 (Kind::Trees, _) => {
                     self.send_trees(report.detail as usize, usize::from(report.call))?;
-                    self.next()
+                    Ok(Event::Trees)
                 }
                 (Kind::Executing, _) => {
                     self.executing = true;

@@ -159,6 +159,14 @@ impl Source {
 }
 
 impl Plan {
+    /// How many times init asks for something before it is ready.
+    pub fn questions(&self) -> usize {
+        let asks = |step: &Step<Text>| {
+            matches!(step, Step::Wait { .. } | Step::Receive { .. } | Step::Terminal { .. })
+        };
+        self.steps.iter().filter(|p| asks(&p.step)).count()
+    }
+
     /// Adds a step.
     pub fn push(&mut self, origin: impl Into<String>, step: Step<Text>) {
         self.steps.push(Planned { origin: origin.into(), step });

@@ -218,7 +218,25 @@ impl Site<'_> {
         // Written while init works, and put in its place when it is ready.
         let process = Some(Process::of(init.pid(), init.file)?);
         self.container.stage(&State { process, ..self.state.clone() })?;
-        let terminal = self.attend_until_ready(init)?;
+        let mut early = self.early_answer();
+        let mut questions = self.plan.questions();
+        let mut kept = None;
+        loop {
+            // Nothing is left that init's report could change: its answer goes ahead of it, and init, when it is ready,
+            // finds it there instead of waiting for this process to wake up, twice.
+            if questions == 0
+                && let Some(home) = early.take()
+            {
+                self.commit(init)?;
+                init.go_on(home.as_deref())?;
+                while !matches!(init.next()?, Event::Running) {}
+                return Ok(kept);
+            }
+            questions = questions.saturating_sub(1);
+            if !self.attend_once(init, &mut kept)? {
+                break;
+            }
+        }
         self.commit(init)?;
         if !self.await_start {
             hooks::start_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
@@ -229,42 +247,54 @@ impl Site<'_> {
             while !matches!(init.next()?, Event::Running) {}
             hooks::poststart(self.spec, self.state, init.pid())?;
         }
-        Ok(terminal)
+        Ok(kept)
     }
 
-    fn attend_until_ready(&self, init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
-        let mut kept = None;
-        loop {
-            match init.next()? {
-                Event::Barrier(Barrier::Maps) => {
-                    if let Some(maps) = &self.plan.maps {
-                        write_maps(init.pid(), maps)?;
+    /// The answer to Ready (HOME, where it is wanted), if it does not depend on the report: a run without hooks, and
+    /// nobody who is told of the container before it is set up.
+    fn early_answer(&self) -> Option<Option<String>> {
+        let told = self.options.pid_file.is_some() || self.options.pidfd_socket.is_some();
+        if self.await_start || told || self.spec.hooks().is_some() {
+            return None;
+        }
+        let mounted: Vec<_> =
+            self.spec.mounts().iter().flatten().map(|m| compile::in_root(m.destination()).0.0).collect();
+        let mounted: Vec<&str> = mounted.iter().map(String::as_str).collect();
+        match self.plan.home_of {
+            Some(uid) => home::before_mounts(&self.state.rootfs, uid, &mounted).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Answers one report; false when init is ready.
+    fn attend_once(&self, init: &mut Init<'_>, kept: &mut Option<OwnedFd>) -> Result<bool> {
+        match init.next()? {
+            Event::Barrier(barrier) => {
+                match barrier {
+                    Barrier::Maps => {
+                        self.plan.maps.as_ref().map_or(Ok(()), |maps| write_maps(init.pid(), maps))?;
                     }
-                    init.go_on(None)?;
-                }
-                Event::Barrier(Barrier::RuntimeHooks) => {
-                    hooks::create_runtime(self.spec, self.state, init.pid())?;
-                    init.go_on(None)?;
-                }
-                Event::Barrier(Barrier::ContainerHooks) => {
-                    hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
-                    init.go_on(None)?;
-                }
-                Event::Terminal(master, number) => {
-                    terminal::clear_onlcr(master.as_fd())?;
-                    match &self.options.console_socket {
-                        Some(socket) => {
-                            terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
-                        }
-                        None => kept = Some(master),
+                    Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
+                    Barrier::ContainerHooks => {
+                        hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
                     }
                 }
-                Event::Ready => return Ok(kept),
-                Event::Running => {
-                    return Err(Error::new(Code::System, "init executed before it was told to"));
+                init.go_on(None)?;
+            }
+            Event::Terminal(master, number) => {
+                terminal::clear_onlcr(master.as_fd())?;
+                match &self.options.console_socket {
+                    Some(socket) => {
+                        terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
+                    }
+                    None => *kept = Some(master),
                 }
             }
+            Event::Trees => {}
+            Event::Ready => return Ok(false),
+            Event::Running => return Err(Error::new(Code::System, "init executed before it was told to")),
         }
+        Ok(true)
     }
 
     fn commit(&self, init: &Init<'_>) -> Result<()> {

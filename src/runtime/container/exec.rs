@@ -104,7 +104,7 @@ fn start(
     let cgroup = cgroup_for(state, options)?;
     let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let mut child = launch(&plan, slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
-    match attend(&plan, &mut child, options) {
+    match attend(&plan, &mut child, init.0, options) {
         Ok(terminal) => {
             let warnings = process.warnings().to_vec();
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
@@ -136,10 +136,17 @@ fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
         .ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
 }
 
-fn attend(plan: &Plan, child: &mut Init<'_>, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+/// `init` is the pid of the container's init, whose root has the /etc/passwd.
+fn attend(plan: &Plan, child: &mut Init<'_>, init: i32, options: &ExecOptions) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     if let Some(adjustment) = plan.oom_score_adj {
         super::create::write_proc(child.pid(), "oom_score_adj", &adjustment.to_string())?;
+    }
+    let home = plan.home_of.map(|uid| home::of(init, uid));
+    // Where init asks for nothing, its answer goes ahead of its report: it need not wait for this process to wake up.
+    let early = plan.questions() == 0;
+    if early {
+        child.go_on(home.as_deref())?;
     }
     loop {
         match child.next()? {
@@ -152,12 +159,10 @@ fn attend(plan: &Plan, child: &mut Init<'_>, options: &ExecOptions) -> Result<Op
                     None => kept = Some(master),
                 }
             }
-            Event::Ready => {
-                let home = plan.home_of.map(|uid| home::of(child.pid(), uid));
-                child.go_on(home.as_deref())?;
-            }
+            Event::Ready if early => {}
+            Event::Ready => child.go_on(home.as_deref())?,
             Event::Running => break,
-            Event::Barrier(_) => {
+            Event::Barrier(_) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped at a barrier that exec has not"));
             }
         }

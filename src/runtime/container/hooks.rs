@@ -86,7 +86,7 @@ fn until_it_runs(process: &mut Init<'_>) -> Result<()> {
         match process.next()? {
             Event::Ready => process.go_on(None)?,
             Event::Running => return Ok(()),
-            Event::Barrier(_) | Event::Terminal(..) => {
+            Event::Barrier(_) | Event::Terminal(..) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped for something that no hook has"));
             }
         }
