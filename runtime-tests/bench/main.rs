@@ -111,7 +111,7 @@ impl Options {
             .env("BUNDLE", &bundles.seccomp)
             .status()?;
         let size = fs::metadata(&file).map(|m| m.len()).unwrap_or_default();
-        if !made.success() || size == 0 || size % 8 != 0 {
+        if !made.success() || size == 0 || !size.is_multiple_of(8) {
             return fail(format!(
                 "{:?} wrote no filter for the floor ({made}, {size} bytes)",
                 self.seccomp_command

@@ -186,7 +186,7 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// The Gregorian date, `days` after 1970-01-01.
 fn date(mut days: u64) -> (u64, usize, u64) {
-    let leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let leap = |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     // 400 years always have the same number of days.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;

@@ -226,7 +226,7 @@ impl Init<'_> {
     }
 
     /// Waits for the next report.
-    pub fn next(&mut self) -> Result<Event> {
+    pub fn next_event(&mut self) -> Result<Event> {
         match read_report(self.socket.as_fd())? {
             Some((report, fd)) => match (report.kind, fd) {
                 (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
@@ -237,11 +237,15 @@ impl Init<'_> {
                 (Kind::Ready, _) => Ok(Event::Ready),
                 (Kind::Trees, _) => {
                     self.send_trees(report.detail as usize, usize::from(report.call))?;
+<<<<<<< HEAD
                     Ok(Event::Trees)
+=======
+                    self.next_event()
+>>>>>>> 949fdf6 (clippy has nothing to say of src and bench)
                 }
                 (Kind::Executing, _) => {
                     self.executing = true;
-                    self.next()
+                    self.next_event()
                 }
                 (Kind::Terminal, None) => Err(garbled()),
             },

@@ -17,13 +17,14 @@ impl Cgroup {
         while let Some(write) = rest.next() {
             let Err(errno) = self.write(write) else { continue };
             // The kernel refuses a quota below the burst in force. Where both shrink, the burst must go first.
-            if errno == Errno::INVAL && write.file == "cpu.max" {
-                if let Some(burst) = rest.as_slice().first().filter(|next| next.file == "cpu.max.burst") {
-                    rest.next();
-                    self.write(burst).map_err(|errno| self.explain(burst, errno))?;
-                    self.write(write).map_err(|errno| self.explain(write, errno))?;
-                    continue;
-                }
+            if errno == Errno::INVAL
+                && write.file == "cpu.max"
+                && let Some(burst) = rest.as_slice().first().filter(|next| next.file == "cpu.max.burst")
+            {
+                rest.next();
+                self.write(burst).map_err(|errno| self.explain(burst, errno))?;
+                self.write(write).map_err(|errno| self.explain(write, errno))?;
+                continue;
             }
             return Err(self.explain(write, errno));
         }

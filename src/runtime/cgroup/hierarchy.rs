@@ -30,10 +30,10 @@ impl Hierarchy {
             }
         }
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
-        if let Some(path) = cgroup2_mount(&mountinfo) {
-            if let Some(found) = Hierarchy::at(&path)? {
-                return Ok(found);
-            }
+        if let Some(path) = cgroup2_mount(&mountinfo)
+            && let Some(found) = Hierarchy::at(&path)?
+        {
+            return Ok(found);
         }
         Err(Error::new(
             Code::Host,

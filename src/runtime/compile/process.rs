@@ -263,6 +263,7 @@ fn number(cap: Capability) -> u32 {
     CAPABILITIES.iter().position(|c| *c == cap).unwrap_or(63) as u32
 }
 
+#[allow(clippy::unnecessary_cast, reason = "with musl the constants are c_int")]
 fn rlimit(kind: PosixRlimitType) -> u32 {
     use PosixRlimitType as R;
     let number = match kind {

@@ -244,12 +244,13 @@ impl Site<'_> {
         let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
         init.go_on(home.as_deref())?;
         if !self.await_start {
-            while !matches!(init.next()?, Event::Running) {}
+            while !matches!(init.next_event()?, Event::Running) {}
             hooks::poststart(self.spec, self.state, init.pid())?;
         }
         Ok(kept)
     }
 
+<<<<<<< HEAD
     /// The answer to Ready (HOME, where it is wanted), if it does not depend on the report: a run without hooks, and
     /// nobody who is told of the container before it is set up.
     fn early_answer(&self) -> Option<Option<String>> {
@@ -273,6 +274,15 @@ impl Site<'_> {
                 match barrier {
                     Barrier::Maps => {
                         self.plan.maps.as_ref().map_or(Ok(()), |maps| write_maps(init.pid(), maps))?;
+=======
+    fn attend_until_ready(&self, init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
+        let mut kept = None;
+        loop {
+            match init.next_event()? {
+                Event::Barrier(Barrier::Maps) => {
+                    if let Some(maps) = &self.plan.maps {
+                        write_maps(init.pid(), maps)?;
+>>>>>>> 949fdf6 (clippy has nothing to say of src and bench)
                     }
                     Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
                     Barrier::ContainerHooks => {
@@ -320,10 +330,10 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     fn all(self, mut error: Error) -> Error {
-        if let Some(cgroup) = &self.cgroup {
-            if let Err(e) = delete::end_all(cgroup).and_then(|()| cgroup.abandon(END)) {
-                error = error.attach(&e);
-            }
+        if let Some(cgroup) = &self.cgroup
+            && let Err(e) = delete::end_all(cgroup).and_then(|()| cgroup.abandon(END))
+        {
+            error = error.attach(&e);
         }
         if self.launched {
             for failed in hooks::poststop(self.spec, self.state) {

@@ -149,7 +149,7 @@ fn attend(plan: &Plan, child: &mut Init<'_>, init: i32, options: &ExecOptions) -
         child.go_on(home.as_deref())?;
     }
     loop {
-        match child.next()? {
+        match child.next_event()? {
             Event::Terminal(master, number) => {
                 terminal::clear_onlcr(master.as_fd())?;
                 match &options.console_socket {

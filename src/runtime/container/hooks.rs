@@ -83,7 +83,7 @@ fn run_inside(
 
 fn until_it_runs(process: &mut Init<'_>) -> Result<()> {
     loop {
-        match process.next()? {
+        match process.next_event()? {
             Event::Ready => process.go_on(None)?,
             Event::Running => return Ok(()),
             Event::Barrier(_) | Event::Terminal(..) | Event::Trees => {
