@@ -31,7 +31,7 @@ pub struct Birth<'a> {
     pub first_own_fd: u32,
     /// rcrun-init: a memfd, or a file.
     pub init: BorrowedFd<'a>,
-    /// argv[1] of init.
+    /// `argv[1]` of init.
     pub argument: &'a CStr,
 }
 
