@@ -24,31 +24,6 @@ fn a_container_that_is_paused_before_its_start_is_paused_until_resumed() {
 }
 
 #[test]
-fn of_several_starts_at_once_one_succeeds_and_the_others_say_so() {
-    let runtime = Runtime::new();
-    let bundle = Bundle::new("starts", &["sleep", "1000"]);
-    for round in 0..20 {
-        let id = format!("starts-{round}");
-        assert_eq!(runtime.create(&bundle, &id).status, 0);
-        let starts: Vec<_> = (0..4)
-            .map(|_| {
-                let mut command = runtime.command(["start", &id]);
-                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("execute the runtime")
-            })
-            .collect();
-        let ended: Vec<_> = starts
-            .into_iter()
-            .map(|child| said(&child.wait_with_output().expect("wait for start")))
-            .collect();
-        assert_eq!(ended.iter().filter(|s| s.status == 0).count(), 1, "{ended:?}");
-        for other in ended.iter().filter(|s| s.status != 0) {
-            assert!(other.err.contains("cannot start an already running container"), "{}", other.err);
-        }
-        runtime.ok(["delete", "--force", &id]);
-    }
-}
-
-#[test]
 fn exec_into_a_container_that_ends_at_that_moment_says_that_it_is_not_running() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("ending", &["sleep", "1000"]);
@@ -94,4 +69,26 @@ fn exec_in_the_foreground_takes_no_console_socket() {
         assert!(refused.err.contains(words), "{}", refused.err);
     }
     runtime.ok(["delete", "--force", "socket"]);
+}
+
+#[test]
+fn what_is_kept_of_a_container_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("kept", &["sleep", "1000"]);
+    // With the least careful umask.
+    let mut create = std::process::Command::new("sh");
+    let create = create
+        .args(["-c", "umask 0; exec \"$0\" --root \"$1\" create --bundle \"$2\" kept"])
+        .args([runtime.binary(), runtime.root(), bundle.path()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(create.status().expect("execute sh").success());
+    for file in ["state.json", "config.json", "start.sock"] {
+        let path = runtime.root().join("kept").join(file);
+        let mode = std::fs::symlink_metadata(&path).expect(file).permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    runtime.ok(["delete", "--force", "kept"]);
 }

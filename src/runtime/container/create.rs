@@ -17,6 +17,7 @@ use crate::spec::{self, Spec};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
 use rcrun_plan::Barrier;
+use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -354,6 +355,8 @@ fn listen(folder: &Path) -> Result<OwnedFd> {
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
     let (_folder, address) = start_address(folder)?;
+    // What the file gets at bind: whoever may write to it may start the container.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).call("fchmod of the start socket")?;
     rustix::net::bind(&socket, &address).call("bind of the start socket")?;
     rustix::net::listen(&socket, 8).call("listen on the start socket")?;
     Ok(socket)
@@ -361,7 +364,7 @@ fn listen(folder: &Path) -> Result<OwnedFd> {
 
 /// The address of the start socket; it is valid as long as the fd is open.
 pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> {
-    use rustix::fs::{Mode, OFlags};
+    use rustix::fs::OFlags;
     let fd = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .call(format!("open {}", folder.display()))?;
     let path = format!("/proc/self/fd/{}/{START_SOCKET}", fd.as_raw_fd());
@@ -371,7 +374,7 @@ pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> 
 
 /// One write to a file of a process below /proc, which must be a procfs and no mount over it (CVE-2025-52881).
 pub(super) fn write_proc(pid: i32, name: &str, value: &str) -> Result<()> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use rustix::fs::{OFlags, ResolveFlags};
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let what = || format!("write /proc/{pid}/{name}");
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -12,9 +12,9 @@ use crate::{Code, Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "state.json";
@@ -181,7 +181,11 @@ impl Container {
 
     fn write_beside(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let next = self.folder.join(format!(".{name}"));
-        std::fs::write(&next, bytes).call(format!("write {}", next.display()))
+        // The environment of a container may hold what is nobody's business, and the folder can be searched by all.
+        let mut open = std::fs::File::options();
+        open.write(true).create(true).truncate(true).mode(0o600);
+        let written = open.open(&next).and_then(|mut file| file.write_all(bytes));
+        written.call(format!("write {}", next.display()))
     }
 
     fn rename(&self, name: &str) -> Result<()> {
