@@ -64,8 +64,12 @@ impl StateRoot {
             }
             Err(e) => return Err(Error::call(format!("mkdir {}", folder.display()), e)),
         }
-        let lock = lock(&folder, FlockOperation::LockExclusive)?
-            .ok_or_else(|| Error::new(Code::System, "the folder was removed while it was made"))?;
+        let lock = lock(&folder, FlockOperation::LockExclusive).inspect_err(|_| {
+            // It is empty, or another's by now and then it stays.
+            let _ = std::fs::remove_dir(&folder);
+        })?;
+        let lock =
+            lock.ok_or_else(|| Error::new(Code::System, "the folder was removed while it was made"))?;
         // Between mkdir and lock a delete may have removed it, and another create made and locked it.
         if folder.join(STATE).exists() {
             return Err(Error::new(Code::Exists, "container with given ID already exists"));
