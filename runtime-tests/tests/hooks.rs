@@ -192,7 +192,7 @@ fn a_failing_hook_of_create_fails_it_and_leaves_nothing() {
         let bundle = Bundle::new("fails", &["sleep", "1000"]);
         let (stopped, after) = (bundle.path().join("stopped"), bundle.path().join("after"));
         let bundle = bundle.with(|c| {
-            c["linux"]["cgroupsPath"] = json!("/rcrun-fields/fails");
+            c["linux"]["cgroupsPath"] = json!("/rcrun-fields-fails");
             c["hooks"][kind] = json!([
                 hook("x", "exit 0"),
                 hook("x", "echo the reason >&2; exit 3"),
@@ -209,7 +209,7 @@ fn a_failing_hook_of_create_fails_it_and_leaves_nothing() {
         assert!(stopped.exists(), "{kind}: poststop hooks run when create fails (runtime.md, Lifecycle)");
         assert_eq!(runtime.ok(["list", "-q"]).out, "", "{kind}");
         assert_ne!(runtime.say(["state", "fails"]).status, 0, "{kind}");
-        let cgroups = ["/sys/fs/cgroup/rcrun-fields/fails", "/sys/fs/cgroup/unified/rcrun-fields/fails"];
+        let cgroups = ["/sys/fs/cgroup/rcrun-fields-fails", "/sys/fs/cgroup/unified/rcrun-fields-fails"];
         assert!(cgroups.iter().all(|path| !Path::new(path).exists()), "{kind}");
     }
 }

@@ -221,9 +221,9 @@ fn without_a_cgroup_namespace_the_containers_own_cgroup_is_bound() {
     let script = "cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/cgroup.procs";
     let seen = inside("owncgroup", script, |c| {
         without(c, "cgroup");
-        c["linux"]["cgroupsPath"] = json!("/rcrun-fields/owncgroup");
+        c["linux"]["cgroupsPath"] = json!("/rcrun-fields-owncgroup");
     });
-    assert!(seen.contains("0::/rcrun-fields/owncgroup\n"), "{seen}");
+    assert!(seen.contains("0::/rcrun-fields-owncgroup\n"), "{seen}");
     assert!(seen.contains("\ncgroup.controllers\n") && seen.contains("\n1\n"), "{seen}");
     let seen = inside("newcgroup", "grep ^0: /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.procs", |_| {});
     assert!(seen.starts_with("0::/\n1\n"), "{seen}");
