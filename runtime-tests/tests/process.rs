@@ -403,3 +403,38 @@ fn a_command_that_cannot_be_executed_is_told_in_the_engines_words() {
         assert!(said.status == 1 && said.err.contains(words), "{args}: {}", said.err);
     }
 }
+
+#[test]
+fn a_filter_blocks_a_system_call_with_and_without_no_new_privileges() {
+    for (no_new_privileges, errno, words) in
+        [(true, 1, "Operation not permitted"), (false, 30, "Read-only file system")]
+    {
+        let said = try_inside(
+            "filter",
+            "mkdir /tmp/x 2>&1; echo alive; grep Seccomp: /proc/self/status; grep CapEff /proc/self/status",
+            |c| {
+                c["root"]["readonly"] = json!(false);
+                c["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                c["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]
+                });
+            },
+        );
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(said.out.contains(words) && said.out.contains("alive\nSeccomp:\t2\n"), "{}", said.out);
+        // CAP_SYS_ADMIN, kept for the filter's sake, is gone.
+        assert_eq!(field(&said.out, "CapEff"), "0000000020000420");
+    }
+}
+
+#[test]
+fn annotations_are_in_the_state() {
+    let runtime = Runtime::new();
+    let annotations = json!({"org.example.a": "1", "org.example.b": "ü"});
+    let bundle = Bundle::new("annotated", &["true"]).with(|c| c["annotations"] = annotations.clone());
+    assert_eq!(runtime.create(&bundle, "annotated").status, 0);
+    let state: Value = serde_json::from_str(&runtime.ok(["state", "annotated"]).out).expect("JSON");
+    assert_eq!(state["annotations"], annotations);
+}

@@ -358,3 +358,133 @@ fn init_cannot_be_traced_or_read_by_others_of_its_user_namespace() {
     runtime.ok(["start", "dump"]);
     assert_eq!(fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid(), FIRST);
 }
+
+#[test]
+fn a_new_user_namespace_joins_the_network_ipc_and_uts_namespaces_of_the_machines_side() {
+    let runtime = Runtime::new();
+    let first = Bundle::new("plain", &["sleep", "1000"]);
+    assert_eq!(runtime.create(&first, "plain-first").status, 0);
+    let pid = runtime.pid("plain-first");
+    let script = "for n in net ipc uts pid; do readlink /proc/self/ns/$n; done; cat /proc/self/uid_map; cat /proc/self/mountinfo";
+    let second = owned("joinsplain", script, |c| {
+        c.as_object_mut().expect("config").remove("hostname");
+        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+            let file = match namespace["type"].as_str() {
+                Some("network") => "net",
+                Some("ipc") => "ipc",
+                Some("uts") => "uts",
+                Some("pid") => "pid",
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+        // mqueue of an ipc namespace that is not owned could only be the machine's; a procfs of a pid namespace that is not
+        // owned is refused by the kernel, so the machine's is bound.
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.retain(|m| m["destination"] != "/dev/mqueue");
+        mounts[0] = json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
+    });
+    let said = runtime.run(&second, "plain-second");
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let lines: Vec<&str> = said.out.lines().collect();
+    for (line, file) in lines.iter().zip(["net", "ipc", "uts"]) {
+        let expected = fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
+        assert_eq!(**line, expected, "{file}");
+    }
+    assert_eq!(lines[4].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"], "{}", said.out);
+    assert_eq!(Mounted::on(&said.out, "/sys").kind, "sysfs");
+}
+
+#[test]
+fn without_a_mount_namespace_it_is_a_chroot_too() {
+    let out = said("userchroot", "pwd; ls /; id -u; cd ..; pwd", |c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.retain(|n| n["type"] != "mount");
+        c["root"]["readonly"] = json!(false);
+        c["mounts"] = json!([]);
+        c["linux"]["maskedPaths"] = json!([]);
+        c["linux"]["readonlyPaths"] = json!([]);
+    });
+    assert_eq!(out, "/\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n0\n/\n");
+}
+
+#[test]
+fn its_own_cgroup_is_bound_without_a_cgroup_namespace() {
+    let out = said("usercg", "cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo", |c| {
+        c["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "cgroup");
+        c["linux"]["cgroupsPath"] = json!("/rcrun-fields-usercg");
+    });
+    assert!(out.starts_with("1\n"), "{out}");
+    let cgroup = Mounted::on(&out, "/sys/fs/cgroup");
+    assert_eq!((cgroup.root.as_str(), cgroup.has("ro")), ("/rcrun-fields-usercg", true), "{out}");
+}
+
+#[test]
+fn time_offsets_are_written_before_it_loses_its_ids() {
+    let out = said("usertime", "cat /proc/self/timens_offsets; id -u; cut -d. -f1 /proc/uptime", |c| {
+        c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
+        c["linux"]["timeOffsets"] =
+            json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": -1, "nanosecs": 7}});
+    });
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words[..7], ["monotonic", "-1", "7", "boottime", "1000000", "0", "0"]);
+    assert!(words[7].parse::<u64>().expect("uptime") > 1_000_000, "{out}");
+}
+
+#[test]
+fn binds_tmpfs_masks_and_a_writable_root_work_inside() {
+    let runtime = Runtime::new();
+    let script = "cat /data/file; touch /data/x 2>/dev/null || echo ro; touch /copied/more /new/dir/x && ls /copied; \
+                  stat -c '%u %a' /copied/file; stat -c '%u:%g' /given; ls -A /masked | wc -l; stat -c %F /dev/p; cat /proc/self/mountinfo";
+    let bundle = shell("userall", script, |c| {
+        user(c);
+        c["root"]["readonly"] = json!(false);
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({"destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro", "rprivate"]}));
+        mounts.push(json!({"destination": "/copied", "type": "tmpfs", "source": "x", "options": ["tmpcopyup", "mode=755"]}));
+        mounts.push(json!({"destination": "/new/dir", "type": "tmpfs", "source": "x"}));
+        mounts.push(
+            json!({"destination": "/given", "type": "tmpfs", "source": "x", "options": ["uid=5", "gid=6"]}),
+        );
+        c["linux"]["maskedPaths"] = json!(["/masked", "/proc/kcore"]);
+        c["linux"]["devices"] = json!([{"path": "/dev/p", "type": "p", "fileMode": 0o644}]);
+    });
+    fs::create_dir(bundle.path().join("data")).expect("mkdir");
+    fs::write(bundle.path().join("data/file"), "data\n").expect("file");
+    for folder in ["copied", "masked"] {
+        fs::create_dir(bundle.root().join(folder)).expect("mkdir");
+        fs::write(bundle.root().join(folder).join("file"), "x").expect("file");
+    }
+    give(&bundle.root());
+    let said = runtime.run(&bundle, "userall");
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.starts_with("data\nro\nfile\nmore\n0 644\n5:6\n0\nfifo\n"), "{}", said.out);
+}
+
+#[test]
+fn no_pivot_works_inside() {
+    let runtime = Runtime::new();
+    let bundle = owned("usernopivot", "id -u; ls /; cd ..; pwd", |_| {});
+    let path = bundle.path().to_str().expect("UTF-8");
+    let said = runtime.say(["run", "--no-pivot", "--bundle", path, "usernopivot"]);
+    assert_eq!(said.out, "0\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n/\n", "{}", said.err);
+}
+
+#[test]
+fn a_terminal_works_inside() {
+    let runtime = Runtime::new();
+    let bundle = owned("usertty", "exec sleep 1000", |c| c["process"]["terminal"] = json!(true));
+    let path = bundle.path().join("console.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+    let receiver = std::thread::spawn(move || listener.accept().expect("accept"));
+    let (bundle_path, console) = (bundle.path().to_str().expect("UTF-8"), path.to_str().expect("UTF-8"));
+    runtime.ok(["create", "--bundle", bundle_path, "--console-socket", console, "usertty"]);
+    // The master stays in this connection's queue: closed, it would hang up the terminal.
+    let connection = receiver.join().expect("accept");
+    runtime.ok(["start", "usertty"]);
+    let script = "stat -c '%u %t' /dev/console /dev/pts/0; readlink /proc/1/fd/0; echo x > /dev/console && echo written";
+    let said = runtime.ok(["exec", "usertty", "sh", "-c", script]);
+    assert_eq!(said.out, "0 88\n0 88\n/dev/pts/0\nwritten\n");
+    runtime.ok(["delete", "--force", "usertty"]);
+    drop(connection);
+}
