@@ -509,3 +509,73 @@ fn proc_and_sys_are_not_mounted_over_a_symlink() {
         assert!(said.err.contains("symlink"), "{name}: {}", said.err);
     }
 }
+
+#[test]
+fn a_file_is_bound_where_a_link_leads_also_a_dangling_one() {
+    let runtime = Runtime::new();
+    let bundle = shell(
+        "filelinks",
+        "cat /etc/resolv.conf /run/resolv.conf /etc/absolute; readlink /etc/resolv.conf",
+        |c| {
+            for destination in ["/etc/resolv.conf", "/etc/absolute"] {
+                add(
+                    c,
+                    json!({"destination": destination, "type": "bind", "source": "file", "options": ["rbind", "ro"]}),
+                );
+            }
+        },
+    );
+    fs::write(bundle.path().join("file"), "bound\n").expect("file");
+    symlink("../run/resolv.conf", bundle.root().join("etc/resolv.conf")).expect("symlink");
+    symlink("/etc/passwd", bundle.root().join("etc/absolute")).expect("symlink");
+    let said = runtime.run(&bundle, "filelinks");
+    assert_eq!(said.out, "bound\nbound\nbound\n../run/resolv.conf\n", "{}", said.err);
+}
+
+#[test]
+fn tmpcopyup_of_nothing_is_an_empty_tmpfs() {
+    let seen = inside("copynothing", "ls -A /not/there | wc -l; stat -c %a /not/there", |c| {
+        add(
+            c,
+            json!({"destination": "/not/there", "type": "tmpfs", "source": "x", "options": ["tmpcopyup"]}),
+        );
+    });
+    assert_eq!(seen, "0\n1777\n");
+}
+
+#[test]
+fn a_remount_changes_what_is_there() {
+    let seen = inside("remount", "cat /proc/self/mountinfo", |c| {
+        add(c, json!({"destination": "/m", "type": "tmpfs", "source": "x", "options": ["size=64k"]}));
+        add(c, json!({"destination": "/m", "options": ["remount", "bind", "ro", "noexec"]}));
+        add(c, json!({"destination": "/m2", "type": "tmpfs", "source": "x"}));
+        add(c, json!({"destination": "/m2", "options": ["shared"]}));
+    });
+    let found = Mounted::on(&seen, "/m");
+    assert!(found.has("ro") && found.has("noexec") && found.kind == "tmpfs", "{found:?}");
+    assert_eq!(Mounted::all(&seen).iter().filter(|m| m.target == "/m").count(), 1);
+    assert!(Mounted::on(&seen, "/m2").propagation[0].starts_with("shared:"), "{seen}");
+}
+
+#[test]
+fn an_overlay_is_mounted_with_the_options_of_the_config() {
+    own_mounts();
+    let folder = Folder::new("overlay");
+    mount(Some("x"), folder.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("tmpfs");
+    for name in ["lower1", "lower2", "upper", "work"] {
+        fs::create_dir(folder.path().join(name)).expect("mkdir");
+        fs::write(folder.path().join(name).join(name), "").expect("write");
+    }
+    fs::remove_file(folder.path().join("work/work")).expect("unlink");
+    let at = folder.path().display();
+    let seen = inside("overlay", "ls /m; touch /m/new", |c| {
+        let options = [
+            format!("lowerdir={at}/lower1:{at}/lower2"),
+            format!("upperdir={at}/upper"),
+            format!("workdir={at}/work"),
+        ];
+        add(c, json!({"destination": "/m", "type": "overlay", "source": "overlay", "options": options}));
+    });
+    assert_eq!(seen, "lower1\nlower2\nupper\n");
+    assert!(folder.path().join("upper/new").exists());
+}

@@ -206,3 +206,61 @@ fn no_pivot_moves_the_root_and_leaves_the_same_container() {
     assert_eq!(runtime.ok(["exec", "nopivot2", "ls", "/etc"]).out, "passwd\n");
     runtime.ok(["delete", "--force", "nopivot2"]);
 }
+
+#[test]
+fn masked_and_read_only_paths_may_meet_repeat_and_lie_in_one_another() {
+    let runtime = Runtime::new();
+    let script = "ls -A /a | wc -l; ls -A /b | wc -l; touch /b/x 2>/dev/null || echo refused; cat /c/file";
+    let bundle = shell("meet", script, |c| {
+        c["root"]["readonly"] = json!(false);
+        c["linux"]["maskedPaths"] = json!(["/a", "/a", "/a/below", "/b", "/c/file", "/c/file"]);
+        c["linux"]["readonlyPaths"] = json!(["/b", "/b", "/c", "/c/file", "/"]);
+    });
+    for name in ["a", "a/below", "b", "c"] {
+        fs::create_dir(bundle.root().join(name)).expect("mkdir");
+    }
+    fs::write(bundle.root().join("c/file"), "secret").expect("file");
+    let said = runtime.run(&bundle, "meet");
+    assert_eq!((said.status, said.out.as_str()), (0, "0\n0\nrefused\n"), "{}", said.err);
+}
+
+#[test]
+fn a_root_on_a_read_only_mount_works_and_what_would_be_made_there_is_an_error() {
+    use nix::mount::{MsFlags, mount};
+    own_mounts();
+    let runtime = Runtime::new();
+    let bundle = shell("rofs", "ls /; echo x > /dev/null; readlink /dev/ptmx", |_| {});
+    let root = bundle.root();
+    for flags in [MsFlags::MS_BIND, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY] {
+        mount(Some(&root), &root, None::<&str>, flags, None::<&str>).expect("bind");
+    }
+    let said = runtime.run(&bundle, "rofs");
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (0, "bin\ndev\netc\nproc\nroot\nsys\ntmp\npts/ptmx\n"),
+        "{}",
+        said.err
+    );
+    let bundle = bundle.with(|c| c["process"]["cwd"] = json!("/not/there"));
+    let said = runtime.run(&bundle, "rofs2");
+    assert!(
+        said.status == 1 && said.err.contains("/process/cwd") && said.err.contains("EROFS"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn mounts_below_the_bundles_root_come_along() {
+    use nix::mount::{MsFlags, mount};
+    own_mounts();
+    let runtime = Runtime::new();
+    let bundle = shell("along", "cat /tmp/x; cat /proc/self/mountinfo", |_| {});
+    let tmp = bundle.root().join("tmp");
+    mount(Some("x"), &tmp, Some("tmpfs"), MsFlags::MS_NOEXEC, None::<&str>).expect("tmpfs");
+    fs::write(tmp.join("x"), "below\n").expect("x");
+    let said = runtime.run(&bundle, "along");
+    assert!(said.status == 0 && said.out.starts_with("below\n"), "{}{}", said.out, said.err);
+    let found = Mounted::on(&said.out, "/tmp");
+    assert!(found.has("noexec") && found.has("rw"), "{found:?}");
+}

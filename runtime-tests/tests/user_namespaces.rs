@@ -488,3 +488,39 @@ fn a_terminal_works_inside() {
     runtime.ok(["delete", "--force", "usertty"]);
     drop(connection);
 }
+
+#[test]
+fn a_bundle_that_the_mapped_ids_may_not_search_works() {
+    use std::os::unix::fs::PermissionsExt;
+    let runtime = Runtime::new();
+    let bundle = owned("closed", "ls /; cd ..; pwd; touch /tmp/x", |c| c["root"]["readonly"] = json!(false));
+    fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
+    let said = runtime.run(&bundle, "closed");
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (0, "bin\ndev\netc\nproc\nroot\nsys\ntmp\n/\n"),
+        "{}",
+        said.err
+    );
+    assert!(bundle.root().join("tmp/x").exists());
+}
+
+#[test]
+fn a_device_that_the_machine_lacks_cannot_be_bound_and_the_error_says_so() {
+    let said = try_inside("lacks", "true", |c| {
+        user(c);
+        c["linux"]["devices"] =
+            json!([{"path": "/dev/not-on-this-machine", "type": "c", "major": 1, "minor": 3}]);
+    });
+    assert!(said.status == 1 && said.err.contains("/linux/devices/0"), "{}", said.err);
+    assert!(said.err.contains("/dev/not-on-this-machine"), "{}", said.err);
+}
+
+#[test]
+fn a_device_of_other_numbers_than_the_machines_is_refused() {
+    let said = try_inside("othernode", "true", |c| {
+        user(c);
+        c["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]);
+    });
+    assert!(said.status == 1 && said.err.contains("/linux/devices/0"), "{}", said.err);
+}
