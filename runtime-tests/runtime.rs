@@ -78,7 +78,13 @@ impl Runtime {
         self.create_with(bundle, id, &[])
     }
 
-    /// The same with more options.
+    /// The same, and it must succeed.
+    pub fn created(&self, bundle: &Bundle, id: &str) {
+        let said = self.create(bundle, id);
+        assert_eq!((said.status, said.err.as_str()), (0, ""));
+    }
+
+    /// Creates with more options.
     pub fn create_with(&self, bundle: &Bundle, id: &str, options: &[&str]) -> Said {
         let words = ["create", "--bundle"].map(OsStr::new).into_iter();
         let words = words.chain([bundle.path().as_os_str()]).chain(options.iter().map(OsStr::new));

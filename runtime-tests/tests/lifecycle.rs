@@ -146,7 +146,7 @@ fn a_created_container_is_killed_and_deleted_without_a_start() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("unstarted", &STAY);
     for signal in ["KILL", "TERM"] {
-        assert_eq!(runtime.create(&bundle, "unstarted").status, 0);
+        runtime.created(&bundle, "unstarted");
         let pid = runtime.pid("unstarted");
         runtime.ok(["kill", "unstarted", signal]);
         if signal == "KILL" {
@@ -157,7 +157,7 @@ fn a_created_container_is_killed_and_deleted_without_a_start() {
         runtime.ok(["delete", "unstarted"]);
         assert!(!is_alive(pid));
     }
-    assert_eq!(runtime.create(&bundle, "unstarted").status, 0);
+    runtime.created(&bundle, "unstarted");
     let pid = runtime.pid("unstarted");
     runtime.ok(["delete", "unstarted"]);
     assert!(!is_alive(pid), "a created container is deleted without force");
@@ -167,7 +167,7 @@ fn a_created_container_is_killed_and_deleted_without_a_start() {
 fn a_created_container_can_be_paused_and_resumed() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("early", &STAY);
-    assert_eq!(runtime.create(&bundle, "early").status, 0);
+    runtime.created(&bundle, "early");
     runtime.ok(["pause", "early"]);
     assert_eq!(runtime.status("early"), "paused");
     let said = runtime.say(["start", "early"]);
@@ -264,7 +264,7 @@ fn kill_with_all_reaches_processes_that_outlive_init_in_a_shared_pid_namespace()
 fn an_id_is_used_once() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("twice", &STAY);
-    assert_eq!(runtime.create(&bundle, "twice").status, 0);
+    runtime.created(&bundle, "twice");
     let pid = runtime.pid("twice");
     for verb in ["create", "run"] {
         let said =
@@ -281,7 +281,7 @@ fn an_id_is_used_once() {
 fn a_second_start_is_refused() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("again", &STAY);
-    assert_eq!(runtime.create(&bundle, "again").status, 0);
+    runtime.created(&bundle, "again");
     runtime.ok(["start", "again"]);
     let said = runtime.say(["start", "again"]);
     assert_eq!(said.status, 1);
@@ -385,7 +385,7 @@ fn the_config_is_frozen_at_create() {
         });
     let run = bundle.path().join("run");
     std::fs::create_dir(&run).expect("mkdir");
-    assert_eq!(runtime.create(&bundle, "frozen").status, 0);
+    runtime.created(&bundle, "frozen");
     let bundle = bundle.with(|config| {
         config["process"]["args"] = json!(["sh", "-c", "echo new > /run/said"]);
         config["process"]["env"] = json!(["WHEN=new"]);
@@ -493,7 +493,7 @@ fn of_twenty_creates_with_one_id_one_wins() {
 fn of_ten_starts_one_wins() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("starts", &STAY);
-    assert_eq!(runtime.create(&bundle, "starts").status, 0);
+    runtime.created(&bundle, "starts");
     let won = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..10)
             .map(|_| {

@@ -1,7 +1,9 @@
 //! What a container inherits beyond stdio: LISTEN_FDS of socket activation first, then `--preserve-fds`.
 //! They keep their numbers, 3 and up. Reads no environment itself.
 
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Code, Error, Result};
 use crate::sys::inherited;
@@ -42,12 +44,23 @@ pub struct Passed {
     pub env: Vec<String>,
 }
 
-/// Collects the descriptors: those of `activation` when they are meant for `own_pid`, then `preserve` more.
+/// How many descriptors from 3 on this process was started with, without a gap. What is open after them is its own:
+/// the log, a lock, the duplicates made here.
+static INHERITED: AtomicU32 = AtomicU32::new(0);
+
+/// Collects the descriptors: those of `activation` when they are meant for `own_pid`, then `preserve` more. Only those
+/// that `seal_inherited` has found.
 pub fn collect(activation: Activation<'_>, own_pid: u32, preserve: u32) -> Result<Passed> {
-    collect_from(FIRST, activation, own_pid, preserve)
+    collect_from(FIRST, INHERITED.load(Ordering::Relaxed), activation, own_pid, preserve)
 }
 
-fn collect_from(first: RawFd, activation: Activation<'_>, own_pid: u32, preserve: u32) -> Result<Passed> {
+fn collect_from(
+    first: RawFd,
+    present: u32,
+    activation: Activation<'_>,
+    own_pid: u32,
+    preserve: u32,
+) -> Result<Passed> {
     let listen = activation.count(own_pid);
     for (count, name) in [(listen, "LISTEN_FDS"), (preserve, "--preserve-fds")] {
         if count > MOST {
@@ -60,7 +73,9 @@ fn collect_from(first: RawFd, activation: Activation<'_>, own_pid: u32, preserve
     let mut passed = Passed::default();
     for index in 0..listen + preserve {
         let number = first + index as RawFd;
-        let fd = inherited::duplicate(number).map_err(|error| {
+        let missing = || io::Error::from_raw_os_error(libc::EBADF);
+        let duplicate = if index < present { inherited::duplicate(number) } else { Err(missing()) };
+        let fd = duplicate.map_err(|error| {
             let what = match index.checked_sub(listen) {
                 Some(nth) => format!("please check that preserved-fd {nth} (of {preserve}) is present"),
                 None => format!("please check that LISTEN_FDS {index} (of {listen}) is present"),
@@ -78,8 +93,11 @@ fn collect_from(first: RawFd, activation: Activation<'_>, own_pid: u32, preserve
     Ok(passed)
 }
 
-/// Makes every descriptor after stdio close-on-exec: hooks and the container get only what is placed for them.
+/// Makes every descriptor after stdio close-on-exec: hooks and the container get only what is placed for them. To be
+/// called before anything is opened: it also finds out what there is to be preserved.
 pub fn seal_inherited() -> Result<()> {
+    let present = (FIRST..).take_while(|number| inherited::is_open(*number)).count();
+    INHERITED.store(present as u32, Ordering::Relaxed);
     inherited::close_on_exec_from(FIRST as u32).map_err(|error| Error::call("close_range from 3", error))
 }
 
@@ -123,7 +141,7 @@ mod tests {
 
         let names = Some("http:https");
         let passed =
-            collect_from(one.as_raw_fd(), Activation { names, ..activation("1", "40") }, 40, 1).unwrap();
+            collect_from(one.as_raw_fd(), 2, Activation { names, ..activation("1", "40") }, 40, 1).unwrap();
         assert_eq!(passed.env, ["LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=http:https"]);
         rustix::io::write(&one_in, b"1").unwrap();
         rustix::io::write(&two_in, b"2").unwrap();
@@ -138,11 +156,18 @@ mod tests {
     #[test]
     fn a_missing_descriptor_is_named_as_runc_names_it() {
         let first = 100_000; // beyond any limit a test runs under
-        let error = collect_from(first, Activation::default(), 40, 2).unwrap_err();
+        let error = collect_from(first, 9, Activation::default(), 40, 2).unwrap_err();
         let text = "please check that preserved-fd 0 (of 2) is present: dup 100000: bad file descriptor";
         assert_eq!(error.to_string().to_lowercase(), text);
-        let error = collect_from(first, activation("1", "40"), 40, 0).unwrap_err();
+        let error = collect_from(first, 9, activation("1", "40"), 40, 0).unwrap_err();
         assert!(error.to_string().contains("LISTEN_FDS 0 (of 1)"), "{error}");
+    }
+
+    #[test]
+    fn a_descriptor_that_this_process_opened_itself_is_not_preserved() {
+        let own = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        let error = collect_from(own.as_raw_fd(), 0, Activation::default(), 40, 1).unwrap_err();
+        assert!(error.to_string().contains("preserved-fd 0 (of 1)"), "{error}");
     }
 
     #[test]

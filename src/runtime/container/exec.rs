@@ -85,6 +85,9 @@ fn start(
 ) -> Result<Exec> {
     let spec = container.spec()?;
     let process = process(&spec)?;
+    if process.args().as_deref().unwrap_or_default().is_empty() {
+        return Err(Error::new(Code::Config, "process: /args: args must not be empty").at("/args"));
+    }
     let host = Host::read()?;
     spec::check_process_host(&process, &host)?;
     let wants_terminal = process.terminal().unwrap_or(false);

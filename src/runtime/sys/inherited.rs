@@ -16,6 +16,12 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
 }
 
+/// Whether descriptor `number` is open.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD reads a flag of a number, whoever owns it.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
 /// Makes every descriptor from `first` on close-on-exec: what an engine left open for this process by
 /// accident reaches no hook and no container.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
