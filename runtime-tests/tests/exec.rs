@@ -68,7 +68,11 @@ fn exec_joins_every_namespace_and_the_cgroup_of_the_container() {
     let pid = inside.runtime.pid(&inside.id);
     for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup"] {
         let own = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).expect("namespace");
-        assert_eq!(inside.says(&[], &format!("readlink /proc/self/ns/{name}")), own.to_string_lossy(), "{name}");
+        assert_eq!(
+            inside.says(&[], &format!("readlink /proc/self/ns/{name}")),
+            own.to_string_lossy(),
+            "{name}"
+        );
     }
     assert_eq!(inside.says(&[], "hostname; pwd; cat /proc/self/cgroup | tail -n 1"), "box\n/\n0::/");
 }
@@ -214,9 +218,9 @@ fn a_failing_exec_writes_no_pid_file() {
 fn exec_waits_in_a_paused_container_only_when_asked_to() {
     let inside = Inside::new();
     inside.runtime.ok(["pause", &inside.id]);
-    let said = inside.exec(&[], &["true"]);
-    assert_eq!(said.status, 255);
-    assert!(said.err.contains("paused"), "{}", said.err);
+    let refused = inside.exec(&[], &["true"]);
+    assert_eq!(refused.status, 255);
+    assert!(refused.err.contains("paused"), "{}", refused.err);
     let child = inside
         .runtime
         .command(["exec", "--ignore-paused", &inside.id, "echo", "thawed"])
