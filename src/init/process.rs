@@ -121,7 +121,7 @@ pub fn change_directory(root: &Root, path: &CStr, early: bool) -> Result<bool> {
 /// The first candidate that is a file the user may execute; else the first reason but absence. The detail of a failure
 /// is the candidate.
 pub fn find_executable<'a>(candidates: impl Iterator<Item = &'a CStr>) -> Result<usize> {
-    let mut reason = None;
+    let (mut reason, mut missing) = (None, None);
     for (i, path) in candidates.enumerate() {
         let failure = match file::stat_path(AT_FDCWD, path) {
             Ok(stat) => match (stat.kind(), file::may_execute(path)) {
@@ -130,12 +130,15 @@ pub fn find_executable<'a>(candidates: impl Iterator<Item = &'a CStr>) -> Result
                 (_, Err(failure)) => failure,
                 (_, Ok(())) => Failure { call: STATX, errno: EACCES, detail: 0 },
             },
-            Err(Failure { errno: ENOENT | ENOTDIR, .. }) => continue,
+            Err(failure @ Failure { errno: ENOENT | ENOTDIR, .. }) => {
+                missing = missing.or(Some(failure));
+                continue;
+            }
             Err(failure) => failure,
         };
         reason = reason.or(Some(failure.with(i as u64)));
     }
-    Err(reason.unwrap_or(Failure { call: STATX, errno: ENOENT, detail: 0 }))
+    Err(reason.or(missing).unwrap_or(Failure { call: STATX, errno: ENOENT, detail: 0 }))
 }
 
 /// Brings up `lo`.

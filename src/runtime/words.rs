@@ -53,10 +53,12 @@ fn executable(plan: &Plan, report: &Report) -> Error {
     let name = plan.args.first().map(String::as_str).unwrap_or_default();
     let at = |i: u64| plan.candidates.get(i as usize).map(String::as_str).unwrap_or(name);
     let text = match report.errno {
-        libc::ENOENT if !name.contains('/') => {
+        libc::ENOENT | libc::ENOTDIR if !name.contains('/') => {
             format!("exec: \"{name}\": executable file not found in $PATH")
         }
-        libc::ENOENT => format!("exec: \"{name}\": stat {name}: no such file or directory"),
+        libc::ENOENT | libc::ENOTDIR => {
+            format!("exec: \"{name}\": stat {name}: {}", errno_text(report.errno))
+        }
         // The path is a folder: Go's exec.LookPath, whose words engines know, says this.
         libc::EISDIR => format!("exec: \"{name}\": is a directory"),
         errno => format!("exec {}: {}", at(report.detail), errno_text(errno)),
