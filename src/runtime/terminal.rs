@@ -75,6 +75,16 @@ pub fn copy_size(host: BorrowedFd<'_>, pty: BorrowedFd<'_>) -> Result<()> {
     tcsetwinsize(pty, size).call("TIOCSWINSZ on the container's terminal")
 }
 
+/// Gives `pty` the size of the terminal among stdin, stdout and stderr, if one of them is: before the container's
+/// process can ask for it.
+pub fn copy_own_size(pty: BorrowedFd<'_>) -> Result<()> {
+    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    match first_terminal(&[input.as_fd(), output.as_fd(), error.as_fd()]) {
+        Some(host) => copy_size(host, pty),
+        None => Ok(()),
+    }
+}
+
 /// The terminals in raw mode, each with the modes it had. Kept here and not in `RawMode`, because a panic
 /// aborts without running destructors: then the panic hook finds them.
 static RAW: Mutex<Vec<(u32, OwnedFd, Termios)>> = Mutex::new(Vec::new());

@@ -285,9 +285,32 @@ impl Site<'_> {
                         write_maps(init.pid(), maps)?;
 >>>>>>> 949fdf6 (clippy has nothing to say of src and bench)
                     }
+<<<<<<< HEAD
                     Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
                     Barrier::ContainerHooks => {
                         hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
+=======
+                    init.go_on(None)?;
+                }
+                Event::Barrier(Barrier::RuntimeHooks) => {
+                    hooks::create_runtime(self.spec, self.state, init.pid())?;
+                    init.go_on(None)?;
+                }
+                Event::Barrier(Barrier::ContainerHooks) => {
+                    hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
+                    init.go_on(None)?;
+                }
+                Event::Terminal(master, number) => {
+                    terminal::clear_onlcr(master.as_fd())?;
+                    match &self.options.console_socket {
+                        Some(socket) => {
+                            terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
+                        }
+                        None => {
+                            terminal::copy_own_size(master.as_fd())?;
+                            kept = Some(master);
+                        }
+>>>>>>> 0481e73 (terminal: the container's terminal has the host's size before its process runs)
                     }
                 }
                 init.go_on(None)?;

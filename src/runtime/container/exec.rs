@@ -159,7 +159,10 @@ fn attend(plan: &Plan, child: &mut Init<'_>, init: i32, options: &ExecOptions) -
                     Some(socket) => {
                         terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
                     }
-                    None => kept = Some(master),
+                    None => {
+                        terminal::copy_own_size(master.as_fd())?;
+                        kept = Some(master);
+                    }
                 }
             }
             Event::Ready if early => {}
