@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator, LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall,
 };
 use rcrun_runtime::host;
 use rcrun_runtime::seccomp::{Filter, compile};
@@ -100,6 +100,8 @@ fn last(profile: &LinuxSeccomp, token: u32) -> Option<u32> {
 fn direct(token: u32, name: &str) -> Option<u32> {
     match sys::number(token, name)? {
         number if number >= 0 => Some(number as u32),
+        // Its own table has it for x86_64 only; the kernel's headers have it for x32 too.
+        _ if token == X32 && name == "map_shadow_stack" => Some(0x4000_0000 + 453),
         -300..=-100 => (0..5000).find(|n| sys::name(token, *n).as_deref() == Some(name)).map(|n| n as u32),
         _ => None,
     }
@@ -322,6 +324,13 @@ impl Subject<'_> {
                     .filter(|r| r.comparisons.iter().all(|c| holds(c, args[c.arg as usize], self.wide)))
                     .map(|r| r.action)
                     .collect();
+                // A call that libseccomp's table does not have for this architecture.
+                let unknown = named && sys::name(self.arch as u32, number as i32).is_none();
+                if unknown {
+                    let alone = matching.first().copied().unwrap_or(default);
+                    assert!(matching.len() <= 1 && our == alone, "{}", says());
+                    continue;
+                }
                 if our != their && matching.len() == 1 && their == default {
                     // A rule that matches, and libseccomp forgot it.
                     assert!(matching.contains(&our), "{}", says());

@@ -38,7 +38,16 @@ unsafe extern "C" {
 }
 
 /// A filter that libseccomp builds.
-pub struct Scmp(*mut c_void);
+pub struct Scmp {
+    context: *mut c_void,
+    /// All that it can answer.
+    actions: Vec<u32>,
+}
+
+/// BPF_RET | BPF_K
+const RETURN: u16 = 0x06;
+/// What libseccomp answers to calls of other architectures.
+const KILL_THREAD: u32 = 0;
 
 fn check(code: c_int) -> Result<(), i32> {
     if code == 0 { Ok(()) } else { Err(-code) }
@@ -48,34 +57,37 @@ impl Scmp {
     /// For the architectures `tokens`, all of one byte order.
     pub fn new(default: u32, tokens: &[u32]) -> Scmp {
         // SAFETY: no pointer goes in; the context is owned by the value and released with it.
-        let scmp = Scmp(unsafe { seccomp_init(default) });
-        assert!(!scmp.0.is_null(), "seccomp_init({default:#x})");
+        let context = unsafe { seccomp_init(default) };
+        assert!(!context.is_null(), "seccomp_init({default:#x})");
+        let scmp = Scmp { context, actions: vec![KILL_THREAD, default] };
         // SAFETY: takes nothing.
         let native = unsafe { seccomp_arch_native() };
         if !tokens.contains(&native) {
             // SAFETY: the context is valid.
-            check(unsafe { seccomp_arch_remove(scmp.0, native) }).unwrap();
+            check(unsafe { seccomp_arch_remove(scmp.context, native) }).unwrap();
         }
         for token in tokens.iter().filter(|t| **t != native) {
             // SAFETY: the context is valid.
-            check(unsafe { seccomp_arch_add(scmp.0, *token) }).unwrap();
+            check(unsafe { seccomp_arch_add(scmp.context, *token) }).unwrap();
         }
         scmp
     }
 
     /// Adds a rule for a native number; the error is an errno.
     pub fn rule(&mut self, action: u32, number: i32, comparisons: &[Comparison]) -> Result<(), i32> {
+        self.actions.push(action);
         // SAFETY: the context is valid, and the array is as long as said.
         check(unsafe {
-            seccomp_rule_add_array(self.0, action, number, comparisons.len() as c_uint, comparisons.as_ptr())
+            seccomp_rule_add_array(self.context, action, number, comparisons.len() as c_uint, comparisons.as_ptr())
         })
     }
 
-    /// The program, which libseccomp writes in the byte order of its architectures.
+    /// The program, which libseccomp writes in the byte order of its architectures; but a return that it repeats because
+    /// the first is out of a jump's reach is converted twice, so that on a little-endian machine it stays little.
     pub fn program(&self, big_endian: bool) -> Vec<Instruction> {
         let mut file = std::fs::File::from(memfd_create(c"bpf", MFdFlags::MFD_CLOEXEC).unwrap());
         // SAFETY: the context is valid, and the fd is open.
-        check(unsafe { seccomp_export_bpf(self.0, file.as_raw_fd()) }).unwrap();
+        check(unsafe { seccomp_export_bpf(self.context, file.as_raw_fd()) }).unwrap();
         let mut bytes = Vec::new();
         file.rewind().unwrap();
         file.read_to_end(&mut bytes).unwrap();
@@ -90,6 +102,11 @@ impl Scmp {
         bytes
             .chunks_exact(8)
             .map(|b| Instruction { code: u16_at(b), jt: b[2], jf: b[3], k: u32_at(b) })
+            .map(|i| {
+                let twice = i.code == RETURN && !self.actions.contains(&i.k);
+                Instruction { k: if twice { i.k.swap_bytes() } else { i.k }, ..i }
+            })
+            .inspect(|i| assert!(i.code != RETURN || self.actions.contains(&i.k), "returns {:#x}", i.k))
             .collect()
     }
 }
@@ -97,7 +114,7 @@ impl Scmp {
 impl Drop for Scmp {
     fn drop(&mut self) {
         // SAFETY: the context is valid and not used again.
-        unsafe { seccomp_release(self.0) }
+        unsafe { seccomp_release(self.context) }
     }
 }
 

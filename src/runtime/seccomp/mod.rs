@@ -291,6 +291,8 @@ impl Table {
             uses.extend(arch.carrier(call).map(|(number, carried)| (number, Some(carried.call), *rule)));
             uses.extend(number.map(|number| (number, None, *rule)));
         }
+        // As with runc, number 0 alone says nothing about age.
+        let last = last.filter(|last| *last != 0);
         uses.sort_by_key(|(number, _, _)| *number);
 
         let mut rules: Vec<(u32, Rules)> = Vec::with_capacity(uses.len());
