@@ -102,7 +102,10 @@ fn direct(token: u32, name: &str) -> Option<u32> {
         number if number >= 0 => Some(number as u32),
         // Its own table has it for x86_64 only; the kernel's headers have it for x32 too.
         _ if token == X32 && name == "map_shadow_stack" => Some(0x4000_0000 + 453),
-        -300..=-100 => (0..5000).find(|n| sys::name(token, *n).as_deref() == Some(name)).map(|n| n as u32),
+        // From above: on MIPS it knows numbers without their base too.
+        -300..=-100 => {
+            (0..5000).rev().find(|n| sys::name(token, *n).as_deref() == Some(name)).map(|n| n as u32)
+        }
         _ => None,
     }
 }
@@ -248,7 +251,7 @@ impl Subject<'_> {
         calls
     }
 
-    /// Compares the programs on all calls, and gives the number of those tried and of those where libseccomp lost a rule.
+    /// Compares the programs on all calls, and gives the number of those tried and of those that libseccomp answers wrongly.
     fn compare(
         &self,
         ours: &Filter,
@@ -261,7 +264,7 @@ impl Subject<'_> {
             Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
         );
         let plain = self.plain();
-        let (mut tried, mut lost) = (0, 0);
+        let (mut tried, mut wrong) = (0, 0);
         let calls = self.calls(&plain);
         let stub = |token| last(self.profile, token).filter(|_| answers);
         let (mine, x32) = (stub(self.arch as u32), stub(X32));
@@ -324,23 +327,18 @@ impl Subject<'_> {
                     .filter(|r| r.comparisons.iter().all(|c| holds(c, args[c.arg as usize], self.wide)))
                     .map(|r| r.action)
                     .collect();
-                // A call that libseccomp's table does not have for this architecture.
-                let unknown = named && sys::name(self.arch as u32, number as i32).is_none();
-                if unknown {
-                    let alone = matching.first().copied().unwrap_or(default);
-                    assert!(matching.len() <= 1 && our == alone, "{}", says());
-                    continue;
-                }
-                if our != their && matching.len() == 1 && their == default {
-                    // A rule that matches, and libseccomp forgot it.
-                    assert!(matching.contains(&our), "{}", says());
-                    lost += 1;
+                // Where all rules that match agree, or none does, there is no question what the answer is; but libseccomp
+                // forgets some such rules, and shares comparisons of `<` and `>` among rules that it should not.
+                let plainly = matching.first().copied().unwrap_or(default);
+                if our != their && matching.len() <= 1 && our == plainly {
+                    // For a call that its table lacks on this architecture it has no rule at all.
+                    wrong += usize::from(!named || sys::name(self.arch as u32, number as i32).is_some());
                     continue;
                 }
                 assert_eq!(our, their, "{}", says());
             }
         }
-        (tried, lost)
+        (tried, wrong)
     }
 }
 
@@ -368,7 +366,7 @@ fn known_to_libseccomp(mut profile: LinuxSeccomp) -> LinuxSeccomp {
 
 /// All architectures, each beside the native one, and x86_64 with x32 together.
 fn compare_everywhere(title: &str, profile: &LinuxSeccomp) -> (usize, usize) {
-    let (mut tried, mut lost, mut random) = (0, 0, 1);
+    let (mut tried, mut wrong, mut random) = (0, 0, 1);
     let profile = known_to_libseccomp(profile.clone());
     for (arch, big_endian, wide) in ARCHITECTURES {
         for with_x32 in [false, true] {
@@ -404,10 +402,10 @@ fn compare_everywhere(title: &str, profile: &LinuxSeccomp) -> (usize, usize) {
             };
             let subject = Subject { profile: &profile, arch, with_x32, big_endian, wide };
             let (t, l) = subject.compare(&ours, &theirs, &mut random);
-            (tried, lost) = (tried + t, lost + l);
+            (tried, wrong) = (tried + t, wrong + l);
         }
     }
-    (tried, lost)
+    (tried, wrong)
 }
 
 fn names() -> Vec<String> {
@@ -415,23 +413,25 @@ fn names() -> Vec<String> {
     for (arch, _, _) in ARCHITECTURES {
         names.extend((0..7000).filter_map(|n| sys::name(arch as u32, n)));
     }
+    // libseccomp gave it switch_endian's pseudo number, so that a rule about it is one about both.
+    names.remove("sys_debug_setcontext");
     names.into_iter().collect()
 }
 
 #[test]
 fn engines_profiles_answer_as_with_libseccomp_on_every_architecture() {
     for name in SAMPLES {
-        let (tried, lost) = compare_everywhere(name, &sample(name));
+        let (tried, wrong) = compare_everywhere(name, &sample(name));
         println!("{name}: {tried} calls");
-        assert_eq!(lost, 0, "{name}");
+        assert_eq!(wrong, 0, "{name}");
     }
 }
 
 #[test]
 fn small_profiles_answer_as_with_libseccomp_on_every_architecture() {
     for (title, profile) in small() {
-        let (tried, lost) = compare_everywhere(title, &profile);
-        println!("{title}: {tried} calls, {lost} of them with a rule that libseccomp lost");
+        let (tried, wrong) = compare_everywhere(title, &profile);
+        println!("{title}: {tried} calls, {wrong} of which libseccomp answers wrongly");
     }
 }
 
@@ -439,11 +439,11 @@ fn small_profiles_answer_as_with_libseccomp_on_every_architecture() {
 fn random_profiles_answer_as_with_libseccomp_on_every_architecture() {
     let names = names();
     let mut random = Random(1);
-    let (mut tried, mut lost) = (0, 0);
+    let (mut tried, mut wrong) = (0, 0);
     for round in 0..60 {
         let profile = random.profile(&names, round % 2 == 1);
         let (t, l) = compare_everywhere(&format!("round {round}"), &profile);
-        (tried, lost) = (tried + t, lost + l);
+        (tried, wrong) = (tried + t, wrong + l);
     }
-    println!("{tried} calls, {lost} of them with a rule that libseccomp lost");
+    println!("{tried} calls, {wrong} of which libseccomp answers wrongly");
 }
