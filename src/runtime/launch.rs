@@ -237,11 +237,7 @@ impl Init<'_> {
                 (Kind::Ready, _) => Ok(Event::Ready),
                 (Kind::Trees, _) => {
                     self.send_trees(report.detail as usize, usize::from(report.call))?;
-<<<<<<< HEAD
                     Ok(Event::Trees)
-=======
-                    self.next_event()
->>>>>>> 949fdf6 (clippy has nothing to say of src and bench)
                 }
                 (Kind::Executing, _) => {
                     self.executing = true;

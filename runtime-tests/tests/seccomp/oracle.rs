@@ -3,9 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall,
-};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 use rcrun_runtime::host;
 use rcrun_runtime::seccomp::{Filter, compile};
 

@@ -78,7 +78,13 @@ impl Scmp {
         self.actions.push(action);
         // SAFETY: the context is valid, and the array is as long as said.
         check(unsafe {
-            seccomp_rule_add_array(self.context, action, number, comparisons.len() as c_uint, comparisons.as_ptr())
+            seccomp_rule_add_array(
+                self.context,
+                action,
+                number,
+                comparisons.len() as c_uint,
+                comparisons.as_ptr(),
+            )
         })
     }
 

@@ -230,7 +230,7 @@ impl Site<'_> {
             {
                 self.commit(init)?;
                 init.go_on(home.as_deref())?;
-                while !matches!(init.next()?, Event::Running) {}
+                while !matches!(init.next_event()?, Event::Running) {}
                 return Ok(kept);
             }
             questions = questions.saturating_sub(1);
@@ -251,7 +251,6 @@ impl Site<'_> {
         Ok(kept)
     }
 
-<<<<<<< HEAD
     /// The answer to Ready (HOME, where it is wanted), if it does not depend on the report: a run without hooks, and
     /// nobody who is told of the container before it is set up.
     fn early_answer(&self) -> Option<Option<String>> {
@@ -270,47 +269,15 @@ impl Site<'_> {
 
     /// Answers one report; false when init is ready.
     fn attend_once(&self, init: &mut Init<'_>, kept: &mut Option<OwnedFd>) -> Result<bool> {
-        match init.next()? {
+        match init.next_event()? {
             Event::Barrier(barrier) => {
                 match barrier {
                     Barrier::Maps => {
                         self.plan.maps.as_ref().map_or(Ok(()), |maps| write_maps(init.pid(), maps))?;
-=======
-    fn attend_until_ready(&self, init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
-        let mut kept = None;
-        loop {
-            match init.next_event()? {
-                Event::Barrier(Barrier::Maps) => {
-                    if let Some(maps) = &self.plan.maps {
-                        write_maps(init.pid(), maps)?;
->>>>>>> 949fdf6 (clippy has nothing to say of src and bench)
                     }
-<<<<<<< HEAD
                     Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
                     Barrier::ContainerHooks => {
                         hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
-=======
-                    init.go_on(None)?;
-                }
-                Event::Barrier(Barrier::RuntimeHooks) => {
-                    hooks::create_runtime(self.spec, self.state, init.pid())?;
-                    init.go_on(None)?;
-                }
-                Event::Barrier(Barrier::ContainerHooks) => {
-                    hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
-                    init.go_on(None)?;
-                }
-                Event::Terminal(master, number) => {
-                    terminal::clear_onlcr(master.as_fd())?;
-                    match &self.options.console_socket {
-                        Some(socket) => {
-                            terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
-                        }
-                        None => {
-                            terminal::copy_own_size(master.as_fd())?;
-                            kept = Some(master);
-                        }
->>>>>>> 0481e73 (terminal: the container's terminal has the host's size before its process runs)
                     }
                 }
                 init.go_on(None)?;
@@ -321,7 +288,10 @@ impl Site<'_> {
                     Some(socket) => {
                         terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
                     }
-                    None => *kept = Some(master),
+                    None => {
+                        terminal::copy_own_size(master.as_fd())?;
+                        *kept = Some(master);
+                    }
                 }
             }
             Event::Trees => {}
