@@ -5,7 +5,10 @@ use crate::bundle::Bundle;
 use crate::runtime::{Runtime, Said};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::lchown;
+use std::path::Path;
 
 /// A bundle that runs `script` in a shell, its config changed by `change`.
 pub fn shell(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
@@ -97,4 +100,42 @@ pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The machine's id of root in the user namespaces of tests.
+pub const FIRST_ID: u32 = 100_000;
+
+/// A new user namespace of 65536 ids from `FIRST_ID` on.
+pub fn user_namespace(config: &mut Value) {
+    let map = json!([{"containerID": 0, "hostID": FIRST_ID, "size": 65536}]);
+    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
+/// Gives a tree to root of such a user namespace, as engines do.
+pub fn give(path: &Path) {
+    lchown(path, Some(FIRST_ID), Some(FIRST_ID)).expect("lchown");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("read_dir") {
+            give(&entry.expect("entry").path());
+        }
+    }
+}
+
+/// As `shell`, in such a user namespace, with a root that is its own.
+pub fn owned(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+    let bundle = shell(name, script, |c| {
+        user_namespace(c);
+        change(c);
+    });
+    give(&bundle.root());
+    bundle
+}
+
+/// As `inside`, in such a user namespace, with a root that is its own.
+pub fn inside_owned(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> String {
+    let said = Runtime::new().run(&owned(name, script, change), name);
+    assert_eq!(said.status, 0, "{script}: {}{}", said.out, said.err);
+    said.out
 }

@@ -1,54 +1,21 @@
-//! User namespaces: what root inside owns, sees and may do; joined as a pod's containers join; hooks and exec inside.
+//! User namespaces: what root inside owns, sees and may do, and every other step inside one. Joined ones are in pods.rs.
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chown};
 use runtime_tests::bundle::{Bundle, Folder};
-use runtime_tests::inside::{Mounted, field, inside, own_mounts, shell, try_inside};
+use runtime_tests::inside::{
+    FIRST_ID, Mounted, field, give, inside, inside_owned, own_mounts, owned, shell, try_inside,
+    user_namespace,
+};
 use runtime_tests::runtime::Runtime;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, lchown};
-use std::path::Path;
-
-const FIRST: u32 = 100_000;
-
-/// A user namespace of 65536 ids from `FIRST` on.
-fn user(config: &mut Value) {
-    let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
-    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
-    config["linux"]["uidMappings"] = map.clone();
-    config["linux"]["gidMappings"] = map;
-}
-
-/// Gives a tree to root of the user namespace, as engines do.
-fn give(path: &Path) {
-    lchown(path, Some(FIRST), Some(FIRST)).expect("lchown");
-    if path.is_dir() && !path.is_symlink() {
-        for entry in fs::read_dir(path).expect("read_dir") {
-            give(&entry.expect("entry").path());
-        }
-    }
-}
-
-fn owned(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
-    let bundle = shell(name, script, |c| {
-        user(c);
-        change(c);
-    });
-    give(&bundle.root());
-    bundle
-}
-
-fn said(name: &str, script: &str, change: impl FnOnce(&mut Value)) -> String {
-    let said = Runtime::new().run(&owned(name, script, change), name);
-    assert_eq!(said.status, 0, "{script}: {}{}", said.out, said.err);
-    said.out
-}
+use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn root_inside_is_the_mapped_id_and_owns_the_roots_files() {
-    let out = said(
+    let out = inside_owned(
         "map",
         "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g; stat -c '%u %g' /bin/busybox /etc/passwd",
         |_| {},
@@ -59,11 +26,11 @@ fn root_inside_is_the_mapped_id_and_owns_the_roots_files() {
 
 #[test]
 fn several_mappings_are_written_in_order() {
-    let out = said("maps", "cat /proc/self/uid_map /proc/self/gid_map", |c| {
+    let out = inside_owned("maps", "cat /proc/self/uid_map /proc/self/gid_map", |c| {
         c["linux"]["uidMappings"] = json!([
-            {"containerID": 0, "hostID": FIRST, "size": 10}, {"containerID": 100, "hostID": 300_000, "size": 5}]);
+            {"containerID": 0, "hostID": FIRST_ID, "size": 10}, {"containerID": 100, "hostID": 300_000, "size": 5}]);
         c["linux"]["gidMappings"] = json!([
-            {"containerID": 0, "hostID": FIRST, "size": 7}, {"containerID": 50, "hostID": 400_000, "size": 1}]);
+            {"containerID": 0, "hostID": FIRST_ID, "size": 7}, {"containerID": 50, "hostID": 400_000, "size": 1}]);
     });
     let lines: Vec<String> =
         out.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -73,7 +40,8 @@ fn several_mappings_are_written_in_order() {
 #[test]
 fn a_root_of_other_ids_works_as_long_as_nothing_must_be_made_in_it() {
     // Bundle::new makes it as root of the machine, who is nobody inside.
-    let out = inside("nobody", "stat -c %u /bin/busybox; touch /etc/x 2>/dev/null || echo refused", user);
+    let out =
+        inside("nobody", "stat -c %u /bin/busybox; touch /etc/x 2>/dev/null || echo refused", user_namespace);
     assert_eq!(out, "65534\nrefused\n");
 }
 
@@ -87,12 +55,12 @@ fn files_made_inside_belong_to_the_mapped_id_outside() {
     let ran = Runtime::new().run(&bundle, "made");
     assert_eq!(ran.status, 0, "{}", ran.err);
     let made = fs::metadata(bundle.root().join("tmp/made")).expect("made");
-    assert_eq!((made.uid(), made.gid()), (FIRST + 7, FIRST + 8));
+    assert_eq!((made.uid(), made.gid()), (FIRST_ID + 7, FIRST_ID + 8));
 }
 
 #[test]
 fn proc_sys_pts_mqueue_and_cgroup_are_mounted_inside() {
-    let out = said("mounts", "cat /proc/self/mountinfo", |_| {});
+    let out = inside_owned("mounts", "cat /proc/self/mountinfo", |_| {});
     for (target, kind) in [
         ("/proc", "proc"),
         ("/dev", "tmpfs"),
@@ -108,7 +76,7 @@ fn proc_sys_pts_mqueue_and_cgroup_are_mounted_inside() {
 
 #[test]
 fn devices_are_the_machines_nodes_bound() {
-    let out = said(
+    let out = inside_owned(
         "devices",
         "echo x > /dev/null && head -c 3 /dev/zero | wc -c; stat -c '%n %t:%T %u' /dev/null /dev/full /dev/fuse; \
                     cat /proc/self/mountinfo",
@@ -125,7 +93,7 @@ fn devices_are_the_machines_nodes_bound() {
 
 #[test]
 fn hostname_network_and_sysctls_are_its_own() {
-    let out = said(
+    let out = inside_owned(
         "own",
         "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; ip -o addr show up",
         |c| {
@@ -140,7 +108,7 @@ fn hostname_network_and_sysctls_are_its_own() {
 #[test]
 fn capabilities_are_those_of_the_config_and_count_inside() {
     let all = json!(["CAP_SYS_ADMIN", "CAP_CHOWN"]);
-    let out = said("caps", "cat /proc/self/status; mount -t tmpfs x /tmp && echo mounted", |c| {
+    let out = inside_owned("caps", "cat /proc/self/status; mount -t tmpfs x /tmp && echo mounted", |c| {
         c["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
     });
     for set in ["CapPrm", "CapEff", "CapBnd"] {
@@ -150,7 +118,7 @@ fn capabilities_are_those_of_the_config_and_count_inside() {
         assert_eq!(field(&out, set), "0000000000000000", "{set}");
     }
     assert!(out.ends_with("mounted\n"), "{out}");
-    let none = said("nocaps", "cat /proc/self/status", |c| c["process"]["capabilities"] = json!({}));
+    let none = inside_owned("nocaps", "cat /proc/self/status", |c| c["process"]["capabilities"] = json!({}));
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(field(&none, set), "0000000000000000", "{set}");
     }
@@ -174,7 +142,7 @@ fn ids_without_a_mapping_are_refused_by_their_pointer() {
         (json!({"uid": 0, "gid": 0, "additionalGids": [70_000]}), "/process/user"),
     ] {
         let said = try_inside("unmapped", "true", |c| {
-            user(c);
+            user_namespace(c);
             c["process"]["user"] = user_;
         });
         assert_eq!(said.status, 1, "{pointer}");
@@ -213,73 +181,6 @@ fn create_start_and_exec_are_root_of_the_same_namespace() {
 }
 
 #[test]
-fn a_pod_shares_user_network_ipc_and_uts_namespaces_and_has_mounts_and_pids_apart() {
-    let runtime = Runtime::new();
-    let first = owned("pod", "exec sleep 1000", |_| {});
-    let created = runtime.create(&first, "pod-first");
-    assert_eq!(created.status, 0, "{}", created.err);
-    let pid = runtime.pid("pod-first");
-    let script = "for n in user net ipc uts pid mnt; do readlink /proc/self/ns/$n; done; hostname; id -u; \
-                  stat -c %u /bin/busybox; ip -o addr show up | grep -c 127.0.0.1; echo x > /dev/null; grep ^Cap /proc/self/status; \
-                  cat /proc/self/mountinfo";
-    let second = owned("member", script, |c| {
-        let at = |file: &str| format!("/proc/{pid}/ns/{file}");
-        c["linux"]["namespaces"] = json!([
-            {"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "user", "path": at("user")},
-            {"type": "network", "path": at("net")}, {"type": "ipc", "path": at("ipc")}, {"type": "uts", "path": at("uts")}]);
-        c.as_object_mut().expect("config").remove("hostname");
-    });
-    let said = runtime.run(&second, "pod-second");
-    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
-    let lines: Vec<&str> = said.out.lines().collect();
-    let of_first =
-        |file: &str| fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
-    for (i, file) in ["user", "net", "ipc", "uts"].into_iter().enumerate() {
-        assert_eq!(lines[i], of_first(file), "{file}");
-    }
-    for (i, file) in [(4, "pid"), (5, "mnt")] {
-        assert_ne!(lines[i], of_first(file), "{file}");
-    }
-    assert_eq!(lines[6..10], ["box", "0", "0", "1"]);
-    assert_eq!(
-        (field(&said.out, "CapInh"), field(&said.out, "CapEff")),
-        ("0000000000000000", "0000000020000420")
-    );
-    let mounts = said.out.split_once("CapAmb:").expect("status").1.split_once('\n').expect("a line").1;
-    for (target, kind) in
-        [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/sys/fs/cgroup", "cgroup2")]
-    {
-        assert_eq!(Mounted::on(mounts, target).kind, kind);
-    }
-}
-
-#[test]
-fn a_joined_user_namespace_can_be_entered_by_exec_again() {
-    let runtime = Runtime::new();
-    let first = owned("pod2", "exec sleep 1000", |_| {});
-    assert_eq!(runtime.create(&first, "again-first").status, 0);
-    let pid = runtime.pid("again-first");
-    let second = owned("member2", "exec sleep 1000", |c| {
-        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
-            let file = match namespace["type"].as_str() {
-                Some("user") => "user",
-                Some("network") => "net",
-                Some("pid") => "pid",
-                _ => continue,
-            };
-            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
-        }
-    });
-    let created = runtime.create(&second, "again-second");
-    assert_eq!(created.status, 0, "{}", created.err);
-    runtime.ok(["start", "again-second"]);
-    let said =
-        runtime.ok(["exec", "again-second", "sh", "-c", "id -u; hostname; readlink /proc/self/ns/pid"]);
-    let pids = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("ns").display().to_string();
-    assert_eq!(said.out, format!("0\nbox\n{pids}\n"));
-}
-
-#[test]
 fn sysfs_and_mqueue_of_the_machines_network_and_ipc_are_bound() {
     own_mounts();
     // Not every machine has /dev/mqueue: this one gets a /dev with it.
@@ -296,7 +197,7 @@ fn sysfs_and_mqueue_of_the_machines_network_and_ipc_are_bound() {
     mount(Some("mqueue"), &mqueue, Some("mqueue"), MsFlags::empty(), None::<&str>).expect("mqueue");
     mount(Some(dev.path()), "/dev", None::<&str>, MsFlags::MS_MOVE, None::<&str>).expect("move");
 
-    let out = said("hostnet", "cat /proc/self/mountinfo; ls /sys/class/net", |c| {
+    let out = inside_owned("hostnet", "cat /proc/self/mountinfo; ls /sys/class/net", |c| {
         let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
         namespaces.retain(|n| n["type"] != "network" && n["type"] != "ipc");
     });
@@ -332,7 +233,7 @@ fn hooks_inside_run_in_the_user_namespace() {
         });
     });
     fs::write(&said, "").expect("said");
-    chown(&said, Some(Uid::from_raw(FIRST)), Some(Gid::from_raw(FIRST))).expect("chown");
+    chown(&said, Some(Uid::from_raw(FIRST_ID)), Some(Gid::from_raw(FIRST_ID))).expect("chown");
     let created = runtime.create(&bundle, "hooks");
     assert_eq!(created.status, 0, "{}", created.err);
     let inside =
@@ -356,48 +257,12 @@ fn init_cannot_be_traced_or_read_by_others_of_its_user_namespace() {
     let owner = fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid();
     assert_eq!(owner, 0);
     runtime.ok(["start", "dump"]);
-    assert_eq!(fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid(), FIRST);
-}
-
-#[test]
-fn a_new_user_namespace_joins_the_network_ipc_and_uts_namespaces_of_the_machines_side() {
-    let runtime = Runtime::new();
-    let first = Bundle::new("plain", &["sleep", "1000"]);
-    assert_eq!(runtime.create(&first, "plain-first").status, 0);
-    let pid = runtime.pid("plain-first");
-    let script = "for n in net ipc uts pid; do readlink /proc/self/ns/$n; done; cat /proc/self/uid_map; cat /proc/self/mountinfo";
-    let second = owned("joinsplain", script, |c| {
-        c.as_object_mut().expect("config").remove("hostname");
-        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
-            let file = match namespace["type"].as_str() {
-                Some("network") => "net",
-                Some("ipc") => "ipc",
-                Some("uts") => "uts",
-                Some("pid") => "pid",
-                _ => continue,
-            };
-            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
-        }
-        // mqueue of an ipc namespace that is not owned could only be the machine's; a procfs of a pid namespace that is not
-        // owned is refused by the kernel, so the machine's is bound.
-        let mounts = c["mounts"].as_array_mut().expect("mounts");
-        mounts.retain(|m| m["destination"] != "/dev/mqueue");
-        mounts[0] = json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
-    });
-    let said = runtime.run(&second, "plain-second");
-    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
-    let lines: Vec<&str> = said.out.lines().collect();
-    for (line, file) in lines.iter().zip(["net", "ipc", "uts"]) {
-        let expected = fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
-        assert_eq!(**line, expected, "{file}");
-    }
-    assert_eq!(lines[4].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"], "{}", said.out);
-    assert_eq!(Mounted::on(&said.out, "/sys").kind, "sysfs");
+    assert_eq!(fs::metadata(format!("/proc/{pid}/ns")).expect("ns").uid(), FIRST_ID);
 }
 
 #[test]
 fn without_a_mount_namespace_it_is_a_chroot_too() {
-    let out = said("userchroot", "pwd; ls /; id -u; cd ..; pwd", |c| {
+    let out = inside_owned("userchroot", "pwd; ls /; id -u; cd ..; pwd", |c| {
         let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
         namespaces.retain(|n| n["type"] != "mount");
         c["root"]["readonly"] = json!(false);
@@ -410,7 +275,7 @@ fn without_a_mount_namespace_it_is_a_chroot_too() {
 
 #[test]
 fn its_own_cgroup_is_bound_without_a_cgroup_namespace() {
-    let out = said("usercg", "cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo", |c| {
+    let out = inside_owned("usercg", "cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo", |c| {
         c["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "cgroup");
         c["linux"]["cgroupsPath"] = json!("/rcrun-fields-usercg");
     });
@@ -421,11 +286,12 @@ fn its_own_cgroup_is_bound_without_a_cgroup_namespace() {
 
 #[test]
 fn time_offsets_are_written_before_it_loses_its_ids() {
-    let out = said("usertime", "cat /proc/self/timens_offsets; id -u; cut -d. -f1 /proc/uptime", |c| {
-        c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
-        c["linux"]["timeOffsets"] =
-            json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": -1, "nanosecs": 7}});
-    });
+    let out =
+        inside_owned("usertime", "cat /proc/self/timens_offsets; id -u; cut -d. -f1 /proc/uptime", |c| {
+            c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
+            c["linux"]["timeOffsets"] =
+                json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": -1, "nanosecs": 7}});
+        });
     let words: Vec<&str> = out.split_whitespace().collect();
     assert_eq!(words[..7], ["monotonic", "-1", "7", "boottime", "1000000", "0", "0"]);
     assert!(words[7].parse::<u64>().expect("uptime") > 1_000_000, "{out}");
@@ -437,7 +303,7 @@ fn binds_tmpfs_masks_and_a_writable_root_work_inside() {
     let script = "cat /data/file; touch /data/x 2>/dev/null || echo ro; touch /copied/more /new/dir/x && ls /copied; \
                   stat -c '%u %a' /copied/file; stat -c '%u:%g' /given; ls -A /masked | wc -l; stat -c %F /dev/p; cat /proc/self/mountinfo";
     let bundle = shell("userall", script, |c| {
-        user(c);
+        user_namespace(c);
         c["root"]["readonly"] = json!(false);
         let mounts = c["mounts"].as_array_mut().expect("mounts");
         mounts.push(json!({"destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro", "rprivate"]}));
@@ -508,7 +374,7 @@ fn a_bundle_that_the_mapped_ids_may_not_search_works() {
 #[test]
 fn a_device_that_the_machine_lacks_cannot_be_bound_and_the_error_says_so() {
     let said = try_inside("lacks", "true", |c| {
-        user(c);
+        user_namespace(c);
         c["linux"]["devices"] =
             json!([{"path": "/dev/not-on-this-machine", "type": "c", "major": 1, "minor": 3}]);
     });
@@ -519,7 +385,7 @@ fn a_device_that_the_machine_lacks_cannot_be_bound_and_the_error_says_so() {
 #[test]
 fn a_device_of_other_numbers_than_the_machines_is_refused() {
     let said = try_inside("othernode", "true", |c| {
-        user(c);
+        user_namespace(c);
         c["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]);
     });
     assert!(said.status == 1 && said.err.contains("/linux/devices/0"), "{}", said.err);

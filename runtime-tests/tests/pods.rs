@@ -1,0 +1,111 @@
+//! Containers that share namespaces as those of a pod do: a user namespace joined together with others, and a new one beside
+//! namespaces of the machine's side.
+
+use runtime_tests::bundle::Bundle;
+use runtime_tests::inside::{Mounted, field, owned};
+use runtime_tests::runtime::Runtime;
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn a_pod_shares_user_network_ipc_and_uts_namespaces_and_has_mounts_and_pids_apart() {
+    let runtime = Runtime::new();
+    let first = owned("pod", "exec sleep 1000", |_| {});
+    let created = runtime.create(&first, "pod-first");
+    assert_eq!(created.status, 0, "{}", created.err);
+    let pid = runtime.pid("pod-first");
+    let script = "for n in user net ipc uts pid mnt; do readlink /proc/self/ns/$n; done; hostname; id -u; \
+                  stat -c %u /bin/busybox; ip -o addr show up | grep -c 127.0.0.1; echo x > /dev/null; grep ^Cap /proc/self/status; \
+                  cat /proc/self/mountinfo";
+    let second = owned("member", script, |c| {
+        let at = |file: &str| format!("/proc/{pid}/ns/{file}");
+        c["linux"]["namespaces"] = json!([
+            {"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "user", "path": at("user")},
+            {"type": "network", "path": at("net")}, {"type": "ipc", "path": at("ipc")}, {"type": "uts", "path": at("uts")}]);
+        c.as_object_mut().expect("config").remove("hostname");
+    });
+    let said = runtime.run(&second, "pod-second");
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let lines: Vec<&str> = said.out.lines().collect();
+    let of_first =
+        |file: &str| fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
+    for (i, file) in ["user", "net", "ipc", "uts"].into_iter().enumerate() {
+        assert_eq!(lines[i], of_first(file), "{file}");
+    }
+    for (i, file) in [(4, "pid"), (5, "mnt")] {
+        assert_ne!(lines[i], of_first(file), "{file}");
+    }
+    assert_eq!(lines[6..10], ["box", "0", "0", "1"]);
+    assert_eq!(
+        (field(&said.out, "CapInh"), field(&said.out, "CapEff")),
+        ("0000000000000000", "0000000020000420")
+    );
+    let mounts = said.out.split_once("CapAmb:").expect("status").1.split_once('\n').expect("a line").1;
+    for (target, kind) in
+        [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/sys/fs/cgroup", "cgroup2")]
+    {
+        assert_eq!(Mounted::on(mounts, target).kind, kind);
+    }
+}
+
+#[test]
+fn a_joined_user_namespace_can_be_entered_by_exec_again() {
+    let runtime = Runtime::new();
+    let first = owned("pod2", "exec sleep 1000", |_| {});
+    assert_eq!(runtime.create(&first, "again-first").status, 0);
+    let pid = runtime.pid("again-first");
+    let second = owned("member2", "exec sleep 1000", |c| {
+        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+            let file = match namespace["type"].as_str() {
+                Some("user") => "user",
+                Some("network") => "net",
+                Some("pid") => "pid",
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+    });
+    let created = runtime.create(&second, "again-second");
+    assert_eq!(created.status, 0, "{}", created.err);
+    runtime.ok(["start", "again-second"]);
+    let said =
+        runtime.ok(["exec", "again-second", "sh", "-c", "id -u; hostname; readlink /proc/self/ns/pid"]);
+    let pids = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("ns").display().to_string();
+    assert_eq!(said.out, format!("0\nbox\n{pids}\n"));
+}
+
+#[test]
+fn a_new_user_namespace_joins_the_network_ipc_and_uts_namespaces_of_the_machines_side() {
+    let runtime = Runtime::new();
+    let first = Bundle::new("plain", &["sleep", "1000"]);
+    assert_eq!(runtime.create(&first, "plain-first").status, 0);
+    let pid = runtime.pid("plain-first");
+    let script = "for n in net ipc uts pid; do readlink /proc/self/ns/$n; done; cat /proc/self/uid_map; cat /proc/self/mountinfo";
+    let second = owned("joinsplain", script, |c| {
+        c.as_object_mut().expect("config").remove("hostname");
+        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+            let file = match namespace["type"].as_str() {
+                Some("network") => "net",
+                Some("ipc") => "ipc",
+                Some("uts") => "uts",
+                Some("pid") => "pid",
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+        // mqueue of an ipc namespace that is not owned could only be the machine's; a procfs of a pid namespace that is not
+        // owned is refused by the kernel, so the machine's is bound.
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.retain(|m| m["destination"] != "/dev/mqueue");
+        mounts[0] = json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
+    });
+    let said = runtime.run(&second, "plain-second");
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let lines: Vec<&str> = said.out.lines().collect();
+    for (line, file) in lines.iter().zip(["net", "ipc", "uts"]) {
+        let expected = fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("ns").display().to_string();
+        assert_eq!(**line, expected, "{file}");
+    }
+    assert_eq!(lines[4].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"], "{}", said.out);
+    assert_eq!(Mounted::on(&said.out, "/sys").kind, "sysfs");
+}
