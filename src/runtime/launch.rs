@@ -256,7 +256,21 @@ impl Init<'_> {
         answer.extend_from_slice(home.unwrap_or_default().as_bytes());
         match rustix::net::send(&self.socket, &answer, SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
-            Err(_) => Err(died(self.pidfd())),
+            Err(_) => Err(self.last_words()),
+        }
+    }
+
+    /// Why nobody listens any more: the failure that init reported before it exited, if it could.
+    fn last_words(&self) -> Error {
+        loop {
+            match read_report(self.socket.as_fd()) {
+                Ok(Some((report, _))) if report.kind == Kind::Failed => {
+                    return words::failure(self.plan, &report);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return died(self.pidfd()),
+                Err(error) => return error,
+            }
         }
     }
 
@@ -272,7 +286,7 @@ impl Init<'_> {
             ancillary.push(SendAncillaryMessage::ScmRights(&fds));
             let byte = [IoSlice::new(&[GO_ON])];
             if rustix::net::sendmsg(&self.socket, &byte, &mut ancillary, SendFlags::NOSIGNAL).is_err() {
-                return Err(died(self.pidfd()));
+                return Err(self.last_words());
             }
         }
         Ok(())
@@ -314,9 +328,9 @@ pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Opti
     let received = loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            // Its end was closed while it had not read all that we sent.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // CONNRESET: its end was closed while it had not read all that we sent. That is told once, ahead of what it had
+            // said before: the report of its failure is still to be read.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             other => break other.call("recvmsg from init")?,
         }
     };
