@@ -3,7 +3,7 @@
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chown};
-use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::bundle::Folder;
 use runtime_tests::inside::{
     FIRST_ID, Mounted, field, give, inside, inside_owned, own_mounts, owned, shell, try_inside,
     user_namespace,
