@@ -109,3 +109,45 @@ fn a_new_user_namespace_joins_the_network_ipc_and_uts_namespaces_of_the_machines
     assert_eq!(lines[4].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"], "{}", said.out);
     assert_eq!(Mounted::on(&said.out, "/sys").kind, "sysfs");
 }
+
+#[test]
+fn when_the_owner_of_a_joined_pid_namespace_dies_its_members_are_stopped_and_can_be_deleted() {
+    let runtime = Runtime::new();
+    let first = Bundle::new("owner", &["sleep", "1000"]);
+    assert_eq!(runtime.create(&first, "pid-owner").status, 0);
+    runtime.ok(["start", "pid-owner"]);
+    let pid = runtime.pid("pid-owner");
+    let second = Bundle::new("guest", &["sh", "-c", "sleep 1000 & sleep 1001"]).with(|c| {
+        c["linux"]["namespaces"][0] = json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")});
+    });
+    let created = runtime.create(&second, "pid-guest");
+    assert_eq!(created.status, 0, "{}", created.err);
+    runtime.ok(["start", "pid-guest"]);
+    let inside = runtime
+        .ok(["exec", "pid-guest", "sh", "-c", "echo $(($$ > 1)); cat /proc/1/cmdline | tr '\\0' ' '"])
+        .out;
+    assert_eq!(inside, "1\nsleep 1000 ");
+    runtime.ok(["delete", "--force", "pid-owner"]);
+    assert_eq!(runtime.status("pid-guest"), "stopped");
+    runtime.ok(["delete", "pid-guest"]);
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+}
+
+#[test]
+fn a_guest_of_a_pid_namespace_dies_alone_and_whole() {
+    let runtime = Runtime::new();
+    let first = Bundle::new("host", &["sleep", "1000"]);
+    assert_eq!(runtime.create(&first, "pid-host").status, 0);
+    runtime.ok(["start", "pid-host"]);
+    let pid = runtime.pid("pid-host");
+    let second = Bundle::new("visitor", &["sh", "-c", "sleep 1000 & sleep 1001"]).with(|c| {
+        c["linux"]["namespaces"][0] = json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")});
+    });
+    assert_eq!(runtime.create(&second, "pid-visitor").status, 0);
+    runtime.ok(["start", "pid-visitor"]);
+    runtime.ok(["delete", "--force", "pid-visitor"]);
+    let listed = runtime.ok(["exec", "pid-host", "ps"]).out;
+    assert!(listed.contains("sleep 1000") && !listed.contains("1001"), "{listed}");
+    assert_eq!(runtime.status("pid-host"), "running");
+    runtime.ok(["delete", "--force", "pid-host"]);
+}
