@@ -5,6 +5,7 @@ use nix::unistd::Pid;
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::runtime::{Lines, Runtime, code, said};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -555,6 +556,114 @@ fn in_a_bundle_a_word_is_the_id() {
     let said = runtime.say(["run".as_ref(), folder.path().as_os_str()]);
     assert_eq!(said.status, 1);
     assert!(said.err.contains("holds no config.json"), "{}", said.err);
+}
+
+#[test]
+fn the_payload_starts_with_no_signal_blocked_or_ignored() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("signals", &["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]);
+    let fresh = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n";
+    // As under nohup, or from a runtime of a language that ignores SIGPIPE.
+    let line = "trap '' HUP INT QUIT PIPE TERM USR1 CHLD; exec \"$@\"";
+    let ignoring = |words: &[&OsStr]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", line, "sh"]).arg(runtime.binary()).arg("--root").arg(runtime.root()).args(words);
+        command
+    };
+    let path = bundle.path().as_os_str();
+    let run =
+        said(&ignoring(&["run".as_ref(), "-b".as_ref(), path, "signals".as_ref()]).output().expect("sh"));
+    assert_eq!((run.status, run.out.as_str()), (0, fresh), "{}", run.err);
+
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    let mut create = ignoring(&["create".as_ref(), "-b".as_ref(), path, "signals".as_ref()]);
+    assert!(create.stdout(writer).status().expect("sh").success());
+    drop(create);
+    runtime.ok(["start", "signals"]);
+    assert_eq!(Lines::of(reader.into()).rest(), fresh);
+    runtime.wait_for_end("signals");
+    runtime.ok(["delete", "signals"]);
+
+    let bundle = Bundle::new("signals", &STAY);
+    assert_eq!(runtime.detached(&bundle, "signals").line(), "up");
+    let words = ["exec", "signals", "grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"].map(OsStr::new);
+    let exec = said(&ignoring(&words).output().expect("sh"));
+    assert_eq!((exec.status, exec.out.as_str()), (0, fresh), "{}", exec.err);
+}
+
+#[test]
+fn without_a_state_root_there_are_no_containers() {
+    let runtime = Runtime::new();
+    let root = runtime.root().join("none");
+    let at = |words: &[&str]| {
+        let mut command = std::process::Command::new(runtime.binary());
+        said(&command.arg("--root").arg(&root).args(words).output().expect("execute"))
+    };
+    assert_eq!(at(&["list", "-q"]).status, 0);
+    assert_eq!(at(&["list"]).out.lines().count(), 1);
+    assert_eq!(at(&["state", "x"]).status, 1);
+    assert_eq!(at(&["delete", "--force", "x"]).status, 0);
+    assert!(!root.exists(), "looking makes nothing");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_payload_and_not_rcruns_care() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("yes", &["sh", "-c", "while echo y; do :; done"]);
+    let mut child = runtime
+        .command(["run".as_ref(), "-b".as_ref(), bundle.path().as_os_str(), "yes".as_ref()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("spawn");
+    let mut lines = Lines::of(child.stdout.take().expect("piped").into());
+    assert_eq!(lines.line(), "y");
+    drop(lines);
+    // PID 1 is spared by SIGPIPE's default action; its echo fails instead, and the loop ends.
+    child.wait().expect("wait");
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_exec_and_its_container_lives_like_any_other() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("userns", &STAY).with(|config| {
+        config["linux"]["namespaces"].as_array_mut().expect("list").push(json!({"type": "user"}));
+        for ids in ["uidMappings", "gidMappings"] {
+            config["linux"][ids] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+    });
+    runtime.created(&bundle, "userns");
+    runtime.ok(["start", "userns"]);
+    let pid = runtime.pid("userns");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    assert!(status.contains("Uid:\t100000\t"), "{status}");
+    let said = runtime.ok([
+        "exec",
+        "userns",
+        "sh",
+        "-c",
+        "id -u; cut -c 1-32 /proc/self/uid_map; ls /proc/1/ns | wc -l",
+    ]);
+    assert_eq!(said.out.lines().next(), Some("0"), "{}", said.out);
+    let said = runtime.ok([
+        "exec",
+        "-u",
+        "33:34",
+        "userns",
+        "sh",
+        "-c",
+        "id -u; id -g; grep CapEff /proc/self/status",
+    ]);
+    assert_eq!(said.out, "33\n34\nCapEff:\t0000000000000000\n");
+    // 70000 has no mapping.
+    let said = runtime.say(["exec", "-u", "70000", "userns", "true"]);
+    assert_eq!((said.status, said.err.lines().count()), (255, 1), "{}", said.err);
+    runtime.ok(["pause", "userns"]);
+    runtime.ok(["resume", "userns"]);
+    runtime.ok(["kill", "userns", "KILL"]);
+    runtime.wait_for_end("userns");
+    runtime.ok(["delete", "userns"]);
 }
 
 #[test]
