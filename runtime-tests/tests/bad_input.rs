@@ -355,3 +355,42 @@ fn a_process_file_that_is_wrong_is_refused_and_the_container_goes_on() {
     assert_eq!(pids.len(), 1);
     assert_eq!(runtime.status("procfile"), "running");
 }
+
+#[test]
+fn odd_paths_are_taken_or_refused_and_never_half() {
+    use std::os::unix::ffi::OsStrExt;
+    let runtime = Runtime::new();
+    let folder = Folder::new("odd");
+    let names: [&[u8]; 5] = [b"with space", b"new\nline", b"quote\"s'", "größe".as_bytes(), b"no\xffutf"];
+    for name in names {
+        let bundle = Bundle::new("odd", &["echo", "in"]);
+        let path = folder.path().join(OsStr::from_bytes(name));
+        fs::rename(bundle.path(), &path).expect("rename");
+        let args = ["run".as_ref(), "--keep".as_ref(), "--bundle".as_ref(), path.as_os_str(), "odd".as_ref()];
+        let said = soon(&runtime, "odd", &args, Path::new("/"));
+        if std::str::from_utf8(name).is_err() {
+            assert_refused(&runtime, "odd", &said, "a bundle whose path is no UTF-8");
+        } else {
+            assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "in\n", ""), "{path:?}");
+            assert_eq!(runtime.state("odd")["bundle"], path.to_str().expect("UTF-8"));
+            assert_eq!(runtime.ok(["list"]).out.lines().count(), 2, "a path does not forge a row");
+            runtime.ok(["delete", "odd"]);
+        }
+    }
+    // Deeper than a socket's address reaches (unix(7)).
+    let deep = folder.path().join("d".repeat(120)).join("e".repeat(120));
+    fs::create_dir_all(&deep).expect("mkdir");
+    let bundle = Bundle::new("deep", &["echo", "deep"]);
+    let at = |words: &[&OsStr]| {
+        let mut command = Command::new(runtime.binary());
+        command.arg("--root").arg(&deep).args(words).stdin(Stdio::null());
+        runtime.without_pipes(&mut command)
+    };
+    let deep_id = OsStr::new("odd-deep");
+    let said = at(&["create".as_ref(), "--bundle".as_ref(), bundle.path().as_os_str(), deep_id]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let said = at(&["start".as_ref(), deep_id]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let said = at(&["delete".as_ref(), "-f".as_ref(), deep_id]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+}
