@@ -295,3 +295,13 @@ fn twenty_execs_at_once() {
         }
     });
 }
+
+#[test]
+fn a_failure_is_told_by_its_reason_however_fast_init_ends() {
+    let inside = Inside::new();
+    for _ in 0..100 {
+        let said = inside.exec(&["--cwd", "/nowhere"], &["true"]);
+        assert_eq!(said.status, 255);
+        assert!(said.err.contains("/nowhere: openat2: no such file or directory"), "{}", said.err);
+    }
+}
