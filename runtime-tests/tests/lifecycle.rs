@@ -378,7 +378,7 @@ fn orphans_in_the_container_do_not_disturb_run() {
 fn the_config_is_frozen_at_create() {
     let runtime = Runtime::new();
     let bundle =
-        Bundle::new("frozen", &["sh", "-c", "echo old > /run/said; exec sleep 1000"]).with(|config| {
+        Bundle::new("config", &["sh", "-c", "echo old > /run/said; exec sleep 1000"]).with(|config| {
             config["mounts"].as_array_mut().expect("mounts").push(json!({
                 "destination": "/run", "source": "run", "type": "bind", "options": ["bind"]
             }));
@@ -386,16 +386,16 @@ fn the_config_is_frozen_at_create() {
         });
     let run = bundle.path().join("run");
     std::fs::create_dir(&run).expect("mkdir");
-    runtime.created(&bundle, "frozen");
+    runtime.created(&bundle, "config");
     let bundle = bundle.with(|config| {
         config["process"]["args"] = json!(["sh", "-c", "echo new > /run/said"]);
         config["process"]["env"] = json!(["WHEN=new"]);
     });
-    runtime.ok(["start", "frozen"]);
+    runtime.ok(["start", "config"]);
     // exec takes its environment from the config as it was, and runs after the payload has begun.
     let said = runtime.ok([
         "exec",
-        "frozen",
+        "config",
         "/bin/sh",
         "-c",
         "while ! grep . /run/said; do sleep 0.01; done; echo $WHEN",
@@ -403,11 +403,11 @@ fn the_config_is_frozen_at_create() {
     assert_eq!(said.out, "old\nold\n");
     // Nor does a config that is gone or broken stand in the way of the rest.
     std::fs::write(bundle.path().join("config.json"), "{").expect("write");
-    assert_eq!(runtime.status("frozen"), "running");
+    assert_eq!(runtime.status("config"), "running");
     std::fs::remove_file(bundle.path().join("config.json")).expect("remove");
-    runtime.ok(["kill", "frozen", "9"]);
-    runtime.wait_for_end("frozen");
-    runtime.ok(["delete", "frozen"]);
+    runtime.ok(["kill", "config", "9"]);
+    runtime.wait_for_end("config");
+    runtime.ok(["delete", "config"]);
 }
 
 #[test]
