@@ -18,7 +18,7 @@ const NEWER: i64 = 9999;
 
 #[test]
 fn dockers_profile_allows_denies_and_knows_what_is_newer() {
-    let name = if NATIVE == Arch::X86_64 { "docker-26-x86_64" } else { "docker-26-aarch64" };
+    let name = if NATIVE == Arch::X86_64 { "docker-default" } else { "docker-26-aarch64" };
     let filter = compile(&profiles::sample(name), NATIVE).unwrap();
     let calls = [
         (libc::SYS_getpid, 0),

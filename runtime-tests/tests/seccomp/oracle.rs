@@ -448,6 +448,13 @@ fn engines_profiles_answer_as_with_libseccomp_on_every_architecture() {
     }
 }
 
+/// The kernel checks and translates each instruction at each start: 372 was the size of the first tree.
+#[test]
+fn dockers_profile_is_a_small_tree() {
+    let size = compile(&sample("docker-default"), host::Arch::X86_64).unwrap().program.len();
+    assert!(size <= 240, "{size} instructions");
+}
+
 #[test]
 fn small_profiles_answer_as_with_libseccomp_on_every_architecture() {
     for (title, profile) in small() {

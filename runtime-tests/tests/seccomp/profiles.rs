@@ -12,7 +12,7 @@ pub fn sample(name: &str) -> LinuxSeccomp {
 
 /// The engines' profiles.
 pub const SAMPLES: [&str; 5] =
-    ["docker-20-x86_64", "docker-26-x86_64", "docker-26-aarch64", "podman-5-x86_64", "podman-5-aarch64"];
+    ["docker-20-x86_64", "docker-default", "docker-26-aarch64", "podman-5-x86_64", "podman-5-aarch64"];
 
 /// A profile of `rules`, given as (names, action, errno, args as (index, op, value, value two)).
 fn profile(default: &str, rules: Vec<Value>) -> LinuxSeccomp {

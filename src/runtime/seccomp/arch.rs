@@ -74,15 +74,24 @@ static CARRIED: [(&str, &str, u32); 32] = [
 /// A system call that the tables know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
+    /// Its place in the table.
+    pub row: usize,
     numbers: &'static Numbers,
     carried: Option<Carried>,
 }
 
-/// Looks a name up; `None` when no architecture has such a call.
-pub(super) fn call(name: &str) -> Option<Call> {
-    let row = SYSCALLS.binary_search_by(|(other, _)| (*other).cmp(name)).ok()?;
+/// Engines sort their names, with a few left out: how many rows after the last one to look at before the whole table.
+const NEXT_ROWS: usize = 6;
+
+/// Looks a name up, first in the rows that follow `near`; `None` when no architecture has such a call.
+pub(super) fn call(name: &str, near: usize) -> Option<Call> {
+    let row = match SYSCALLS.iter().skip(near).take(NEXT_ROWS).position(|(other, _)| *other == name) {
+        Some(after) => near + after,
+        None => SYSCALLS.binary_search_by(|(other, _)| (*other).cmp(name)).ok()?,
+    };
     let carried = CARRIED.binary_search_by(|(other, _, _)| (*other).cmp(name)).ok();
     Some(Call {
+        row,
         numbers: &SYSCALLS[row].1,
         carried: carried.map(|at| Carried { carrier: CARRIED[at].1, call: CARRIED[at].2 }),
     })
@@ -150,7 +159,7 @@ impl Architecture {
     /// The number of the call that carries `call`, and how it is asked for.
     pub(super) fn carrier(&self, call: &Call) -> Option<(u32, Carried)> {
         let carried = call.carried.filter(|_| self.multiplexes)?;
-        Some((self.number(&self::call(carried.carrier)?)?, carried))
+        Some((self.number(&self::call(carried.carrier, 0)?)?, carried))
     }
 
     /// Whether `number` tells how new the kernel was that the profile's author knew.
@@ -182,8 +191,8 @@ mod tests {
     #[test]
     fn every_carried_call_is_in_the_table() {
         for (name, carrier, _) in CARRIED {
-            assert!(call(name).is_some(), "{name}");
-            assert!(call(carrier).is_some(), "{carrier}");
+            assert!(call(name, 0).is_some(), "{name}");
+            assert!(call(carrier, 0).is_some(), "{carrier}");
         }
     }
 
@@ -211,7 +220,7 @@ mod tests {
         ];
         for (name, arch, number) in table {
             let arch = Architecture::new(arch, host::Arch::X86_64);
-            assert_eq!(arch.number(&call(name).unwrap()), number, "{name}");
+            assert_eq!(arch.number(&call(name, 0).unwrap()), number, "{name}");
         }
     }
 
@@ -219,7 +228,7 @@ mod tests {
     fn carriers_are_those_of_the_architecture() {
         let find = |name, arch| {
             Architecture::new(arch, host::Arch::X86_64)
-                .carrier(&call(name).unwrap())
+                .carrier(&call(name, 0).unwrap())
                 .map(|(n, c)| (n, c.call))
         };
         assert_eq!(find("socket", Name::ScmpArchX86), Some((102, 1)));

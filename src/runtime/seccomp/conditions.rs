@@ -71,6 +71,9 @@ pub(super) enum Rules {
 impl Rules {
     /// The tree of one rule.
     pub(super) fn new(arch: &Architecture, conditions: &[Condition], action: u32) -> Rules {
+        if conditions.is_empty() {
+            return Rules::Always(action);
+        }
         let mut conditions = conditions.to_vec();
         conditions.sort_by_key(|c| c.index);
         let branch = conditions

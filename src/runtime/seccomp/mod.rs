@@ -182,7 +182,8 @@ impl Profile {
             if name.is_empty() {
                 return Err(Error::config(format!("{pointer}/names/{at}"), "is empty"));
             }
-            match arch::call(name) {
+            let near = self.calls.last().map_or(0, |(_, call)| call.row);
+            match arch::call(name, near) {
                 Some(call) => self.calls.push((rule, call)),
                 None => self.warnings.push(format!(
                     "config.json: {pointer}/names/{at}: there is no system call {name:?}: the name is ignored"
@@ -320,11 +321,6 @@ impl Table {
         }
         Ok(Table { arch, rules, last })
     }
-
-    fn rules(&self, number: u32) -> Option<&Rules> {
-        let at = self.rules.binary_search_by_key(&number, |(other, _)| *other).ok()?;
-        Some(&self.rules[at].1)
-    }
 }
 
 /// The conditions as they are on the carrier, whose first argument says which call it carries.
@@ -340,13 +336,18 @@ fn search(graph: &mut Graph, tables: &[Table], profile: &Profile) -> Id {
         firsts.extend(table.last.map(|last| last + 1));
         firsts.extend(table.rules.iter().flat_map(|(number, _)| [*number, number + 1]));
     }
-    firsts.sort_unstable();
+    // Nearly sorted already, which the stable sort sees.
+    firsts.sort();
     firsts.dedup();
 
     let default = graph.action(profile.default);
     let mut ranges: Vec<Range> = Vec::with_capacity(firsts.len());
+    // Each table's numbers are among `firsts`, in the same order, and no two tables share one.
+    let mut ahead: Vec<_> = tables.iter().map(|t| t.rules.iter().peekable()).collect();
     for first in firsts {
-        let named = tables.iter().find_map(|t| Some((t, t.rules(first)?)));
+        let named = tables.iter().zip(&mut ahead).find_map(|(table, ahead)| {
+            ahead.next_if(|(number, _)| *number == first).map(|(_, rules)| (table, rules))
+        });
         let outcome = match named {
             _ if first == 0 && profile.answers_enosys && tables[0].arch.zero_is_unknown() => {
                 graph.action(ENOSYS)

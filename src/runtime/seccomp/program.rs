@@ -43,6 +43,8 @@ enum Block {
 pub(super) struct Graph {
     blocks: Vec<Block>,
     known: BTreeMap<Block, Id>,
+    /// The returns: few, and asked for at each number.
+    actions: Vec<(u32, Id)>,
 }
 
 /// System call numbers from `first` up to the next range's share one outcome.
@@ -77,7 +79,13 @@ impl Graph {
 
     /// Returns `action`.
     pub(super) fn action(&mut self, action: u32) -> Id {
-        self.block(Block::Return(action))
+        if let Some((_, id)) = self.actions.iter().find(|(other, _)| *other == action) {
+            return *id;
+        }
+        self.blocks.push(Block::Return(action));
+        let id = Id(self.blocks.len() - 1);
+        self.actions.push((action, id));
+        id
     }
 
     /// `found` if the call is of architecture `audit`, else `other`.
@@ -153,15 +161,24 @@ impl Graph {
 
     fn halve(&mut self, stretches: &[Stretch]) -> Id {
         if let [only] = stretches {
-            return only.exceptions.iter().step_by(2).fold(only.outcome, |no, range| {
-                self.block(Block::Test { word: NUMBER, jump: JEQ, k: range.first, yes: range.outcome, no })
-            });
+            let mut no = only.outcome;
+            for exception in only.exceptions.chunks(2) {
+                let Range { first, outcome } = exception[0];
+                no = self.number(JEQ, first, outcome, no);
+            }
+            return no;
         }
         let (left, right) = stretches.split_at(stretches.len() / 2);
         let k = right[0].first;
         let no = self.halve(left);
         let yes = self.halve(right);
-        self.block(Block::Test { word: NUMBER, jump: JGE, k, yes, no })
+        self.number(JGE, k, yes, no)
+    }
+
+    /// A test of the number. Too few of them are equal (5 in Docker's profile) to pay for looking.
+    fn number(&mut self, jump: u16, k: u32, yes: Id, no: Id) -> Id {
+        self.blocks.push(Block::Test { word: NUMBER, jump, k, yes, no });
+        Id(self.blocks.len() - 1)
     }
 
     /// The program that begins at `root`.
