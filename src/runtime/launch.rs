@@ -260,11 +260,7 @@ impl Init<'_> {
         }
     }
 
-<<<<<<< HEAD
     /// Why nobody listens any more: the failure that init reported before it exited, if it could.
-=======
-    /// Why init has closed its socket: an answer may go ahead of the report that tells what failed.
->>>>>>> 23ac8d5 (launch: init's report is read also when its end of the socket was closed with an answer unread)
     fn last_words(&self) -> Error {
         loop {
             match read_report(self.socket.as_fd()) {
@@ -332,16 +328,9 @@ pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Opti
     let received = loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-<<<<<<< HEAD
             // CONNRESET: its end was closed while it had not read all that we sent. That is told once, ahead of what it had
             // said before: the report of its failure is still to be read.
             Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
-=======
-            Err(rustix::io::Errno::INTR) => {}
-            // Its end was closed while it had not read all that we sent. The kernel tells this once and before what it
-            // had sent, its report; after that, end of file.
-            Err(rustix::io::Errno::CONNRESET) => {}
->>>>>>> 23ac8d5 (launch: init's report is read also when its end of the socket was closed with an answer unread)
             other => break other.call("recvmsg from init")?,
         }
     };
