@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// A bundle whose start has all kinds of steps: among them a user namespace, hooks on both sides, masks and a copy.
 fn demanding(name: &str) -> Bundle {
-    let bundle = Bundle::new(name, &["sleep", "1000"]).with(|config| {
+    Bundle::new(name, &["sleep", "1000"]).with(|config| {
         let linux = &mut config["linux"];
         linux["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
         let all = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
@@ -28,8 +28,7 @@ fn demanding(name: &str) -> Bundle {
         mounts.push(
             json!({"destination": "/mnt", "type": "bind", "source": "/bin", "options": ["rbind", "ro"]}),
         );
-    });
-    bundle
+    })
 }
 
 fn plain(name: &str) -> Bundle {

@@ -16,9 +16,9 @@ impl Data {
         match offset {
             0 => self.number,
             4 => self.arch,
-            16..=60 if offset % 4 == 0 => {
+            16..=60 if offset.is_multiple_of(4) => {
                 let whole = self.args[(offset as usize - 16) / 8];
-                let first = offset % 8 == 0;
+                let first = offset.is_multiple_of(8);
                 if first == self.big_endian { (whole >> 32) as u32 } else { whole as u32 }
             }
             _ => panic!("load of offset {offset}"),
