@@ -181,6 +181,11 @@ impl Random {
         (self.0 >> 33) % end
     }
 
+    fn operator(&mut self) -> &'static str {
+        const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+        OPERATORS[self.below(OPERATORS.len() as u64) as usize]
+    }
+
     fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len() as u64) as usize]
     }
@@ -197,7 +202,6 @@ impl Random {
             "SCMP_ACT_LOG",
             "SCMP_ACT_TRACE",
         ];
-        const OPS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
         const VALUES: [u64; 9] = [0, 1, 2, 40, 0xffff_ffff, 1 << 32, 0x1_0000_0002, 0x7e02_0000, u64::MAX];
         let default = *self.of(&DEFAULTS);
         let action = if default == "SCMP_ACT_ALLOW" { "SCMP_ACT_ERRNO" } else { "SCMP_ACT_ALLOW" };
@@ -210,7 +214,7 @@ impl Random {
         let few: Vec<_> = (0..3).map(|_| self.of(names).clone()).collect();
         for _ in 0..self.below(10) {
             let args: Vec<_> = (0..self.below(3) + 1)
-                .map(|_| arg(self.below(6) as usize, self.of(&OPS[..]), *self.of(&VALUES), *self.of(&VALUES)))
+                .map(|_| arg(self.below(6) as usize, self.operator(), *self.of(&VALUES), *self.of(&VALUES)))
                 .collect();
             let action = if mixed { *self.of(&ACTIONS) } else { action };
             rules.push(json!({"names": [self.of(&few)], "action": action, "args": args}));
