@@ -214,13 +214,7 @@ impl Random {
         let few: Vec<_> = (0..3).map(|_| self.of(names).clone()).collect();
         for _ in 0..self.below(10) {
             let args: Vec<_> = (0..self.below(3) + 1)
-<<<<<<< HEAD
                 .map(|_| arg(self.below(6) as usize, self.operator(), *self.of(&VALUES), *self.of(&VALUES)))
-=======
-                .map(|_| {
-                    arg(self.below(6) as usize, self.of::<&str>(&OPS), *self.of(&VALUES), *self.of(&VALUES))
-                })
->>>>>>> 56bd54c (runtime-tests: the seccomp tests pass clippy)
                 .collect();
             let action = if mixed { *self.of(&ACTIONS) } else { action };
             rules.push(json!({"names": [self.of(&few)], "action": action, "args": args}));
