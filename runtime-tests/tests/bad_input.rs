@@ -394,3 +394,26 @@ fn odd_paths_are_taken_or_refused_and_never_half() {
     let said = at(&["delete".as_ref(), "-f".as_ref(), deep_id]);
     assert_eq!((said.status, said.err.as_str()), (0, ""));
 }
+
+#[test]
+fn a_container_without_a_process_is_created_and_never_started() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("noprocess", &["true"]).with(|config| {
+        config.as_object_mut().expect("object").remove("process");
+    });
+    let path = bundle.path().as_os_str();
+    let said = soon(
+        &runtime,
+        "run",
+        &["run".as_ref(), "--bundle".as_ref(), path, "noprocess".as_ref()],
+        Path::new("/"),
+    );
+    assert_refused(&runtime, "run", &said, "run");
+    assert!(said.err.contains("/process"), "{}", said.err);
+    runtime.created(&bundle, "noprocess");
+    let said = runtime.say(["start", "noprocess"]);
+    assert_eq!((said.status, said.err.lines().count()), (1, 1), "{}", said.err);
+    assert!(said.err.contains("/process"), "{}", said.err);
+    assert_eq!(runtime.status("noprocess"), "created");
+    runtime.ok(["delete", "noprocess"]);
+}

@@ -80,6 +80,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let host = Host::read()?;
     spec::check_host(&spec, &host)?;
     let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
+    if !await_start && spec.process().is_none() {
+        return Err(Error::config("/process", "is missing: there is nothing to start"));
+    }
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
 
     let linux = spec.linux().as_ref();
