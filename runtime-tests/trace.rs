@@ -165,7 +165,33 @@ impl Run {
 impl Traced {
     /// Waits until all that is still traced has ended by itself; false if it had to be killed after ten seconds.
     pub fn all_end(&mut self) -> bool {
-        std::mem::take(&mut self.left).into_iter().all(ends)
+        let mut left = std::mem::take(&mut self.left);
+        let victims = left.clone();
+        let (done, is_done) = channel();
+        let watch = std::thread::spawn(move || match is_done.recv_timeout(Duration::from_secs(10)) {
+            Ok(()) => true,
+            // Nobody else waits for them, so their numbers are still their own.
+            Err(_) => {
+                for pid in victims {
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+                false
+            }
+        });
+        // Whichever ends first: the first process of a pid namespace ends only when somebody has waited for the others in
+        // it, and for a tracee that is us. __WNOTHREAD: other threads have tracees of their own.
+        while !left.is_empty() {
+            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => left.retain(|l| *l != pid),
+                Ok(WaitStatus::Stopped(pid, signal)) => drop(ptrace::cont(pid, signal)),
+                Ok(status) => drop(status.pid().map(|pid| ptrace::cont(pid, None))),
+                Err(Errno::ECHILD) => break,
+                Err(Errno::EINTR) => {}
+                Err(errno) => panic!("waitpid: {errno}"),
+            }
+        }
+        let _ = done.send(());
+        watch.join().expect("the watch")
     }
 
     /// Lets go of all that is still traced, which goes on by itself.
@@ -193,24 +219,4 @@ impl Drop for Traced {
     fn drop(&mut self) {
         self.let_go();
     }
-}
-
-fn ends(pid: Pid) -> bool {
-    let (done, is_done) = channel();
-    let watch = std::thread::spawn(move || match is_done.recv_timeout(Duration::from_secs(10)) {
-        Ok(()) => true,
-        // Nobody else waits for it, so its number is still its own.
-        Err(_) => kill(pid, Signal::SIGKILL).is_err(),
-    });
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => break,
-            Ok(WaitStatus::Stopped(_, signal)) => drop(ptrace::cont(pid, signal)),
-            Ok(_) => drop(ptrace::cont(pid, None)),
-            Err(Errno::EINTR) => {}
-            Err(errno) => panic!("waitpid {pid}: {errno}"),
-        }
-    }
-    let _ = done.send(());
-    watch.join().expect("the watch")
 }
