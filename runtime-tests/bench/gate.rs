@@ -35,12 +35,13 @@ pub fn judge_all(bench: &Bench, series: &[Series]) -> Vec<Verdict> {
         .iter()
         .filter_map(|target| {
             let series = series.iter().find(|s| s.row == target.row && s.pace == target.pace)?;
-            Some(judge(bench, rcrun(bench)?, target, series))
+            Some(judge(bench, rcrun(bench)?, target, series, 1.0))
         })
         .collect()
 }
 
-fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series) -> Verdict {
+/// `slack` of 1.2 lets a promise be missed by a fifth: for machines whose other work nobody can stop.
+fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series, slack: f64) -> Verdict {
     let ratio = series.ratio(rcrun, 0);
     let faster: Vec<&str> = (1..bench.runtimes.len())
         .filter(|other| *other != rcrun && bench.runtimes[*other].name != "bare")
@@ -53,10 +54,10 @@ fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series) -> Verdi
     let (promised, measured, reached) = if target.row.is_rate() {
         let rate = 1.0 / ratio.median;
         let measured = show(rate, 1.0 / ratio.high, 1.0 / ratio.low);
-        (format!("at least {:.2}", target.limit), measured, rate >= target.limit)
+        (format!("at least {:.2}", target.limit), measured, rate >= target.limit / slack)
     } else {
         let measured = show(ratio.median, ratio.low, ratio.high);
-        (format!("at most {:.2}", target.limit), measured, ratio.median <= target.limit)
+        (format!("at most {:.2}", target.limit), measured, ratio.median <= target.limit * slack)
     };
     Verdict {
         name: name(target.row, target.pace),
@@ -75,7 +76,7 @@ fn name(row: Row, pace: Pace) -> String {
 }
 
 /// Measures only what is promised, quickly, and says how each promise stands.
-pub fn run(bench: &Bench, rounds: usize) -> Result<Vec<Verdict>> {
+pub fn run(bench: &Bench, rounds: usize, slack: f64) -> Result<Vec<Verdict>> {
     let Some(rcrun) = rcrun(bench) else { return crate::fail("the gate needs rcrun") };
     let mut verdicts = Vec::new();
     let mut done: Vec<(crate::rounds::Work, Pace)> = Vec::new();
@@ -88,7 +89,7 @@ pub fn run(bench: &Bench, rounds: usize) -> Result<Vec<Verdict>> {
         let targets: Vec<&Target> =
             TARGETS.iter().filter(|t| t.row.work() == work && t.pace == target.pace).collect();
         let mut all = bench.measure(work, target.pace, rounds_of(work, rounds))?;
-        let mut judged = judge_these(bench, rcrun, &targets, &all);
+        let mut judged = judge_these(bench, rcrun, &targets, &all, slack);
         for attempt in 1..=RETRIES {
             let missed: Vec<&Verdict> = judged.iter().filter(|v| !v.kept).collect();
             if missed.is_empty() {
@@ -103,16 +104,22 @@ pub fn run(bench: &Bench, rounds: usize) -> Result<Vec<Verdict>> {
                     all.append(&mut more);
                 }
             }
-            judged = judge_these(bench, rcrun, &targets, &all);
+            judged = judge_these(bench, rcrun, &targets, &all, slack);
         }
         verdicts.extend(judged);
     }
     Ok(verdicts)
 }
 
-fn judge_these(bench: &Bench, rcrun: usize, targets: &[&Target], series: &[Series]) -> Vec<Verdict> {
+fn judge_these(
+    bench: &Bench,
+    rcrun: usize,
+    targets: &[&Target],
+    series: &[Series],
+    slack: f64,
+) -> Vec<Verdict> {
     let of = |target: &&&Target| series.iter().find(|s| s.row == target.row);
-    targets.iter().filter_map(|target| Some(judge(bench, rcrun, target, of(&target)?))).collect()
+    targets.iter().filter_map(|target| Some(judge(bench, rcrun, target, of(&target)?, slack))).collect()
 }
 
 /// A round of the parallel rows is 200 containers for each runtime.

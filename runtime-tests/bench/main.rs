@@ -31,6 +31,8 @@ fn fail<T>(message: impl Into<String>) -> Result<T> {
 struct Options {
     verb: String,
     rounds: usize,
+    /// A promise counts as kept up to this multiple of its limit.
+    slack: f64,
     runtimes: Vec<String>,
     rcrun: PathBuf,
     seccomp_command: String,
@@ -46,6 +48,7 @@ impl Options {
         let mut options = Self {
             verb: args.next().unwrap_or_default(),
             rounds: 60,
+            slack: 1.0,
             runtimes: ["rcrun", "runc", "crun", "youki", "bare"].map(String::from).to_vec(),
             rcrun: repo.join("target/release/rcrun"),
             seccomp_command: String::new(),
@@ -57,6 +60,7 @@ impl Options {
             let Some(value) = args.next() else { return fail(format!("{name} needs a value")) };
             match name.as_str() {
                 "--rounds" => options.rounds = value.parse()?,
+                "--slack" => options.slack = value.parse()?,
                 "--runtimes" => options.runtimes = value.split_whitespace().map(String::from).collect(),
                 "--rcrun" => options.rcrun = value.into(),
                 "--seccomp-command" => options.seccomp_command = value,
@@ -142,7 +146,7 @@ fn measure(prefix: String) -> Result<ExitCode> {
             if !floor_filtered {
                 return fail("the gate needs the floor's filter: give --seccomp-command");
             }
-            let verdicts = gate::run(&bench, options.rounds)?;
+            let verdicts = gate::run(&bench, options.rounds, options.slack)?;
             print!("{}", gate::table(&verdicts)?);
             let missed = verdicts.iter().filter(|v| !v.kept).count();
             println!("{} passed, {missed} failed", verdicts.len() - missed);
