@@ -138,7 +138,7 @@ fn create_killed_at_any_system_call_leaves_nothing_that_delete_does_not_clear() 
 
 #[test]
 fn detached_run_killed_at_any_system_call_leaves_nothing_that_delete_does_not_clear() {
-    kill_everywhere("run", plain, &["run", "--detach"], Victim::Command, 6);
+    kill_everywhere("run", demanding, &["run", "--detach"], Victim::Command, 25);
 }
 
 #[test]
