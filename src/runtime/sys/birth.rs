@@ -218,8 +218,9 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
     }
     let permitted = u64::from(caps[0].permitted) | u64::from(caps[1].permitted) << 32;
     // Without these two the mode 0111 of init's file keeps root from reading it, and the kernel makes a process whose
-    // file it may not read undumpable from its first instruction (would_dump, fs/exec.c): nobody in a pid namespace
-    // that is joined can ptrace it. exec gives root its capabilities back.
+    // file it may not read undumpable from its first instruction (would_dump, fs/exec.c): in a pid namespace that is
+    // joined nobody can ptrace it but who has CAP_SYS_PTRACE in the user namespace of the runtime. exec gives root its
+    // capabilities back.
     if !birth.raise_capabilities {
         caps[0].effective &= !DAC_BITS;
     }
