@@ -3,7 +3,7 @@
 
 Two sources, joined: libseccomp's own tables, asked through its public functions, and the kernel's
 exported headers for what libseccomp does not know (newer calls, loongarch64, m68k, sh). Where both
-know a number they have to agree, apart from the few differences named in LIBSECCOMP_WINS.
+know a number they have to agree; a difference is printed, and libseccomp's number taken.
 
 usage: generate.py UAPI_DIR... > syscalls.rs      (see README.md)
 """
@@ -60,6 +60,13 @@ def from_libseccomp(token, names):
     return table
 
 
+def carried(name):
+    """libseccomp's pseudo number of a call that socketcall(2) (101 and up) or ipc(2) (201 and up) carries, else 0."""
+    lib = ctypes.CDLL("libseccomp.so.2")
+    number = -lib.seccomp_syscall_resolve_name_arch(ctypes.c_uint32(0x40000003), name.encode())
+    return number if 100 < number <= 120 or 200 < number <= 224 else 0
+
+
 def from_headers(column, header, folders):
     """name -> number of one architecture, from the first folder whose header has the name."""
     table = {}
@@ -87,7 +94,7 @@ def main():
         library = {c: from_libseccomp(t, names) if t is not None else {} for c, t, _ in COLUMNS}
         names |= set().union(*library.values())
     rows = {}
-    for name in sorted(names):
+    for name in sorted(n for n in names if not re.fullmatch(r"(reserved|unused)\d+", n)):  # gaps in mips' headers
         row = []
         for column, _, _ in COLUMNS:
             ours, theirs = headers[column].get(name), library[column].get(name)
@@ -108,10 +115,13 @@ pub(super) enum Column {
         out(f"    {''.join(w.capitalize() for w in column.split('_', 1)) if column != 'X86_64' else 'X86_64'},\n")
     out("}\n\n/// Numbers in the order of [`Column`]; -1 where the architecture lacks the call. x32's carry bit 30.\n")
     out(f"pub(super) type Numbers = [i32; {len(COLUMNS)}];\n\n")
-    out("/// Sorted by name.\n#[rustfmt::skip]\n")
-    out(f"pub(super) static SYSCALLS: [(&str, Numbers); {len(rows)}] = [\n")
+    out("""/// Sorted by name. The second field is not 0 for what some architectures multiplex: 100 and socketcall(2)'s
+/// first argument, or 200 and ipc(2)'s.
+#[rustfmt::skip]
+""")
+    out(f"pub(super) static SYSCALLS: [(&str, u8, Numbers); {len(rows)}] = [\n")
     for name, row in rows.items():
-        out(f"    (\"{name}\", [{', '.join(map(str, row))}]),\n")
+        out(f"    (\"{name}\", {carried(name)}, [{', '.join(map(str, row))}]),\n")
     out("];\n")
 
 

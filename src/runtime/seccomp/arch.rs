@@ -27,57 +27,13 @@ pub(super) struct Architecture {
     multiplexes: bool,
 }
 
-/// A call that socketcall(2) or ipc(2) carries: which of them, and the value of its first argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Carried {
-    carrier: &'static str,
-    /// The carrier's first argument.
-    pub call: u32,
-}
-
-/// Sorted by name. Values: linux/net.h and linux/ipc.h.
-static CARRIED: [(&str, &str, u32); 32] = [
-    ("accept", "socketcall", 5),
-    ("accept4", "socketcall", 18),
-    ("bind", "socketcall", 2),
-    ("connect", "socketcall", 3),
-    ("getpeername", "socketcall", 7),
-    ("getsockname", "socketcall", 6),
-    ("getsockopt", "socketcall", 15),
-    ("listen", "socketcall", 4),
-    ("msgctl", "ipc", 14),
-    ("msgget", "ipc", 13),
-    ("msgrcv", "ipc", 12),
-    ("msgsnd", "ipc", 11),
-    ("recv", "socketcall", 10),
-    ("recvfrom", "socketcall", 12),
-    ("recvmmsg", "socketcall", 19),
-    ("recvmsg", "socketcall", 17),
-    ("semctl", "ipc", 3),
-    ("semget", "ipc", 2),
-    ("semop", "ipc", 1),
-    ("semtimedop", "ipc", 4),
-    ("send", "socketcall", 9),
-    ("sendmmsg", "socketcall", 20),
-    ("sendmsg", "socketcall", 16),
-    ("sendto", "socketcall", 11),
-    ("setsockopt", "socketcall", 14),
-    ("shmat", "ipc", 21),
-    ("shmctl", "ipc", 24),
-    ("shmdt", "ipc", 22),
-    ("shmget", "ipc", 23),
-    ("shutdown", "socketcall", 13),
-    ("socket", "socketcall", 1),
-    ("socketpair", "socketcall", 8),
-];
-
 /// A system call that the tables know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     /// Its place in the table.
     pub row: usize,
+    carried: u8,
     numbers: &'static Numbers,
-    carried: Option<Carried>,
 }
 
 /// Engines sort their names, with a few left out: how many rows after the last one to look at before the whole table.
@@ -85,16 +41,12 @@ const NEXT_ROWS: usize = 6;
 
 /// Looks a name up, first in the rows that follow `near`; `None` when no architecture has such a call.
 pub(super) fn call(name: &str, near: usize) -> Option<Call> {
-    let row = match SYSCALLS.iter().skip(near).take(NEXT_ROWS).position(|(other, _)| *other == name) {
+    let row = match SYSCALLS.iter().skip(near).take(NEXT_ROWS).position(|(other, _, _)| *other == name) {
         Some(after) => near + after,
-        None => SYSCALLS.binary_search_by(|(other, _)| (*other).cmp(name)).ok()?,
+        None => SYSCALLS.binary_search_by(|(other, _, _)| (*other).cmp(name)).ok()?,
     };
-    let carried = CARRIED.binary_search_by(|(other, _, _)| (*other).cmp(name)).ok();
-    Some(Call {
-        row,
-        numbers: &SYSCALLS[row].1,
-        carried: carried.map(|at| Carried { carrier: CARRIED[at].1, call: CARRIED[at].2 }),
-    })
+    let (_, carried, numbers) = &SYSCALLS[row];
+    Some(Call { row, carried: *carried, numbers })
 }
 
 impl Architecture {
@@ -156,10 +108,15 @@ impl Architecture {
         u32::try_from(call.numbers[self.column as usize]).ok()
     }
 
-    /// The number of the call that carries `call`, and how it is asked for.
-    pub(super) fn carrier(&self, call: &Call) -> Option<(u32, Carried)> {
-        let carried = call.carried.filter(|_| self.multiplexes)?;
-        Some((self.number(&self::call(carried.carrier, 0)?)?, carried))
+    /// The number of the call that carries `call`, and the first argument by which it is asked for.
+    pub(super) fn carrier(&self, call: &Call) -> Option<(u32, u32)> {
+        let (carrier, first) = match call.carried {
+            _ if !self.multiplexes => return None,
+            0 => return None,
+            n @ 200.. => ("ipc", n - 200),
+            n => ("socketcall", n - 100),
+        };
+        Some((self.number(&self::call(carrier, 0)?)?, u32::from(first)))
     }
 
     /// Whether `number` tells how new the kernel was that the profile's author knew.
@@ -183,17 +140,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_sorted_for_binary_search() {
+    fn the_table_is_sorted_for_binary_search() {
         assert!(SYSCALLS.is_sorted_by(|a, b| a.0 < b.0));
-        assert!(CARRIED.is_sorted_by(|a, b| a.0 < b.0));
-    }
-
-    #[test]
-    fn every_carried_call_is_in_the_table() {
-        for (name, carrier, _) in CARRIED {
-            assert!(call(name, 0).is_some(), "{name}");
-            assert!(call(carrier, 0).is_some(), "{carrier}");
-        }
     }
 
     #[test]
@@ -226,11 +174,7 @@ mod tests {
 
     #[test]
     fn carriers_are_those_of_the_architecture() {
-        let find = |name, arch| {
-            Architecture::new(arch, host::Arch::X86_64)
-                .carrier(&call(name, 0).unwrap())
-                .map(|(n, c)| (n, c.call))
-        };
+        let find = |name, arch| Architecture::new(arch, host::Arch::X86_64).carrier(&call(name, 0).unwrap());
         assert_eq!(find("socket", Name::ScmpArchX86), Some((102, 1)));
         assert_eq!(find("shmget", Name::ScmpArchMips), Some((4117, 23)));
         assert_eq!(find("socket", Name::ScmpArchX86_64), None);

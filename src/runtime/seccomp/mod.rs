@@ -23,6 +23,8 @@ mod arch;
 mod conditions;
 mod program;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag,
@@ -289,7 +291,7 @@ impl Table {
             let number = arch.number(call);
             last = last.max(number.filter(|n| arch.tells_age(*n)));
             let Some(rule) = rule else { continue };
-            uses.extend(arch.carrier(call).map(|(number, carried)| (number, Some(carried.call), *rule)));
+            uses.extend(arch.carrier(call).map(|(number, first)| (number, Some(first), *rule)));
             uses.extend(number.map(|number| (number, None, *rule)));
         }
         // As with runc, number 0 alone says nothing about age.
