@@ -1,7 +1,9 @@
 //! The compiler against libseccomp: both programs run on the same calls, and have to answer the same.
-//! What rcrun does differently is modelled here: the ENOSYS answer, libseccomp's pseudo numbers, and the rules it loses.
+//! What rcrun does differently is modelled here: the ENOSYS answer, libseccomp's pseudo numbers, and what it gets
+//! wrong. rcrun's answers are also checked against the rules as they read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 use rcrun_runtime::host;
@@ -16,8 +18,12 @@ const X32: u32 = Arch::ScmpArchX32 as u32;
 const ENOSYS: u32 = 0x0005_0026;
 const EEXIST: i32 = 17;
 
+/// The one call whose name libseccomp 2.5.4 knows, and the kernel gave to one more architecture since.
+const NEWER_THAN_LIBSECCOMP: (u32, &str) = (X32, "map_shadow_stack");
+const X32_MAP_SHADOW_STACK: u32 = 0x4000_0000 + 453;
+
 /// Each architecture that libseccomp 2.5 knows, with its byte order and the width of what it compares.
-const ARCHITECTURES: [(Arch, bool, bool); 20] = {
+const ARCHITECTURES: [(Arch, bool, bool); 19] = {
     use Arch::*;
     [
         (ScmpArchX86_64, false, true),
@@ -39,7 +45,6 @@ const ARCHITECTURES: [(Arch, bool, bool); 20] = {
         (ScmpArchParisc, true, false),
         (ScmpArchParisc64, true, true),
         (ScmpArchRiscv64, false, true),
-        (ScmpArchX86_64, false, true),
     ]
 };
 
@@ -88,6 +93,18 @@ fn by_libseccomp(
     Ok(scmp.program(big_endian))
 }
 
+/// The numbers that libseccomp has names for, asked for once.
+fn known(token: u32) -> &'static BTreeMap<String, u32> {
+    static ALL: OnceLock<BTreeMap<u32, BTreeMap<String, u32>>> = OnceLock::new();
+    let table = |token: u32| {
+        let bit = if token == X32 { 0x4000_0000 } else { 0 };
+        // mips' numbers are found without their base too: the higher one stands.
+        let numbers = (0..7000u32).chain(0x000f_0000..0x000f_0010).map(|n| n | bit);
+        numbers.filter_map(|n| Some((sys::name(token, n as i32)?, n))).collect()
+    };
+    &ALL.get_or_init(|| ARCHITECTURES.iter().map(|(a, _, _)| (*a as u32, table(*a as u32))).collect())[&token]
+}
+
 /// The largest number that the profile names, as runc's stub finds it; ARM's private calls do not count here.
 fn last(profile: &LinuxSeccomp, token: u32) -> Option<u32> {
     let numbers = rules(profile).iter().flat_map(|r| r.names()).filter_map(|name| direct(token, name));
@@ -96,14 +113,12 @@ fn last(profile: &LinuxSeccomp, token: u32) -> Option<u32> {
 
 /// The number of a call made directly, also where libseccomp prefers to tell the carried one.
 fn direct(token: u32, name: &str) -> Option<u32> {
+    if (token, name) == NEWER_THAN_LIBSECCOMP {
+        return Some(X32_MAP_SHADOW_STACK);
+    }
     match sys::number(token, name)? {
         number if number >= 0 => Some(number as u32),
-        // Its own table has it for x86_64 only; the kernel's headers have it for x32 too.
-        _ if token == X32 && name == "map_shadow_stack" => Some(0x4000_0000 + 453),
-        // From above: on MIPS it knows numbers without their base too.
-        -300..=-100 => {
-            (0..5000).rev().find(|n| sys::name(token, *n).as_deref() == Some(name)).map(|n| n as u32)
-        }
+        -300..=-100 => known(token).get(name).copied(),
         _ => None,
     }
 }
@@ -129,29 +144,24 @@ struct Plain {
     comparisons: Vec<Comparison>,
 }
 
+/// What the rules want of a call with these arguments: nothing, one action, or several, of which libseccomp's order
+/// picks one.
+fn actions(rules: &[Plain], args: &[u64; 6], wide: bool) -> Vec<u32> {
+    let nothing = |c: &Comparison| c.op == 7 && c.a & if wide { u64::MAX } else { 0xffff_ffff } == 0;
+    if let Some(rule) = rules.iter().find(|r| r.comparisons.iter().all(nothing)) {
+        return vec![rule.action];
+    }
+    let matching =
+        rules.iter().filter(|r| r.comparisons.iter().all(|c| holds(c, args[c.arg as usize], wide)));
+    let actions: BTreeSet<_> = matching.map(|r| r.action).collect();
+    actions.into_iter().collect()
+}
+
 /// The calls to try: numbers, and for numbers with conditions the arguments around each value.
 struct Calls {
     numbers: BTreeSet<u32>,
     conditional: BTreeSet<u32>,
     values: [Vec<u64>; 6],
-}
-
-/// How many calls were compared.
-#[derive(Debug, Default)]
-struct Count {
-    tried: usize,
-    /// libseccomp's answer is not that of the one action that matches.
-    wrong: usize,
-    /// Two actions match, and rcrun and libseccomp choose differently.
-    disputed: usize,
-}
-
-impl Count {
-    fn add(&mut self, other: Count) {
-        self.tried += other.tried;
-        self.wrong += other.wrong;
-        self.disputed += other.disputed;
-    }
 }
 
 struct Subject<'a> {
@@ -189,8 +199,8 @@ impl Subject<'_> {
         }
     }
 
-    fn plain(&self) -> std::collections::BTreeMap<u32, Vec<Plain>> {
-        let mut all = std::collections::BTreeMap::<u32, Vec<Plain>>::new();
+    fn plain(&self) -> BTreeMap<u32, Vec<Plain>> {
+        let mut all = BTreeMap::<u32, Vec<Plain>>::new();
         let default = action(self.profile.default_action(), self.profile.default_errno_ret());
         for rule in rules(self.profile) {
             let action = action(rule.action(), rule.errno_ret());
@@ -213,13 +223,12 @@ impl Subject<'_> {
         all
     }
 
-    fn calls(&self, plain: &std::collections::BTreeMap<u32, Vec<Plain>>) -> Calls {
+    fn calls(&self, plain: &BTreeMap<u32, Vec<Plain>>) -> Calls {
         let mut calls =
             Calls { numbers: BTreeSet::new(), conditional: BTreeSet::new(), values: Default::default() };
         let token = self.arch as u32;
         let base = if self.arch == Arch::ScmpArchX32 { 0x4000_0000u32 } else { 0 };
-        let known = (0..7000u32).chain(0x000f_0000..0x000f_0010).map(|n| n | base);
-        let known = known.filter(|n| sys::name(token, *n as i32).is_some());
+        let known = known(token).values().copied();
         let edges = [
             0,
             1,
@@ -230,6 +239,8 @@ impl Subject<'_> {
             0x8000_0000,
             0xbfff_ffff,
             0xc000_0000,
+            10_001u32.wrapping_neg(),
+            101u32.wrapping_neg(),
             0xffff_fffe,
             0xffff_ffff,
         ];
@@ -267,20 +278,20 @@ impl Subject<'_> {
         calls
     }
 
-    /// Compares the programs on all calls.
+    /// Compares the programs on all calls, and gives the number of those tried and of those that libseccomp gets wrong.
     fn compare(
         &self,
         ours: &Filter,
         theirs: &[rcrun_runtime::seccomp::Instruction],
         random: &mut u64,
-    ) -> Count {
+    ) -> (usize, usize) {
         let default = action(self.profile.default_action(), self.profile.default_errno_ret());
         let answers = !matches!(
             self.profile.default_action(),
             Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
         );
         let plain = self.plain();
-        let mut count = Count::default();
+        let (mut tried, mut wrong) = (0, 0);
         let calls = self.calls(&plain);
         let stub = |token| last(self.profile, token).filter(|_| answers);
         let (mine, x32) = (stub(self.arch as u32), stub(X32));
@@ -299,6 +310,10 @@ impl Subject<'_> {
                 None
             };
             let named = plain.contains_key(&number);
+            let rules = plain.get(&number).map(Vec::as_slice).unwrap_or_default();
+            // libseccomp 2.5 joins `<` and `>` of several rules for one call wrongly: it loses some, and widens others.
+            let confusing = rules.len() > 1
+                && rules.iter().flat_map(|r| &r.comparisons).any(|c| matches!(c.op, 2 | 3 | 5 | 6));
             if foreign && self.with_x32 && self.arch == Arch::ScmpArchX32 {
                 continue;
             }
@@ -307,7 +322,7 @@ impl Subject<'_> {
             let pseudo = (-20_000..=-100).contains(&(number as i32));
             let mut argument_sets = vec![[0; 6], [u64::MAX; 6]];
             if calls.conditional.contains(&number) {
-                for _ in 0..600 {
+                for _ in 0..300 {
                     argument_sets.push(std::array::from_fn(|i| {
                         *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         calls.values[i][(*random >> 33) as usize % calls.values[i].len()]
@@ -319,7 +334,7 @@ impl Subject<'_> {
                 }
             }
             for args in argument_sets {
-                count.tried += 1;
+                tried += 1;
                 let data = Data { number, arch: self.audit(), big_endian: self.big_endian, args };
                 let (our, their) = (run(&ours.program, &data), run(theirs, &data));
                 let says = || {
@@ -334,33 +349,25 @@ impl Subject<'_> {
                     continue;
                 }
                 if pseudo {
+                    let nearby = Data { number: 0xfffe_0000, ..data };
+                    assert_eq!(our, run(&ours.program, &nearby), "{}", says());
                     continue;
                 }
-                let matching: BTreeSet<_> = plain
-                    .get(&number)
-                    .into_iter()
-                    .flatten()
-                    .filter(|r| r.comparisons.iter().all(|c| holds(c, args[c.arg as usize], self.wide)))
-                    .map(|r| r.action)
-                    .collect();
-                // Where all rules that match agree, or none does, there is no question what the answer is; but libseccomp
-                // forgets some such rules, and shares comparisons of `<` and `>` among rules that it should not.
-                let plainly = matching.first().copied().unwrap_or(default);
-                if our != their && matching.len() <= 1 && our == plainly {
-                    // For a call that its table lacks on this architecture it has no rule at all.
-                    count.wrong +=
-                        usize::from(!named || sys::name(self.arch as u32, number as i32).is_some());
+                let wanted = actions(rules, &args, self.wide);
+                match &wanted[..] {
+                    [] if named => assert_eq!(our, default, "{}", says()),
+                    [] => {}
+                    [one] => assert_eq!(our, *one, "{}", says()),
+                    several => assert!(several.contains(&our), "{}", says()),
+                }
+                if our == their || (self.arch as u32, number) == (X32, X32_MAP_SHADOW_STACK) {
                     continue;
                 }
-                // Rules that match disagree, and libseccomp's order decides; the tests bound how often it is not ours.
-                if our != their && matching.contains(&our) && matching.contains(&their) {
-                    count.disputed += 1;
-                    continue;
-                }
-                assert_eq!(our, their, "{}", says());
+                assert!(confusing, "{}", says());
+                wrong += 1;
             }
         }
-        count
+        (tried, wrong)
     }
 }
 
@@ -386,82 +393,98 @@ fn known_to_libseccomp(mut profile: LinuxSeccomp) -> LinuxSeccomp {
     profile
 }
 
-/// All architectures, each beside the native one, and x86_64 with x32 together.
-fn compare_everywhere(title: &str, profile: &LinuxSeccomp) -> Count {
-    let (mut count, mut random) = (Count::default(), 1);
-    let profile = known_to_libseccomp(profile.clone());
-    for (arch, big_endian, wide) in ARCHITECTURES {
-        for with_x32 in [false, true] {
-            let native =
-                if arch == Arch::ScmpArchX32 && !with_x32 { host::Arch::Aarch64 } else { host::Arch::X86_64 };
-            let x86 = matches!(arch, Arch::ScmpArchX86_64 | Arch::ScmpArchX32);
-            if with_x32 && !x86 {
-                continue;
+/// Compares the programs for `group`, architectures of one byte order, on each of them.
+fn compare_group(title: &str, profile: &LinuxSeccomp, group: &[Arch]) -> (usize, usize) {
+    let (mut tried, mut wrong, mut random) = (0, 0, 1);
+    let tokens: Vec<_> = group.iter().map(|a| *a as u32).collect();
+    // x32 without x86_64 needs another native architecture, which is always included.
+    let native = if group == [Arch::ScmpArchX32] { host::Arch::Aarch64 } else { host::Arch::X86_64 };
+    let profile = with_architectures(profile, group);
+    let subject = |arch| {
+        let (_, big_endian, wide) = ARCHITECTURES.into_iter().find(|a| a.0 == arch).unwrap();
+        let with_x32 = group.contains(&Arch::ScmpArchX86_64) && group.contains(&Arch::ScmpArchX32);
+        Subject { profile: &profile, arch, with_x32, big_endian, wide }
+    };
+    match (compile(&profile, native), by_libseccomp(&profile, &tokens, subject(group[0]).big_endian)) {
+        (Ok(ours), Ok(theirs)) => {
+            for arch in group {
+                let (t, w) = subject(*arch).compare(&ours, &theirs, &mut random);
+                (tried, wrong) = (tried + t, wrong + w);
             }
-            let both = [Arch::ScmpArchX86_64, Arch::ScmpArchX32];
-            let architectures = if with_x32 { &both[..] } else { &[arch][..] };
-            let tokens: Vec<_> = architectures.iter().map(|a| *a as u32).collect();
-            let profile = with_architectures(&profile, architectures);
-            let ours = compile(&profile, native);
-            let theirs = by_libseccomp(&profile, &tokens, big_endian);
-            let (ours, theirs) = match (ours, theirs) {
-                (Ok(ours), Ok(theirs)) => (ours, theirs),
-                (Err(error), Err(EEXIST)) => {
-                    assert!(
-                        error.pointer().is_some_and(|p| p.starts_with("/linux/seccomp/syscalls/")),
-                        "{error}"
-                    );
-                    continue;
-                }
-                // The native architecture is in our program too, and may be what is contradictory.
-                (Err(_), Ok(_)) if by_libseccomp(&profile, &[NATIVE], false).is_err() => continue,
-                (ours, theirs) => panic!(
-                    "{title}, {arch}: rcrun {:?}, libseccomp {:?}, profile {}",
-                    ours.err().map(|e| e.to_string()),
-                    theirs.err(),
-                    serde_json::to_string(&profile).unwrap()
-                ),
-            };
-            let subject = Subject { profile: &profile, arch, with_x32, big_endian, wide };
-            count.add(subject.compare(&ours, &theirs, &mut random));
+        }
+        (Err(error), Err(EEXIST)) => {
+            assert!(error.pointer().is_some_and(|p| p.starts_with("/linux/seccomp/syscalls/")), "{error}");
+        }
+        // The native architecture is in our program too, and may be what is contradictory.
+        (Err(_), Ok(_)) if by_libseccomp(&profile, &[NATIVE], false).is_err() => {}
+        (ours, theirs) => panic!(
+            "{title}, {group:?}: rcrun {:?}, libseccomp {:?}, profile {}",
+            ours.err().map(|e| e.to_string()),
+            theirs.err(),
+            serde_json::to_string(&profile).unwrap()
+        ),
+    }
+    (tried, wrong)
+}
+
+/// Each architecture for itself, and x86_64 with x32; with `together` also all of a byte order in one program.
+fn compare_everywhere(title: &str, profile: &LinuxSeccomp, together: bool) -> (usize, usize) {
+    let profile = known_to_libseccomp(profile.clone());
+    let mut groups: Vec<Vec<Arch>> = ARCHITECTURES.iter().map(|(arch, _, _)| vec![*arch]).collect();
+    groups.push(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX32]);
+    if together {
+        for order in [false, true] {
+            groups.push(ARCHITECTURES.iter().filter(|a| a.1 == order).map(|a| a.0).collect());
         }
     }
-    count
+    let counts = groups.iter().map(|group| compare_group(title, &profile, group));
+    counts.fold((0, 0), |(tried, wrong), (t, w)| (tried + t, wrong + w))
 }
 
 fn names() -> Vec<String> {
-    let mut names = BTreeSet::new();
-    for (arch, _, _) in ARCHITECTURES {
-        names.extend((0..7000).filter_map(|n| sys::name(arch as u32, n)));
-    }
-    // libseccomp gave it switch_endian's pseudo number, so that a rule about it is one about both.
+    let tables = ARCHITECTURES.iter().flat_map(|(arch, _, _)| known(*arch as u32).keys().cloned());
+    let mut names: BTreeSet<String> = tables.collect();
+    // Two names have one pseudo number on x86_64: libseccomp takes a rule for the one as a rule for the other.
+    let confused =
+        |name: &String| sys::number(NATIVE, name).and_then(|n| sys::name(NATIVE, n)).as_ref() != Some(name);
+    assert_eq!(names.iter().filter(|n| confused(n)).collect::<Vec<_>>(), ["sys_debug_setcontext"]);
     names.remove("sys_debug_setcontext");
     names.into_iter().collect()
+}
+
+/// The kernel's time to load a program grows with its length: 1.1 ms for the thousand instructions of libseccomp.
+#[test]
+fn dockers_profile_comes_to_few_instructions() {
+    for (name, native, most) in [
+        ("docker-default", host::Arch::X86_64, 240),
+        ("docker-26-aarch64", host::Arch::Aarch64, 200),
+        ("podman-5-x86_64", host::Arch::X86_64, 500),
+    ] {
+        let profile = sample(name);
+        let filter = compile(&profile, native).unwrap();
+        assert_eq!(filter.warnings, [""; 0]);
+        let tokens: Vec<_> = profile.architectures().iter().flatten().map(|a| *a as u32).collect();
+        let theirs = by_libseccomp(&profile, &tokens, false).unwrap().len();
+        println!("{name}: {} instructions, libseccomp {theirs}", filter.program.len());
+        assert!(filter.program.len() <= most && 2 * filter.program.len() < theirs, "{name}");
+    }
 }
 
 #[test]
 fn engines_profiles_answer_as_with_libseccomp_on_every_architecture() {
     for name in SAMPLES {
-        let count = compare_everywhere(name, &sample(name));
-        println!("{name}: {count:?}");
-        assert!(count.tried > 10_000 && count.wrong == 0 && count.disputed == 0, "{name}: {count:?}");
+        let (tried, wrong) = compare_everywhere(name, &sample(name), true);
+        println!("{name}: {tried} calls");
+        assert!(tried > 10_000 && wrong == 0, "{name}: {tried} calls, {wrong} wrong");
     }
-}
-
-/// The kernel checks and translates each instruction at each start: 372 was the size of the first tree.
-#[test]
-fn dockers_profile_is_a_small_tree() {
-    let size = compile(&sample("docker-default"), host::Arch::X86_64).unwrap().program.len();
-    assert!(size <= 240, "{size} instructions");
 }
 
 #[test]
 fn small_profiles_answer_as_with_libseccomp_on_every_architecture() {
     for (title, profile) in small() {
-        let count = compare_everywhere(title, &profile);
-        println!("{title}: {count:?}");
-        assert_eq!(count.disputed, 0, "{title}");
-        assert_eq!(count.tried == 0, title.ends_with("is refused"), "{title}: {count:?}");
+        let (tried, wrong) = compare_everywhere(title, &profile, true);
+        println!("{title}: {tried} calls, {wrong} of them wrong in libseccomp");
+        assert_eq!(tried == 0, title.ends_with("is refused"), "{title}");
     }
 }
 
@@ -469,12 +492,13 @@ fn small_profiles_answer_as_with_libseccomp_on_every_architecture() {
 fn random_profiles_answer_as_with_libseccomp_on_every_architecture() {
     let names = names();
     let mut random = Random(1);
-    let mut count = Count::default();
-    for round in 0..60 {
+    let (mut tried, mut wrong) = (0, 0);
+    for round in 0..40 {
         let profile = random.profile(&names, round % 2 == 1);
-        count.add(compare_everywhere(&format!("round {round}"), &profile));
+        let (t, l) = compare_everywhere(&format!("round {round}"), &profile, false);
+        (tried, wrong) = (tried + t, wrong + l);
     }
-    println!("{count:?}");
-    // Twelve when this was written, on 32-bit architectures.
-    assert!(count.disputed * 100_000 < count.tried, "{count:?}");
+    println!("{tried} calls, {wrong} of them wrong in libseccomp");
+    // One in a thousand when this was written.
+    assert!(wrong * 300 < tried, "{wrong} of {tried}");
 }

@@ -4,10 +4,10 @@
 //! Rules with the same action are alternatives, and their order does not matter. Where two that both match
 //! want different actions, libseccomp's order decides, because a profile that was tried with runc has to mean
 //! the same here: the tree's levels are sorted as libseccomp sorts them (later argument first, then equality,
-//! less, greater, then by value), equal comparisons are shared, and a rule that contradicts an earlier one
-//! of the very same conditions is refused. What differs: libseccomp 2.5 loses a rule of several conditions that begins
-//! like a shorter one with `>` or `<`; here it is kept. On 32-bit architectures a handful of random profiles with three
-//! overlapping actions on one call still get another of the matching actions than libseccomp's.
+//! less, greater, then by value), equal comparisons are shared, and a rule that contradicts an earlier one of
+//! the very same conditions is refused. What differs: where several rules for one call compare with `<` or `>`,
+//! libseccomp 2.5 joins them wrongly, so that some do not match what they say and others match more. Here they
+//! mean what they say; which of several matching actions wins there may then be another than libseccomp's.
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
