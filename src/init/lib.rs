@@ -202,7 +202,8 @@ impl Init {
                 let to = terminal::Terminal { ptmx: text(ptmx.0), console, columns, rows, uid };
                 terminal::set_up(self.root()?, self.parent()?, &to, self.step)
             }
-            Step::Session => process::start_session(),
+            Step::Session { controlling } => terminal::start_session(controlling),
+            Step::Fork => self.fork(),
             Step::Keyring { name } => process::join_keyring(text(name)),
             Step::Umask { mask } => {
                 // Set when all is made: files and nodes of the steps have the modes that the plan says.
@@ -339,6 +340,14 @@ impl Init {
                 Err(_) => break,
             }
         }
+    }
+
+    /// The sibling goes on with the next step, in the pid namespace that was joined.
+    fn fork(&self) -> Result<()> {
+        let Some(pid) = own::fork_sibling()? else { return Ok(()) };
+        // Whoever does not hear it any more is gone.
+        let _ = self.parent()?.tell(Report { detail: pid as u64, ..self.report(Kind::Forked, 0) });
+        own::exit(0)
     }
 
     /// From here on an end of file means that the payload runs, and a failure is still told as one. A starter that is gone

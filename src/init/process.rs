@@ -61,14 +61,6 @@ pub fn set_ambient(set: u64) -> Result<()> {
         .try_for_each(|c| process::raise_ambient(c).map_err(|f| f.with(c.into())))
 }
 
-/// setsid(2), which fails for what leads a process group already.
-pub fn start_session() -> Result<()> {
-    match process::setsid() {
-        Err(Failure { errno: EPERM, .. }) => Ok(()),
-        outcome => outcome,
-    }
-}
-
 /// A new session keyring that its owner can search, as keyctl(1) gives it.
 pub fn join_keyring(name: &CStr) -> Result<()> {
     // KEYCTL_JOIN_SESSION_KEYRING gives all to the possessor, view, read and link to the user; search comes with it here.

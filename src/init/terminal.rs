@@ -3,17 +3,20 @@
 use crate::{
     in_root::{Root, open_name},
     parent::Parent,
-    process::{own, start_session},
+    process::own,
     sys::{
         Failure, Fd, Result,
-        errno::{EEXIST, ELOOP, ENODEV, ENOENT},
+        errno::{EEXIST, ELOOP, ENODEV, ENOENT, EPERM},
         file::{self, DEVPTS_SUPER_MAGIC, S_IFCHR, S_IFLNK},
         mount,
         numbers::{O_CREAT, O_EXCL, O_NOCTTY, O_PATH, O_RDONLY, O_RDWR},
+        process::setsid,
     },
 };
 use core::ffi::CStr;
 use rcrun_plan::record::{Kind, Report};
+
+const TIOCSCTTY: u32 = 0x540e;
 
 /// What the step says.
 #[allow(missing_docs)]
@@ -25,9 +28,8 @@ pub struct Terminal<'a> {
     pub uid: u32,
 }
 
-/// Makes the terminal stdin, stdout, stderr and controlling; its master goes to the parent, its number as the detail.
+/// Makes the terminal stdin, stdout and stderr; its master goes to the parent, its number as the detail.
 pub fn set_up(root: &Root, parent: &Parent, to: &Terminal<'_>, step: u32) -> Result<()> {
-    const TIOCSCTTY: u32 = 0x540e;
     const TIOCSWINSZ: u32 = 0x5414;
     const TIOCGPTPEER: u32 = 0x5441;
     const TIOCSPTLCK: u32 = 0x4004_5431;
@@ -49,8 +51,6 @@ pub fn set_up(root: &Root, parent: &Parent, to: &Terminal<'_>, step: u32) -> Res
         size[2..4].copy_from_slice(&to.columns.to_le_bytes());
         file::ioctl_bytes(master.raw(), TIOCSWINSZ, &mut size)?;
     }
-    start_session()?;
-    file::ioctl(peer.raw(), TIOCSCTTY, 0)?;
     for stdio in 0..3 {
         file::dup_onto(peer.raw(), stdio)?;
     }
@@ -59,6 +59,18 @@ pub fn set_up(root: &Root, parent: &Parent, to: &Terminal<'_>, step: u32) -> Res
     }
     let report = Report { kind: Kind::Terminal, call: 0, step, errno: 0, detail: u64::from(number) };
     parent.tell_with_fd(report, &master)
+}
+
+/// setsid(2), which fails for what leads a process group already; then stdin as the controlling terminal.
+pub fn start_session(controlling: bool) -> Result<()> {
+    match setsid() {
+        Ok(()) | Err(Failure { errno: EPERM, .. }) => {}
+        Err(failure) => return Err(failure),
+    }
+    if controlling {
+        file::ioctl(0, TIOCSCTTY, 0)?;
+    }
+    Ok(())
 }
 
 fn open_ptmx(root: &Root, path: &CStr) -> Result<Fd> {

@@ -244,7 +244,7 @@ pub enum Step<S> {
         value: S,
     },
     /// Open `ptmx` below *root*, check that it is 5:2 on a devpts, send it to the parent, and make its peer (TIOCGPTPEER)
-    /// stdin, stdout, stderr and the controlling terminal of a new session.
+    /// stdin, stdout and stderr.
     Terminal {
         /// `dev/pts/ptmx`.
         ptmx: InRoot<S>,
@@ -258,7 +258,14 @@ pub enum Step<S> {
         uid: u32,
     },
     /// setsid(2).
-    Session,
+    Session {
+        /// stdin becomes the controlling terminal (TIOCSCTTY).
+        controlling: bool,
+    },
+    /// fork: the plan goes on in a sibling (CLONE_PARENT), a child of *parent*, in the pid namespace that was joined for
+    /// children; this process tells its pid and exits. Before this step nothing inside can see or trace init, so it comes
+    /// when init has no more privilege than the payload.
+    Fork,
     /// keyctl(KEYCTL_JOIN_SESSION_KEYRING): else keys of the machine's session are seen inside.
     Keyring {
         /// Name of the new keyring.

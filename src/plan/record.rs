@@ -16,6 +16,8 @@
 //!       | writes state.json, pid file             |
 //!       | -- Answer::GoOn + HOME ---------------> |   end of file instead: init exits, nothing is left
 //!       |                                         |
+//!       | <------------- Report::Forked --------- |   (exec into a pid namespace: the sibling goes on)
+//!       |                                         |
 //!       |  run, exec: the same socket goes on     |  create: closes it, accepts on start.sock
 //!       |                                         | <--------------- connect, Answer::GoOn -- |
 //!       | <------------- Report::Executing ------ | -------------- Report::Executing -------> |
@@ -47,6 +49,8 @@ pub enum Kind {
     Executing = 5,
     /// It wants the trees of `call` slots from slot `detail` on: one answer with an fd for each.
     Trees = 6,
+    /// Its sibling with pid `detail` goes on; it exits.
+    Forked = 7,
 }
 
 /// One record from init.
@@ -86,6 +90,7 @@ impl Report {
             4 => Kind::Ready,
             5 => Kind::Executing,
             6 => Kind::Trees,
+            7 => Kind::Forked,
             _ => return None,
         };
         let mut detail = [0; 8];

@@ -24,6 +24,8 @@ pub struct Init<'a> {
     plan: &'a Plan,
     slots: Vec<OwnedFd>,
     newborn: Newborn,
+    /// What forked the newborn, and exits.
+    forker: Option<Newborn>,
     socket: OwnedFd,
     executing: bool,
     /// Device and inode of the file that init runs from: while /proc/PID/exe is it, the payload does not run yet.
@@ -55,6 +57,9 @@ pub fn launch<'a>(
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .call("socketpair for init")?;
+    if plan.forks() {
+        rustix::net::sockopt::set_socket_passcred(&ours, true).call("SO_PASSCRED for init")?;
+    }
     let init = init_file()?;
     let stat = rustix::fs::fstat(&init).call("fstat of init")?;
     let image = sealed("rcrun-plan", &layout(plan, &slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
@@ -109,7 +114,15 @@ pub fn launch<'a>(
     // What init has, and nobody else needs, is closed here: a pipe or a mount must not live longer than its user.
     let late = plan.slots.iter().any(Source::is_late);
     let slots = if late { slots } else { Vec::new() };
-    Ok(Init { plan, slots, newborn, socket: ours, executing: false, file: (stat.st_dev, stat.st_ino) })
+    Ok(Init {
+        plan,
+        slots,
+        newborn,
+        forker: None,
+        socket: ours,
+        executing: false,
+        file: (stat.st_dev, stat.st_ino),
+    })
 }
 
 /// The calling thread's children are born in another pid namespace while alive.
@@ -228,8 +241,14 @@ impl Init<'_> {
     /// Waits for the next report.
     pub fn next_event(&mut self) -> Result<Event> {
         match read_report(self.socket.as_fd())? {
-            Some((report, fd)) => match (report.kind, fd) {
+            Some(Record { report, fd, sender }) => match (report.kind, fd) {
                 (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
+                (Kind::Executing, _) => {
+                    self.executing = true;
+                    self.next_event()
+                }
+                // What has forked can be traced by the container: from there nothing else is believed.
+                _ if sender.is_some_and(|pid| self.forker.is_some() || pid != self.pid()) => Err(garbled()),
                 (Kind::Barrier, _) => {
                     Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled)
                 }
@@ -239,15 +258,23 @@ impl Init<'_> {
                     self.send_trees(report.detail as usize, usize::from(report.call))?;
                     Ok(Event::Trees)
                 }
-                (Kind::Executing, _) => {
-                    self.executing = true;
+                (Kind::Forked, _) => {
+                    self.forked(report.detail)?;
                     self.next_event()
                 }
                 (Kind::Terminal, None) => Err(garbled()),
             },
-            None if self.executing => Ok(Event::Running),
+            // A fork that was not told of: whatever runs, it is no newborn of ours.
+            None if self.executing && self.plan.forks() == self.forker.is_some() => Ok(Event::Running),
             None => Err(died(self.pidfd())),
         }
+    }
+
+    /// The newborn has forked a child of ours, which goes on in its place.
+    fn forked(&mut self, pid: u64) -> Result<()> {
+        let sibling = Newborn::child(pid as i32).call(format!("pidfd_open {pid}"))?;
+        self.forker = Some(std::mem::replace(&mut self.newborn, sibling));
+        Ok(())
     }
 
     /// Answers a barrier; `home` goes with the answer to Ready.
@@ -264,7 +291,7 @@ impl Init<'_> {
     fn last_words(&self) -> Error {
         loop {
             match read_report(self.socket.as_fd()) {
-                Ok(Some((report, _))) if report.kind == Kind::Failed => {
+                Ok(Some(Record { report, .. })) if report.kind == Kind::Failed => {
                     return words::failure(self.plan, &report);
                 }
                 Ok(Some(_)) => {}
@@ -294,7 +321,18 @@ impl Init<'_> {
 
     /// Lets go of the socket: the pidfd and pid remain.
     pub fn into_newborn(self) -> Newborn {
+        self.reap_forker();
         self.newborn
+    }
+
+    /// Waits for the process that has forked, which exits at once: nobody else would.
+    pub fn reap_forker(&self) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        if let Some(forker) = &self.forker {
+            // ECHILD: whoever embeds us ignores SIGCHLD, or has waited for it.
+            let wait = || waitid(WaitId::PidFd(forker.pidfd.as_fd()), WaitIdOptions::EXITED);
+            while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+        }
     }
 }
 
@@ -320,10 +358,20 @@ fn died(pidfd: BorrowedFd<'_>) -> Error {
     )
 }
 
-/// Reads one record, with the fd that may come with it; None at end of file.
-pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Option<OwnedFd>)>> {
+/// A report as it came.
+pub(crate) struct Record {
+    /// The report.
+    pub report: Report,
+    /// The fd that came with it.
+    pub fd: Option<OwnedFd>,
+    /// Who sent it, as the kernel says; only on a socket with SO_PASSCRED.
+    pub sender: Option<i32>,
+}
+
+/// Reads one record; None at end of file.
+pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<Record>> {
     let mut bytes = [0; REPORT_SIZE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];
@@ -337,9 +385,14 @@ pub(crate) fn read_report(socket: BorrowedFd<'_>) -> Result<Option<(Report, Opti
     if received.bytes == 0 {
         return Ok(None);
     }
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Report::decode(&bytes[..received.bytes]).map(|r| Some((r, fd))).ok_or_else(garbled)
+    let report = Report::decode(&bytes[..received.bytes]).ok_or_else(garbled)?;
+    let mut record = Record { report, fd: None, sender: None };
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => record.fd = fds.next(),
+            RecvAncillaryMessage::ScmCredentials(of) => record.sender = Some(of.pid.as_raw_nonzero().get()),
+            _ => {}
+        }
+    }
+    Ok(Some(record))
 }

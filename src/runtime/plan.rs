@@ -167,6 +167,11 @@ impl Plan {
         self.steps.iter().filter(|p| asks(&p.step)).count()
     }
 
+    /// Whether init forks on its way.
+    pub fn forks(&self) -> bool {
+        self.steps.iter().any(|p| p.step == Step::Fork)
+    }
+
     /// Adds a step.
     pub fn push(&mut self, origin: impl Into<String>, step: Step<Text>) {
         self.steps.push(Planned { origin: origin.into(), step });

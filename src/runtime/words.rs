@@ -81,6 +81,8 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
         }
+        (Step::Fork, libc::EAGAIN) => Some("pids.max of the container's cgroup is reached"),
+        (Step::Fork, libc::ENOMEM) => Some("the container's pid namespace has ended"),
         (Step::Terminal { .. }, libc::ENOENT) => Some("process.terminal needs a devpts mount on /dev/pts"),
         (Step::Ids { .. } | Step::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or gidMappings")
@@ -182,7 +184,9 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::PrivateProc => "make a private procfs".into(),
         Step::Sysctl { path, value } => format!("sysctl {}={value}", path.0.replace('/', ".")),
         Step::Terminal { .. } => "make the terminal".into(),
-        Step::Session => "new session".into(),
+        Step::Session { controlling: false } => "new session".into(),
+        Step::Session { controlling: true } => "new session with the terminal".into(),
+        Step::Fork => "fork into the pid namespace".into(),
         Step::Keyring { name } => format!("join the session keyring {name}"),
         Step::Umask { mask } => format!("umask {mask:03o}"),
         Step::Rlimit { resource, soft, hard } => format!("limit {} to {soft}:{hard}", rlimit_name(*resource)),
@@ -325,6 +329,7 @@ fn call_name(call: u16) -> Option<&'static str> {
         SYS_accept4 "accept4",
         SYS_capset "capset",
         SYS_chroot "chroot",
+        SYS_clone "clone",
         SYS_close_range "close_range",
         SYS_copy_file_range "copy_file_range",
         SYS_dup3 "dup3",

@@ -2,7 +2,6 @@
 //! libseccomp is linked: without its development files these tests do not build.
 
 mod kernel;
-mod machine;
 mod oracle;
 mod profiles;
 mod sys;

@@ -27,6 +27,7 @@ numbers! {
     RECVFROM 45 207,
     RECVMSG 47 212,
     SENDMSG 46 211,
+    CLONE 56 220,
     EXECVE 59 221,
     GETCWD 79 17,
     CHDIR 80 49,

@@ -62,7 +62,8 @@ samples! {
     PrivateProc;
     Sysctl { path: text("net/ipv4/ip_forward"), value: text("1") };
     Terminal { ptmx: InRoot(text("dev/pts/ptmx")), console: true, columns: 80, rows: 24, uid: 1000 };
-    Session;
+    Session { controlling: true };
+    Fork;
     Keyring { name: text("_ses.web") };
     Umask { mask: 0o22 };
     Rlimit { resource: 7, soft: 1024, hard: u64::MAX };
@@ -304,13 +305,15 @@ fn a_text_is_bytes_that_end_with_their_only_nul() {
 
 #[test]
 fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
-    for kind in [Kind::Failed, Kind::Barrier, Kind::Terminal, Kind::Ready, Kind::Executing, Kind::Trees] {
+    for kind in
+        [Kind::Failed, Kind::Barrier, Kind::Terminal, Kind::Ready, Kind::Executing, Kind::Trees, Kind::Forked]
+    {
         let report = Report { kind, call: 0x1234, step: u32::MAX, errno: -1, detail: u64::MAX - 1 };
         assert_eq!(Report::decode(&report.encode()), Some(report));
         assert_eq!(Report::decode(&report.encode()[1..]), None);
         assert_eq!(Report::decode(&[&report.encode()[..], &[0]].concat()), None);
     }
-    for kind in (0..=u16::MAX).filter(|n| !(1..=6).contains(n)) {
+    for kind in (0..=u16::MAX).filter(|n| !(1..=7).contains(n)) {
         let mut bytes = [0; REPORT_SIZE];
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         assert_eq!(Report::decode(&bytes), None, "kind {kind}");

@@ -1,4 +1,8 @@
 //! exec and hooks in the container's namespaces: the same road with a shorter plan that begins with Join.
+//!
+//! What executes stays outside of the container's pid namespace until it has the payload's credentials, and forks into it
+//! then (`Step::Fork`): nothing inside can trace, open or even see a process with the runtime's privileges
+//! (CVE-2016-9962), whatever capabilities it has. Hooks are born inside: they have the runtime's privileges by intent.
 
 use super::process::{self, Surroundings};
 use crate::Result;
@@ -6,7 +10,7 @@ use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
 use oci_spec::runtime::{Hook, Process};
-use rcrun_plan::Step;
+use rcrun_plan::{Slot, Step};
 
 /// What `exec` adds to the container's config.json.
 #[derive(Clone, Debug)]
@@ -26,11 +30,16 @@ pub struct ExecRequest<'a> {
 /// Compiles a process in a running container.
 pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan> {
     let mut plan = Plan { passed_fds: request.passed_fds, ..Plan::default() };
-    let (user_namespace, mount) = join(spec, &mut plan);
-    if request.process.terminal().unwrap_or(false) {
+    let kinds = process::namespaces_of(spec);
+    let init = plan.slot(Source::Init);
+    let (user_namespace, mount) = join(init, kinds, &mut plan);
+    let forks = kinds & libc::CLONE_NEWPID != 0;
+    let terminal = request.process.terminal().unwrap_or(false);
+    if terminal {
         process::terminal(request.process, false, &mut plan);
-    } else {
-        plan.push("", Step::Session);
+    }
+    if !forks {
+        plan.push("", Step::Session { controlling: terminal });
     }
     if !mount {
         plan.push("", Step::Chroot);
@@ -41,6 +50,7 @@ pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan>
         keyring: request.keyring,
         variables: request.variables,
         listen: false,
+        forks,
     };
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     process::compile(request.process, filter, host, &around, &mut plan)?;
@@ -60,13 +70,19 @@ pub struct HookRequest<'a> {
 /// Compiles a createContainer or startContainer hook: the runtime's privileges, the container's namespaces.
 pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
     let mut plan = Plan::default();
-    let (_, mount) = join(spec, &mut plan);
+    let kinds = process::namespaces_of(spec);
+    let init = plan.slot(Source::Init);
+    if kinds & libc::CLONE_NEWPID != 0 {
+        plan.pid_namespace = Some(init);
+    }
+    // A pid namespace is joined by the parent, for its child.
+    let (_, mount) = join(init, kinds & !libc::CLONE_NEWPID, &mut plan);
     if !mount {
         // The root that init has by now: the machine's for createContainer, the container's for startContainer.
         plan.push("", Step::Chroot);
     }
     let path = request.hook.path().to_string_lossy().into_owned();
-    plan.push("", Step::Session);
+    plan.push("", Step::Session { controlling: false });
     plan.push(request.origin, Step::FindExecutable);
     plan.push("", Step::Ready);
     plan.push(request.origin, Step::Execute);
@@ -76,17 +92,10 @@ pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
     plan
 }
 
-/// The steps into the container's namespaces; whether it has a user and a mount namespace.
-fn join(spec: &Spec, plan: &mut Plan) -> (bool, bool) {
-    let kinds = process::namespaces_of(spec);
-    let init = plan.slot(Source::Init);
-    if kinds & libc::CLONE_NEWPID != 0 {
-        plan.pid_namespace = Some(init);
-    }
-    // A pid namespace is joined by the parent, for its child.
-    let rest = kinds & !libc::CLONE_NEWPID;
-    if rest != 0 {
-        plan.push("/linux/namespaces", Step::Join { slot: init, kinds: rest as u32 });
+/// The steps into the container's namespaces of `kinds`; whether user and mount namespace are among them.
+fn join(init: Slot, kinds: i32, plan: &mut Plan) -> (bool, bool) {
+    if kinds != 0 {
+        plan.push("/linux/namespaces", Step::Join { slot: init, kinds: kinds as u32 });
     }
     let user = kinds & libc::CLONE_NEWUSER != 0;
     if user {

@@ -86,9 +86,8 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
     if let Some(process) = spec.process() {
         if terminal {
             process::terminal(process, spaces.mount, &mut plan);
-        } else {
-            plan.push("", Step::Session);
         }
+        plan.push("", Step::Session { controlling: terminal });
     }
     if spaces.mount {
         finish_root(spec, root.readonly().unwrap_or(false), &mut plan);
@@ -104,6 +103,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
                 keyring: request.keyring,
                 variables: request.variables,
                 listen: request.await_start,
+                forks: false,
             },
             &mut plan,
         )?,

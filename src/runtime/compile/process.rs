@@ -1,9 +1,11 @@
 //! process: from session and terminal to the last step before execve. Shared by start and exec.
 
 use super::{in_root, namespaces};
-use crate::host::Host;
+use crate::Result;
+use crate::host::{Arch, Host};
 use crate::plan::{Plan, Source};
-use crate::{Result, seccomp};
+use crate::seccomp::machine::{Data, run};
+use crate::seccomp::{self, Instruction};
 use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, PosixRlimitType, Process};
 use rcrun_plan::{InRoot, Step, text::Text};
 
@@ -19,6 +21,8 @@ pub(super) struct Surroundings<'a> {
     pub variables: &'a [String],
     /// Wait for `start` on the listening socket.
     pub listen: bool,
+    /// Fork into the pid namespace that was joined, as late as can be, and start a session there.
+    pub forks: bool,
 }
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -98,8 +102,18 @@ pub(super) fn compile(
         let listen = plan.slot(Source::Listen);
         plan.push("", Step::AwaitStart { listen });
     }
-    if let Some(profile) = filter {
-        let compiled = seccomp::compile(profile, host.arch)?;
+    let compiled = filter.map(|profile| seccomp::compile(profile, host.arch)).transpose()?;
+    let fork = |plan: &mut Plan| {
+        plan.push("", Step::Fork);
+        plan.push("", Step::Session { controlling: process.terminal().unwrap_or(false) });
+    };
+    // Behind the filter no privilege is left, so the fork comes there if the filter lets it through. Else the sibling shows
+    // itself with CAP_SYS_ADMIN; but who would trace it is bound by that filter himself.
+    let last_of_all = admin && compiled.as_ref().is_some_and(|c| may_fork(&c.program, host.arch));
+    if around.forks && !last_of_all {
+        fork(plan);
+    }
+    if let Some(compiled) = compiled {
         plan.filter = compiled
             .program
             .iter()
@@ -116,12 +130,31 @@ pub(super) fn compile(
             plan.push(origin, step);
         }
     }
+    if around.forks && last_of_all {
+        fork(plan);
+    }
     plan.push("/process/args", Step::Execute);
 
     plan.args = process.args().clone().unwrap_or_default();
     environment(process, around.variables, plan);
     plan.candidates = candidates(&plan.args, &plan.env);
     Ok(())
+}
+
+/// Whether the filter allows what `Step::Fork` and the session after it need.
+#[allow(clippy::unnecessary_cast, reason = "with musl the constants are c_int")]
+fn may_fork(program: &[Instruction], arch: Arch) -> bool {
+    let calls = [
+        ("clone", [libc::CLONE_PARENT as u64, 0]),
+        ("setsid", [0, 0]),
+        ("ioctl", [0, libc::TIOCSCTTY as u64]),
+        ("sendto", [0, 0]),
+        ("exit_group", [0, 0]),
+    ];
+    calls.iter().all(|(name, [first, second])| {
+        let action = Data::native(name, arch, [*first, *second, 0, 0, 0, 0]).and_then(|d| run(program, &d));
+        matches!(action, Some(libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG))
+    })
 }
 
 /// The variables of config.json, then rcrun's; of several of one name the last counts, as with runc.

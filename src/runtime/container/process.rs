@@ -102,6 +102,7 @@ pub(super) fn ended(init: &Init<'_>, error: Error) -> Error {
         wait_for_end(init.pidfd())?;
         // ECHILD: whoever embeds us ignores SIGCHLD, or has waited for it.
         let _ = waitid(WaitId::PidFd(init.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        init.reap_forker();
         Ok(())
     };
     match end() {

@@ -7,7 +7,7 @@ use super::{delete, hooks};
 use crate::compile::{self, Request};
 use crate::error::CallContext;
 use crate::host::Host;
-use crate::launch::read_report;
+use crate::launch::{Record, read_report};
 use crate::notify_socket::NotifySocket;
 use crate::spec::Spec;
 use crate::{Code, Error, Result, words};
@@ -93,8 +93,8 @@ fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<
     let mut executing = false;
     loop {
         match read_report(socket.as_fd())? {
-            Some((report, _)) if report.kind == Kind::Executing => executing = true,
-            Some((report, _)) => return Err(failure(container, state, &report)),
+            Some(Record { report, .. }) if report.kind == Kind::Executing => executing = true,
+            Some(Record { report, .. }) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
             // Another start was quicker, and the connection was closed with the listening socket. A process that dies has
             // its flag before its files are closed.

@@ -21,6 +21,7 @@
 
 mod arch;
 mod conditions;
+pub mod machine;
 mod program;
 mod syscalls;
 #[cfg(test)]

@@ -44,6 +44,13 @@ pub struct Newborn {
     pub pidfd: OwnedFd,
 }
 
+impl Newborn {
+    /// A child of this process that was not born here (CLONE_PARENT) and has not been waited for.
+    pub fn child(pid: i32) -> io::Result<Self> {
+        open_pidfd(pid).map(|pidfd| Newborn { pid, pidfd })
+    }
+}
+
 /// A failure before init ran: which call.
 #[derive(Debug)]
 pub struct Stillbirth {

@@ -168,7 +168,12 @@ fn failures_name_step_call_errno_and_candidate() {
         [(absent, libc::ENOENT, 0), (not_executable, libc::EACCES, 1), (directory, libc::EISDIR, 0)]
     {
         let payload = Payload { candidates, ..TRUE };
-        let init = start(&folder.0, &[Step::Session, Step::FindExecutable, Step::Execute], vec![], &payload);
+        let init = start(
+            &folder.0,
+            &[Step::Session { controlling: false }, Step::FindExecutable, Step::Execute],
+            vec![],
+            &payload,
+        );
         let report = init.report().unwrap();
         assert_eq!((report.kind, report.step, report.errno, report.detail), (Kind::Failed, 1, errno, detail));
         assert_eq!(init.finish().0, 1);

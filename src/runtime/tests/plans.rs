@@ -42,7 +42,7 @@ const NEWER: Host = Host { kernel: (6, 8), ..HOST };
 const ARM: Host = Host { arch: Arch::Aarch64, ..HOST };
 
 /// Folder under plans/, the folder whose config.json it is compiled from, how, for which machine.
-const PLANS: [(&str, &str, Verb, Host); 32] = [
+const PLANS: [(&str, &str, Verb, Host); 34] = [
     ("default", "default", Verb::Create, HOST),
     ("run-with-every-flag", "run-with-every-flag", Verb::Run, HOST),
     ("user-namespace", "user-namespace", Verb::Create, HOST),
@@ -78,6 +78,8 @@ const PLANS: [(&str, &str, Verb, Host); 32] = [
     ("capabilities-in-a-container", "capabilities", Verb::Create, CONFINED),
     ("capabilities", "capabilities", Verb::Create, HOST),
     ("exec", "exec", Verb::Exec, HOST),
+    ("exec-behind-a-filter", "exec-behind-a-filter", Verb::Exec, HOST),
+    ("exec-behind-a-filter-without-fork", "exec-behind-a-filter-without-fork", Verb::Exec, HOST),
     ("exec-in-a-user-namespace", "exec-in-a-user-namespace", Verb::Exec, HOST),
     ("exec-without-a-mount-namespace", "exec-without-a-mount-namespace", Verb::Exec, HOST),
 ];
