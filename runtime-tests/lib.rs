@@ -5,5 +5,6 @@ pub mod broken_configs;
 pub mod bundle;
 pub mod inside;
 pub mod machine;
+pub mod programs;
 pub mod runtime;
 pub mod trace;
