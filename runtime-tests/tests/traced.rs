@@ -115,7 +115,9 @@ fn a_process_that_exec_starts_has_nothing_at_any_moment_that_the_container_has_n
     let (mut worked, mut refused) = (0, Vec::new());
     for i in 0..200 {
         let user = if i % 2 == 0 { "0:0" } else { "33:33" };
-        let said = tracing.say(&["exec", "--user", user, &tracing.id, "true"]);
+        // The tracer is sure to meet the longer ones, if only after their execve.
+        let command: &[&str] = if i % 4 < 2 { &["true"] } else { &["sleep", "0.02"] };
+        let said = tracing.say(&[&["exec", "--user", user, &tracing.id], command].concat());
         match said.status {
             0 => worked += 1,
             _ => refused.push(said),

@@ -344,7 +344,7 @@ impl Init {
 
     /// The sibling goes on with the next step, in the pid namespace that was joined.
     fn fork(&self) -> Result<()> {
-        let Some(pid) = own::fork_sibling()? else { return Ok(()) };
+        let Some(pid) = own::fork_sibling()? else { return self.watch_parent() };
         // Whoever does not hear it any more is gone.
         let _ = self.parent()?.tell(Report { detail: pid as u64, ..self.report(Kind::Forked, 0) });
         own::exit(0)

@@ -263,8 +263,8 @@ pub enum Step<S> {
         controlling: bool,
     },
     /// fork: the plan goes on in a sibling (CLONE_PARENT), a child of *parent*, in the pid namespace that was joined for
-    /// children; this process tells its pid and exits. Before this step nothing inside can see or trace init, so it comes
-    /// when init has no more privilege than the payload.
+    /// children; this process tells its pid and exits. Before this step nothing inside can see or trace init: with `exec` it
+    /// comes when init has no more privilege than the payload.
     Fork,
     /// keyctl(KEYCTL_JOIN_SESSION_KEYRING): else keys of the machine's session are seen inside.
     Keyring {

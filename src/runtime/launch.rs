@@ -4,7 +4,6 @@ use crate::error::CallContext;
 use crate::plan::{Plan, Source};
 use crate::prepare::clone_late;
 use crate::sys::birth::{Birth, Newborn, bear};
-use crate::sys::namespace;
 use crate::{Code, Error, Result, init_image, words};
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
@@ -14,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::DumpableBehavior;
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -41,6 +41,8 @@ pub enum Event {
     Terminal(OwnedFd, u64),
     /// It has got the trees that it asked for.
     Trees,
+    /// It goes on as another process: its pid has changed.
+    Forked,
     /// All is set up; it waits for the state to be committed.
     Ready,
     /// The payload runs.
@@ -82,6 +84,7 @@ pub fn launch<'a>(
         })
         .collect();
     let new_user = libc::CLONE_NEWUSER as u64;
+    let among_others = first_joins.iter().any(|(_, kind)| *kind == libc::CLONE_NEWPID);
     let joins_user = first_joins.iter().any(|(_, kind)| *kind == libc::CLONE_NEWUSER);
     let proc = match plan.time_offsets {
         Some(_) => Some(private_proc()?),
@@ -92,6 +95,7 @@ pub fn launch<'a>(
         namespaces: plan.namespaces,
         cgroup,
         first_joins: &first_joins,
+        unreadable: among_others,
         raise_capabilities: joins_user || plan.namespaces & new_user != 0,
         time_offsets: proc.as_ref().zip(plan.time_offsets.as_ref()).map(|(p, t)| (p.as_fd(), t.as_bytes())),
         stdio,
@@ -100,17 +104,17 @@ pub fn launch<'a>(
         init: init.as_fd(),
         argument: &argument,
     };
-    let newborn = {
-        let _elsewhere = match plan.pid_namespace {
-            Some(slot) => Some(ElsewherePids::enter(slots[usize::from(slot.0)].as_fd())?),
-            None => None,
-        };
-        bear(&birth).map_err(|death| {
-            let errno = death.error.raw_os_error().unwrap_or_default();
-            Error::call(format!("start of init: {}", death.call), death.error)
-                .hint(words::birth_hint(death.call, errno))
-        })?
-    };
+    if among_others {
+        // The newborn has this process's memory until its exec. Undumpable, that belongs to the machine's user namespace,
+        // whatever capabilities others in the pid namespace have in theirs.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .call("prctl PR_SET_DUMPABLE")?;
+    }
+    let newborn = bear(&birth).map_err(|death| {
+        let errno = death.error.raw_os_error().unwrap_or_default();
+        Error::call(format!("start of init: {}", death.call), death.error)
+            .hint(words::birth_hint(death.call, errno))
+    })?;
     // What init has, and nobody else needs, is closed here: a pipe or a mount must not live longer than its user.
     let late = plan.slots.iter().any(Source::is_late);
     let slots = if late { slots } else { Vec::new() };
@@ -123,25 +127,6 @@ pub fn launch<'a>(
         executing: false,
         file: (stat.st_dev, stat.st_ino),
     })
-}
-
-/// The calling thread's children are born in another pid namespace while alive.
-struct ElsewherePids(OwnedFd);
-
-impl ElsewherePids {
-    fn enter(pids: BorrowedFd<'_>) -> Result<Self> {
-        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .call("open /proc/self/ns/pid")?;
-        namespace::join(pids, libc::CLONE_NEWPID).call("setns of the pid namespace")?;
-        Ok(ElsewherePids(own))
-    }
-}
-
-impl Drop for ElsewherePids {
-    fn drop(&mut self) {
-        // Back to one's own pid namespace for children: setns(2) always allows it to its owner.
-        let _ = namespace::join(self.0.as_fd(), libc::CLONE_NEWPID);
-    }
 }
 
 /// rcrun-init, sealed: the container sees it as /proc/1/exe and can neither write it nor find rcrun behind it
@@ -247,8 +232,7 @@ impl Init<'_> {
                     self.executing = true;
                     self.next_event()
                 }
-                // What has forked can be traced by the container: from there nothing else is believed.
-                _ if sender.is_some_and(|pid| self.forker.is_some() || pid != self.pid()) => Err(garbled()),
+                _ if !sender.is_none_or(|pid| self.believes(pid)) => Err(garbled()),
                 (Kind::Barrier, _) => {
                     Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled)
                 }
@@ -260,7 +244,7 @@ impl Init<'_> {
                 }
                 (Kind::Forked, _) => {
                     self.forked(report.detail)?;
-                    self.next_event()
+                    Ok(Event::Forked)
                 }
                 (Kind::Terminal, None) => Err(garbled()),
             },
@@ -268,6 +252,11 @@ impl Init<'_> {
             None if self.executing && self.plan.forks() == self.forker.is_some() => Ok(Event::Running),
             None => Err(died(self.pidfd())),
         }
+    }
+
+    /// What joins a container can be traced by it once it has forked inside: from there only a failure is believed.
+    fn believes(&self, sender: i32) -> bool {
+        sender == self.pid() && (self.forker.is_none() || self.plan.asks_inside())
     }
 
     /// The newborn has forked a child of ours, which goes on in its place.

@@ -12,9 +12,6 @@ pub struct Plan {
     /// Namespaces that clone3 makes, CLONE_NEW* bits.
     #[serde(serialize_with = "namespace_names")]
     pub namespaces: u64,
-    /// Joined by the parent for its child before the clone: a pid namespace takes only children (setns(2)).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid_namespace: Option<Slot>,
     /// Joined in order by a first child before the other namespaces are made: a user namespace, so that it owns them, and
     /// what cannot be joined from within one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -159,12 +156,19 @@ impl Source {
 }
 
 impl Plan {
-    /// How many times init asks for something before it is ready.
+    /// How many times init asks for something, or becomes another process, before it is ready.
     pub fn questions(&self) -> usize {
         let asks = |step: &Step<Text>| {
-            matches!(step, Step::Wait { .. } | Step::Receive { .. } | Step::Terminal { .. })
+            matches!(step, Step::Wait { .. } | Step::Receive { .. } | Step::Terminal { .. } | Step::Fork)
         };
-        self.steps.iter().filter(|p| asks(&p.step)).count()
+        self.steps.iter().take_while(|p| p.step != Step::Ready).filter(|p| asks(&p.step)).count()
+    }
+
+    /// Whether a process that has forked inside may still ask for something, and so is believed: a container that is
+    /// made, but no process that joins one.
+    pub fn asks_inside(&self) -> bool {
+        let ready = self.steps.iter().position(|p| p.step == Step::Ready);
+        self.steps.iter().position(|p| p.step == Step::Fork) < ready
     }
 
     /// Whether init forks on its way.

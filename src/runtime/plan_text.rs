@@ -11,9 +11,6 @@ use std::fmt::Write;
 pub fn text(plan: &Plan) -> String {
     let mut out = String::new();
     let slot = |slot: &rcrun_plan::Slot| words::source(plan.slots.get(usize::from(slot.0)));
-    if let Some(pids) = &plan.pid_namespace {
-        let _ = writeln!(out, "child of rcrun in the pid namespace of {}", slot(pids));
-    }
     for joined in &plan.first_joins {
         let kind = plan.slots.get(usize::from(joined.0)).and_then(Source::namespace_kind);
         let kind = kinds_text(kind.unwrap_or_default() as u32);

@@ -2,7 +2,8 @@
 //!
 //! What executes stays outside of the container's pid namespace until it has the payload's credentials, and forks into it
 //! then (`Step::Fork`): nothing inside can trace, open or even see a process with the runtime's privileges
-//! (CVE-2016-9962), whatever capabilities it has. Hooks are born inside: they have the runtime's privileges by intent.
+//! (CVE-2016-9962), whatever capabilities it has. Hooks fork there too, with the runtime's privileges, which is what they
+//! are for.
 
 use super::process::{self, Surroundings};
 use crate::Result;
@@ -72,19 +73,18 @@ pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
     let mut plan = Plan::default();
     let kinds = process::namespaces_of(spec);
     let init = plan.slot(Source::Init);
-    if kinds & libc::CLONE_NEWPID != 0 {
-        plan.pid_namespace = Some(init);
-    }
-    // A pid namespace is joined by the parent, for its child.
-    let (_, mount) = join(init, kinds & !libc::CLONE_NEWPID, &mut plan);
+    let (_, mount) = join(init, kinds, &mut plan);
     if !mount {
         // The root that init has by now: the machine's for createContainer, the container's for startContainer.
         plan.push("", Step::Chroot);
     }
     let path = request.hook.path().to_string_lossy().into_owned();
-    plan.push("", Step::Session { controlling: false });
     plan.push(request.origin, Step::FindExecutable);
     plan.push("", Step::Ready);
+    if kinds & libc::CLONE_NEWPID != 0 {
+        plan.push("", Step::Fork);
+    }
+    plan.push("", Step::Session { controlling: false });
     plan.push(request.origin, Step::Execute);
     plan.args = request.hook.args().clone().filter(|a| !a.is_empty()).unwrap_or_else(|| vec![path.clone()]);
     plan.env = request.hook.env().clone().unwrap_or_default();

@@ -88,16 +88,17 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
     }
     // Once in a user namespace, those of others can no longer be joined: a first child joins them while it still has the
     // machine's capabilities, the user namespace last. A time namespace cannot be joined by a child that shares its
-    // parent's memory (EUSERS). Where there is a first child, it joins the pid namespace too: born there itself, it would
-    // tell the newborn's pid as that namespace counts.
+    // parent's memory (EUSERS).
     joins.sort_by_key(|(_, _, kind)| *kind == libc::CLONE_NEWUSER);
-    let staged = |kind: i32| spaces.user && kind != CLONE_NEWTIME;
-    let has_first_child = joins.iter().any(|(_, _, kind)| staged(*kind) && *kind != libc::CLONE_NEWPID);
     for (origin, slot, kind) in joins {
-        match kind {
-            libc::CLONE_NEWPID if !has_first_child => plan.pid_namespace = Some(slot),
-            _ if staged(kind) => plan.first_joins.push(slot),
-            _ => plan.push(origin, Step::Join { slot, kinds: kind as u32 }),
+        if spaces.user && kind != CLONE_NEWTIME {
+            plan.first_joins.push(slot);
+        } else {
+            plan.push(origin, Step::Join { slot, kinds: kind as u32 });
+        }
+        // A pid namespace takes only children (setns(2)), and a procfs shows the namespace of whoever mounts it.
+        if kind == libc::CLONE_NEWPID && !spaces.user {
+            plan.push("", Step::Fork);
         }
     }
     if spaces.makes(libc::CLONE_NEWCGROUP) {

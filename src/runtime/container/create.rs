@@ -220,8 +220,7 @@ impl Site<'_> {
                 .map_err(|e| e.at("/process/oomScoreAdj"))?;
         }
         // Written while init works, and put in its place when it is ready.
-        let process = Some(Process::of(init.pid(), init.file)?);
-        self.container.stage(&State { process, ..self.state.clone() })?;
+        self.stage(init)?;
         let mut early = self.early_answer();
         let mut questions = self.plan.questions();
         let mut kept = None;
@@ -298,10 +297,16 @@ impl Site<'_> {
                 }
             }
             Event::Trees => {}
+            Event::Forked => self.stage(init)?,
             Event::Ready => return Ok(false),
             Event::Running => return Err(Error::new(Code::System, "init executed before it was told to")),
         }
         Ok(true)
+    }
+
+    fn stage(&self, init: &Init<'_>) -> Result<()> {
+        let process = Some(Process::of(init.pid(), init.file)?);
+        self.container.stage(&State { process, ..self.state.clone() })
     }
 
     fn commit(&self, init: &Init<'_>) -> Result<()> {

@@ -167,6 +167,7 @@ fn attend(plan: &Plan, child: &mut Init<'_>, init: i32, options: &ExecOptions) -
             }
             Event::Ready if early => {}
             Event::Ready => child.go_on(home.as_deref())?,
+            Event::Forked => {}
             Event::Running => break,
             Event::Barrier(_) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped at a barrier that exec has not"));

@@ -85,6 +85,7 @@ fn until_it_runs(process: &mut Init<'_>) -> Result<()> {
     loop {
         match process.next_event()? {
             Event::Ready => process.go_on(None)?,
+            Event::Forked => {}
             Event::Running => return Ok(()),
             Event::Barrier(_) | Event::Terminal(..) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped for something that no hook has"));

@@ -18,6 +18,8 @@ pub struct Birth<'a> {
     /// Namespaces (with their CLONE_NEW* flags) that a first child joins before it makes the newborn as its sibling
     /// (CLONE_PARENT): a user namespace owns only what is made after it has been joined.
     pub first_joins: &'a [(RawFd, i32)],
+    /// Keep the newborn from reading init's file also where its capabilities are raised: others are in its pid namespace.
+    pub unreadable: bool,
     /// Raise the inheritable and ambient sets: exec with an unmapped uid drops all capabilities (capabilities(7)).
     pub raise_capabilities: bool,
     /// `monotonic 1 0` lines for /proc/self/timens_offsets below this procfs: written before the exec, after which they
@@ -228,7 +230,7 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
     // file it may not read undumpable from its first instruction (would_dump, fs/exec.c): in a pid namespace that is
     // joined nobody can ptrace it but who has CAP_SYS_PTRACE in the user namespace of the runtime. exec gives root its
     // capabilities back.
-    if !birth.raise_capabilities {
+    if !birth.raise_capabilities || birth.unreadable {
         caps[0].effective &= !DAC_BITS;
     }
     // SAFETY: capset reads two structs.

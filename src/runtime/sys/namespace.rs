@@ -1,4 +1,4 @@
-//! ioctls and setns for namespace files.
+//! ioctls of namespace files.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,11 +12,4 @@ pub fn kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
     // SAFETY: NS_GET_NSTYPE takes no argument; on another kind of file it fails with ENOTTY.
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
     if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
-}
-
-/// setns(2): moves the calling thread, or for CLONE_NEWPID its children, into the namespaces of `fd`.
-pub fn join(fd: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
-    // SAFETY: setns takes two integers; the fd is borrowed and so open.
-    let done = unsafe { libc::setns(fd.as_raw_fd(), kinds) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
