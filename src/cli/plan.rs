@@ -24,23 +24,11 @@ pub fn plan(global: &Global, args: &Args) -> Result<ExitCode> {
             let process = spec::load_process(path)?;
             spec::check_process_host(&process, &host)?;
             warnings.extend(process.warnings().iter().cloned());
-            let request =
-                ExecRequest { id: &name, process: &process, keyring: true, passed_fds: 0, variables: &[] };
-            compile::exec(&spec, &host, &request)?
+            compile::exec(&spec, &host, &ExecRequest::new(&name, &process))?
         }
         None => {
-            let request = Request {
-                id: &name,
-                bundle: &bundle,
-                await_start: true,
-                no_pivot: false,
-                keyring: true,
-                passed_fds: 0,
-                variables: &[],
-                notify: false,
-            };
             warnings.extend(compile::warnings(&spec, &host));
-            compile::start(&spec, &host, &request)?
+            compile::start(&spec, &host, &Request::create(&name, &bundle))?
         }
     };
     warnings.extend(compiled.warnings.iter().cloned());

@@ -28,6 +28,13 @@ pub struct ExecRequest<'a> {
     pub variables: &'a [String],
 }
 
+impl<'a> ExecRequest<'a> {
+    /// Without any option.
+    pub fn new(id: &'a str, process: &'a Process) -> Self {
+        ExecRequest { id, process, keyring: true, passed_fds: 0, variables: &[] }
+    }
+}
+
 /// Compiles a process in a running container.
 pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan> {
     let mut plan = Plan { passed_fds: request.passed_fds, ..Plan::default() };

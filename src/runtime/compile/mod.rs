@@ -40,6 +40,22 @@ pub struct Request<'a> {
     pub notify: bool,
 }
 
+impl<'a> Request<'a> {
+    /// `create` of the bundle without any option.
+    pub fn create(id: &'a str, bundle: &'a Path) -> Self {
+        Request {
+            id,
+            bundle,
+            await_start: true,
+            no_pivot: false,
+            keyring: true,
+            passed_fds: 0,
+            variables: &[],
+            notify: false,
+        }
+    }
+}
+
 /// A path of config.json as a path below the root: lexically cleaned, `..` stops at the root.
 pub(crate) fn in_root(path: &Path) -> InRoot<Text> {
     let mut parts: Vec<&str> = Vec::new();

@@ -95,16 +95,7 @@ fn config(name: &str) -> Spec {
 
 fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
     let notify = ["NOTIFY_SOCKET=/run/notify/notify.sock".to_string()];
-    let create = Request {
-        id: "web",
-        bundle: Path::new("/bundle"),
-        await_start: true,
-        no_pivot: false,
-        keyring: true,
-        passed_fds: 0,
-        variables: &[],
-        notify: false,
-    };
+    let create = Request::create("web", Path::new("/bundle"));
     let hook = |list: &Option<Vec<oci_spec::runtime::Hook>>, origin: &str| {
         let hook = list.iter().flatten().next().expect("the config has such a hook");
         compile::hook(spec, &HookRequest { hook, origin })
@@ -127,8 +118,7 @@ fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
         ),
         Verb::Exec => {
             let process = spec.process().as_ref().expect("the config has a process");
-            let request = ExecRequest { id: "web", process, keyring: true, passed_fds: 0, variables: &[] };
-            compile::exec(spec, host, &request)
+            compile::exec(spec, host, &ExecRequest::new("web", process))
         }
         Verb::CreateContainer => Ok(hook(hooks().create_container(), "/hooks/createContainer/0")),
         Verb::StartContainer => Ok(hook(hooks().start_container(), "/hooks/startContainer/0")),
