@@ -107,3 +107,39 @@ fn no_file_names_a_host_that_is_not_everybodys() {
     }
     assert!(found.is_empty(), "hosts that are not in the list of tests/house.rs:\n{found}");
 }
+
+/// Of each alternative one must be here; of what is joined by AND, all.
+const LICENCES: [&str; 5] = ["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "MIT", "Unicode-3.0", "Zlib"];
+
+fn may_be_shipped(licence: &str) -> bool {
+    let known = |one: &str| LICENCES.contains(&one.trim().trim_matches(['(', ')']));
+    licence.split(" AND ").all(|all| all.replace('/', " OR ").split(" OR ").any(known))
+}
+
+#[test]
+fn every_crate_comes_from_the_registry_under_a_licence_that_goes_with_ours() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(source::top().join("Cargo.toml"))
+        .output()
+        .expect("cargo metadata");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 20, "{}", packages.len());
+    let wrong: Vec<String> = packages
+        .iter()
+        .filter(|package| {
+            let ours = package["source"].is_null();
+            let registry = package["source"].as_str().is_some_and(|s| s.starts_with("registry+"));
+            !(ours || registry) || !package["license"].as_str().is_some_and(may_be_shipped)
+        })
+        .map(|package| format!("{}: {} from {}", package["name"], package["license"], package["source"]))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(
+        !may_be_shipped("GPL-3.0-only")
+            && !may_be_shipped("MIT AND GPL-2.0")
+            && may_be_shipped("GPL-2.0 OR MIT")
+    );
+}
