@@ -156,7 +156,8 @@ pub fn broken_configs() -> Vec<Broken> {
         ),
         ("umask too large", Put("/process/user/umask", json!(0o1000)), "/process/user/umask", "octal 777"),
         ("user by name", Put("/process/user/username", json!("root")), "/process/user/username", "Windows"),
-        ("no arguments", Put("/process/args", json!([])), "/process/args", "args must not be empty"),
+        ("empty arguments", Put("/process/args", json!([])), "/process/args", "args must not be empty"),
+        ("no arguments", Take("/process/args"), "/process/args", "args must not be empty"),
         (
             "empty command",
             Put("/process/args/0", json!("")),

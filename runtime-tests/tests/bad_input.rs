@@ -110,6 +110,23 @@ fn the_config_that_the_broken_ones_are_made_from_is_good() {
 }
 
 #[test]
+fn a_config_without_process_is_created_and_refused_by_start_and_run() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("no-process", &["true"])
+        .with(|config| drop(config.as_object_mut().expect("an object").remove("process")));
+    let said = runtime.run(&bundle, "no-process");
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("/process: is missing: there is nothing to start"), "{}", said.err);
+    assert_eq!(runtime.ok(["list", "-q"]).out, "", "run is refused before anything is made");
+    runtime.created(&bundle, "no-process");
+    let said = runtime.say(["start", "no-process"]);
+    assert_eq!((said.status, said.err.lines().count()), (1, 1), "{}", said.err);
+    assert!(said.err.contains("/process: is missing: there is nothing to start"), "{}", said.err);
+    assert_eq!(runtime.status("no-process"), "created");
+    runtime.ok(["delete", "no-process"]);
+}
+
+#[test]
 fn an_id_that_is_no_name_is_refused_by_every_verb() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("ids", &["true"]);

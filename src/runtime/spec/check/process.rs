@@ -33,20 +33,19 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
     }
     user(process.user(), base)?;
 
-    let args = process.args().as_deref();
+    let args = process.args().as_deref().unwrap_or_default();
     match args {
-        // Without args the container can be created, not started.
-        None => {}
-        Some([]) => return Err(Fault::new(format_args!("{base}/args"), "args must not be empty")),
-        Some([command, ..]) if command.is_empty() => {
+        // config.md: "at least one entry is REQUIRED". (`process` itself may be missing until `start`.)
+        [] => return Err(Fault::new(format_args!("{base}/args"), "args must not be empty")),
+        [command, ..] if command.is_empty() => {
             // Docker makes exit status 127 of these words, as for runc.
             let text = "the command is empty: executable file not found in $PATH";
             return Err(Fault::new(format_args!("{base}/args/0"), text));
         }
-        Some(_) => {}
+        _ => {}
     }
     let env = process.env().as_deref().unwrap_or_default();
-    strings(args.unwrap_or_default(), env, format_args!("{base}"))?;
+    strings(args, env, format_args!("{base}"))?;
     for (i, variable) in env.iter().enumerate() {
         // As runc: such an entry is a mistake of whoever wrote it, and getenv(3) never finds it.
         let why = match variable.find('=') {
