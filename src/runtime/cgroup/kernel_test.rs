@@ -141,9 +141,14 @@ fn containers_that_come_and_go_below_one_parent_do_not_disturb_each_other() {
 #[test]
 fn an_existing_cgroup_is_taken_only_empty_and_thawed() {
     let place = Place::new("existing");
-    let cgroup = place.create("/c");
+    let first = place.create("/c");
+    let error = Cgroup::create(&place.hierarchy, &place.at("/c"), &[]).unwrap_err();
+    assert!(error.to_string().contains("another container is being made in cgroup"), "{error}");
+    drop(first);
     let again = place.create("/c");
     assert_eq!(again.created(), 0);
+    drop(again);
+    let cgroup = Cgroup::open(&place.hierarchy, &place.at("/c")).unwrap().unwrap();
 
     write_control(&cgroup, "cgroup.freeze", "1").unwrap();
     let error = Cgroup::create(&place.hierarchy, &place.at("/c"), &[]).unwrap_err();
@@ -155,6 +160,35 @@ fn an_existing_cgroup_is_taken_only_empty_and_thawed() {
     assert!(error.to_string().contains("container's cgroup is not empty: 1 process(es) found"), "{error}");
     assert!(place.dir("/c").is_dir(), "what was there before is not removed");
     drop(payload);
+}
+
+#[test]
+fn what_a_killed_create_left_is_removed_only_unmarked_and_empty() {
+    let place = Place::new("unused");
+    let _top = place.create("");
+    let left = || Cgroup::open(&place.hierarchy, &place.at("/c")).unwrap().unwrap();
+    let cgroup = place.create("/c");
+    left().remove_unused().unwrap();
+    assert!(place.dir("/c").is_dir(), "somebody makes a container in it");
+    cgroup.mark("other").unwrap();
+    drop(cgroup);
+    assert_eq!(left().owner().unwrap().as_deref(), Some("other"));
+    left().remove_unused().unwrap();
+    assert!(place.dir("/c").is_dir(), "it is somebody's");
+    left().destroy(LONG).unwrap();
+
+    drop(place.create("/c"));
+    let payload = Payload::sleeping(&left());
+    left().remove_unused().unwrap();
+    assert!(place.dir("/c").is_dir(), "a process is in it");
+    drop(payload);
+    assert!(left().wait_empty(LONG).unwrap());
+    fs::create_dir(place.dir("/c/below")).unwrap();
+    left().remove_unused().unwrap();
+    assert!(place.dir("/c/below").is_dir(), "others lie below");
+    fs::remove_dir(place.dir("/c/below")).unwrap();
+    left().remove_unused().unwrap();
+    assert!(!place.dir("/c").exists());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod events;
 mod file;
 mod freeze;
 mod hierarchy;
+mod owner;
 mod path;
 mod processes;
 mod remove;
@@ -48,9 +49,10 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes the cgroup at `path`, with the missing ones above it, passes every controller of the hierarchy on
     /// to it, and makes sure that `writes` can be applied to its type. An existing one is taken if it is empty and
-    /// not frozen. After an error, what was made is removed again.
+    /// not frozen, and nobody else is about to use it: it is locked for as long as the returned value lives. After an
+    /// error, what was made is removed again.
     pub fn create(hierarchy: &Hierarchy, path: &CgroupPath, writes: &[Write]) -> Result<Cgroup> {
-        let (cgroup, fresh) = Cgroup::make(hierarchy, path)?;
+        let (cgroup, fresh) = Cgroup::make_locked(hierarchy, path)?;
         let ready = if fresh { Ok(()) } else { cgroup.check_unused() };
         let ready =
             ready.and_then(|()| cgroup.check_type(writes)).and_then(|()| cgroup.pass_controllers(hierarchy));
@@ -94,9 +96,22 @@ impl Cgroup {
         }
     }
 
+    /// The same as `make`, and the last one is locked.
+    fn make_locked(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<(Cgroup, bool)> {
+        for _ in 0..TRIES {
+            let (cgroup, fresh) = Cgroup::make(hierarchy, path)?;
+            // Whoever was quicker has it, also where it was made here.
+            cgroup.lock()?;
+            // Whoever had the lock before may have removed it.
+            if fresh || cgroup.events()?.is_some() {
+                return Ok((cgroup, fresh));
+            }
+        }
+        Err(again_and_again(path))
+    }
+
     /// The directories, and whether the last one is new.
     fn make(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<(Cgroup, bool)> {
-        const TRIES: usize = 16;
         let (above, name) = path.split();
         for _ in 0..TRIES {
             // Usually there, and openat2 goes through all of it in one call.
@@ -137,7 +152,7 @@ impl Cgroup {
                 }
             }
         }
-        Err(Error::new(Code::System, format!("cgroup {path}: it or one above it is removed again and again")))
+        Err(again_and_again(path))
     }
 
     fn check_unused(&self) -> Result<()> {
@@ -231,6 +246,13 @@ impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
+}
+
+/// How often a cgroup is made that others remove.
+const TRIES: usize = 16;
+
+fn again_and_again(path: &CgroupPath) -> Error {
+    Error::new(Code::System, format!("cgroup {path}: it or one above it is removed again and again"))
 }
 
 /// What was made, as parent and name, from the top.

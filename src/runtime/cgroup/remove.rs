@@ -69,6 +69,19 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Removes what a create that was killed left before anything could be in it: an empty directory that nobody has
+    /// taken meanwhile. Anything else stays.
+    pub fn remove_unused(&self) -> Result<()> {
+        let Ok(parent) = open_parent(self) else { return Ok(()) };
+        if !self.try_lock()? || self.owner()?.is_some() {
+            return Ok(());
+        }
+        match unlinkat(&parent, self.path().split().1, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
+            Err(errno) => Err(Error::call(format!("rmdir cgroup {}", self.path()), errno)),
+        }
+    }
+
     /// Removes what is below, deepest first. True when something was removed.
     fn remove_below(&self) -> Result<bool> {
         let mut removed = false;

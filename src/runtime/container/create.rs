@@ -181,6 +181,7 @@ impl Site<'_> {
     ) -> Result<Built> {
         self.container.save(self.state)?;
         let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
+        cgroup.mark(self.state.mark())?;
         cgroup.apply(limits)?;
 
         let mut means =

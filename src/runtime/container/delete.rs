@@ -55,6 +55,8 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
             end_all(&cgroup)?;
             cgroup.destroy(END)?;
+        } else if let Some(cgroup) = state.cgroup_by_name()?.filter(|_| state.process.is_none()) {
+            cgroup.remove_unused()?;
         }
         if state.hooks
             && let Ok(spec) = container.spec()

@@ -289,11 +289,27 @@ pub struct State {
 }
 
 impl State {
-    /// Its cgroup, if that is still there.
+    /// Its cgroup, if that is still there and still its own: the state names it before it is made, and once it is empty
+    /// a container of another state root may take it.
     pub(super) fn open_cgroup(&self) -> Result<Option<Cgroup>> {
+        let Some(cgroup) = self.cgroup_by_name()? else { return Ok(None) };
+        let own = match cgroup.owner()? {
+            Some(owner) => owner == self.mark(),
+            None => self.process.is_some(),
+        };
+        Ok(own.then_some(cgroup))
+    }
+
+    /// What is at the path of its cgroup, whosever it is.
+    pub(super) fn cgroup_by_name(&self) -> Result<Option<Cgroup>> {
         let Some((mount, path)) = &self.cgroup else { return Ok(None) };
         let Some(hierarchy) = Hierarchy::at(mount)? else { return Ok(None) };
         Cgroup::open(&hierarchy, &CgroupPath::parse(path)?)
+    }
+
+    /// What its cgroup is marked with: no two creates have the nanosecond in common that one cgroup was locked in.
+    pub(super) fn mark(&self) -> &str {
+        &self.created
     }
 
     /// The state as the OCI spec gives it to hooks (runtime.md, "State").

@@ -1,0 +1,136 @@
+//! Who may not get into whose way: two state roots with one cgroup, two commands on one container, a command that was
+//! killed and one that clears after it.
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use runtime_tests::bundle::Bundle;
+use runtime_tests::machine::cgroup2;
+use runtime_tests::runtime::Runtime;
+use runtime_tests::trace::{Victim, trace};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// A payload that stays.
+const STAY: [&str; 2] = ["sleep", "1000"];
+
+/// A cgroup of the test's own, with a process in it that is nobody's container.
+struct Foreign {
+    folder: PathBuf,
+    process: Child,
+}
+
+impl Foreign {
+    fn new(name: &str) -> Foreign {
+        let folder = cgroup2().join(name);
+        fs::create_dir(&folder).expect("mkdir of a cgroup");
+        let process = Command::new("sleep").arg("1000").spawn().expect("spawn");
+        fs::write(folder.join("cgroup.procs"), process.id().to_string()).expect("cgroup.procs");
+        Foreign { folder, process }
+    }
+
+    fn lives(&mut self) -> bool {
+        self.process.try_wait().expect("wait").is_none()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+fn in_cgroup(name: &str, path: &str) -> Bundle {
+    Bundle::new(name, &STAY).with(|config| config["linux"]["cgroupsPath"] = json!(path))
+}
+
+fn is_alive(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+fn create_words<'a>(bundle: &'a Bundle, id: &'a str) -> [&'a OsStr; 4] {
+    ["create".as_ref(), "--bundle".as_ref(), bundle.path().as_os_str(), id.as_ref()]
+}
+
+#[test]
+fn what_lives_in_a_cgroup_survives_the_clearing_of_a_create_that_wanted_it_and_was_killed() {
+    let runtime = Runtime::new();
+    let name = format!("rcrun-foreign-{}", std::process::id());
+    let mut foreign = Foreign::new(&name);
+    let bundle = in_cgroup("foreign", &format!("/{name}"));
+    let command = runtime.command(create_words(&bundle, "foreign"));
+    let (mut points, mut left) = (0, 0);
+    // Killed at each system call, until it comes to its own end: the refusal.
+    loop {
+        let traced = trace(&command, Victim::Command, points);
+        left += u32::from(runtime.root().join("foreign/state.json").exists());
+        runtime.ok(["delete", "--force", "foreign"]);
+        assert!(foreign.lives(), "killed by delete, after a create killed at stop {points}");
+        assert!(foreign.folder.exists(), "removed after a create killed at stop {points}");
+        assert_eq!(runtime.ok(["list", "-q"]).out, "");
+        if traced.killed_at.is_none() {
+            assert_eq!(traced.status, 1, "a cgroup with processes is refused");
+            break;
+        }
+        points += 1;
+    }
+    assert!(left > 0, "no create of {points} was killed after its first state.json");
+}
+
+#[test]
+fn of_two_state_roots_with_one_id_the_first_has_the_cgroup_and_the_other_is_refused() {
+    let (first, second) = (Runtime::new(), Runtime::new());
+    let id = format!("rcrun-roots-{}", std::process::id());
+    let bundle = Bundle::new("roots", &STAY);
+    first.created(&bundle, &id);
+    let pid = first.pid(&id);
+    let said = second.create(&bundle, &id);
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("container's cgroup is not empty"), "{}", said.err);
+    second.ok(["delete", "--force", &id]);
+    assert!(is_alive(pid));
+    assert_eq!(first.status(&id), "created");
+    assert_eq!(second.ok(["list", "-q"]).out, "");
+}
+
+#[test]
+fn an_emptied_cgroup_that_another_root_has_taken_is_no_longer_the_first_ones_to_kill() {
+    let (first, second) = (Runtime::new(), Runtime::new());
+    let path = format!("/rcrun-taken-{}", std::process::id());
+    let bundle = in_cgroup("taken", &path);
+    first.created(&bundle, "taken");
+    first.ok(["kill", "taken", "KILL"]);
+    first.wait_for_end("taken");
+    assert_eq!(first.status("taken"), "stopped");
+    second.created(&bundle, "taken");
+    let pid = second.pid("taken");
+    for words in [&["kill", "--all", "taken", "KILL"] as &[&str], &["delete", "--force", "taken"]] {
+        first.ok(words);
+        assert!(is_alive(pid), "killed by {words:?} of the other state root");
+        assert_eq!(second.status("taken"), "created", "after {words:?}");
+    }
+    second.ok(["start", "taken"]);
+    second.ok(["delete", "--force", "taken"]);
+    assert!(!cgroup2().join(Path::new(&path).strip_prefix("/").expect("absolute")).exists());
+}
+
+#[test]
+fn of_ten_state_roots_that_create_at_once_in_one_cgroup_one_wins_and_lives() {
+    let runtimes: Vec<Runtime> = (0..10).map(|_| Runtime::new()).collect();
+    let bundle = in_cgroup("crowd", &format!("/rcrun-crowd-{}", std::process::id()));
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let creates: Vec<_> =
+            runtimes.iter().map(|runtime| scope.spawn(|| runtime.create(&bundle, "crowd"))).collect();
+        creates.into_iter().map(|c| c.join().expect("thread")).collect()
+    });
+    for lost in said.iter().filter(|s| s.status != 0) {
+        assert!(lost.err.contains("container's cgroup is not empty"), "{}", lost.err);
+    }
+    let winners: Vec<_> = runtimes.iter().zip(&said).filter(|(_, s)| s.status == 0).collect();
+    assert_eq!(winners.len(), 1, "{said:?}");
+    assert_eq!(winners[0].0.status("crowd"), "created");
+}
