@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{FileType, makedev, mknodat};
+use rustix::fs::{FileType, inotify, makedev, mknodat};
 use rustix::process::{Signal, geteuid};
 
 use super::file::{read_value, write_control};
@@ -286,9 +286,11 @@ fn destroying_waits_for_the_last_process_without_looking_again_and_again() {
     let cgroup = place.create("");
     let mut payload = Payload::sleeping(&cgroup);
     let pid = rustix::process::Pid::from_child(&payload.0);
+    let reads = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&reads, place.dir("/cgroup.events"), inotify::WatchFlags::ACCESS).unwrap();
     let waiter = std::thread::spawn(move || cgroup.destroy(LONG));
-    // Long enough for the waiter to be in its poll; either way the outcome must be the same.
-    std::thread::sleep(Duration::from_millis(30));
+    // It has read that the cgroup is populated, and next it polls.
+    rustix::io::read(&reads, &mut [0_u8; 512]).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     waiter.join().unwrap().unwrap();
     assert!(!place.dir("").exists());
