@@ -11,7 +11,7 @@ use serde_json::json;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 /// A payload that stays.
 const STAY: [&str; 2] = ["sleep", "1000"];
@@ -79,6 +79,51 @@ fn what_lives_in_a_cgroup_survives_the_clearing_of_a_create_that_wanted_it_and_w
         points += 1;
     }
     assert!(left > 0, "no create of {points} was killed after its first state.json");
+}
+
+/// A bundle with a folder that its container and the test can write to.
+fn with_a_folder(name: &str) -> Bundle {
+    let bundle = Bundle::new(name, &STAY).with(|config| {
+        config["mounts"]
+            .as_array_mut()
+            .expect("mounts")
+            .push(json!({"destination": "/out", "source": "out", "type": "bind", "options": ["bind"]}));
+    });
+    fs::create_dir(bundle.path().join("out")).expect("mkdir");
+    bundle
+}
+
+#[test]
+fn of_ten_starts_at_once_one_runs_the_hooks_and_the_others_harm_nothing() {
+    let runtime = Runtime::new();
+    // It fails the second time.
+    let hook = json!({"path": "/bin/mkdir", "args": ["mkdir", "/out/once"]});
+    let bundle = with_a_folder("hooked").with(|config| config["hooks"] = json!({"startContainer": [hook]}));
+    runtime.created(&bundle, "hooked");
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..10).map(|_| scope.spawn(|| runtime.say(["start", "hooked"]))).collect();
+        starts.into_iter().map(|s| s.join().expect("thread")).collect()
+    });
+    for lost in said.iter().filter(|s| s.status != 0) {
+        assert!(lost.err.contains("cannot start an already running container"), "{}", lost.err);
+    }
+    assert_eq!(said.iter().filter(|s| s.status == 0).count(), 1);
+    assert_eq!(runtime.status("hooked"), "running");
+}
+
+#[test]
+fn a_start_whose_hook_hangs_keeps_no_delete_waiting() {
+    let runtime = Runtime::new();
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo in > /out/fifo; exec sleep 1000"]});
+    let bundle = with_a_folder("hangs").with(|config| config["hooks"] = json!({"startContainer": [hook]}));
+    let fifo = bundle.path().join("out/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    runtime.created(&bundle, "hangs");
+    let mut start = runtime.command(["start", "hangs"]).stderr(Stdio::null()).spawn().expect("spawn");
+    assert_eq!(fs::read_to_string(&fifo).expect("the hook writes"), "in\n");
+    runtime.ok(["delete", "--force", "hangs"]);
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+    assert_eq!(start.wait().expect("wait").code(), Some(1), "a start of what is gone fails");
 }
 
 #[test]

@@ -18,13 +18,17 @@ use std::os::fd::AsFd;
 
 /// Starts a created container; `notify_socket` is NOTIFY_SOCKET of the environment. Returns warnings.
 pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<String>> {
+    // The second of two waits, and then finds what the first has made of the container.
+    let turn = container.lock_start()?;
     let state = container.state()?;
     let status = container.status(state.as_ref());
     let refuse = |why: &str| Err(Error::new(Code::Status, why));
     let state = match (status, state) {
-        (Status::Created, Some(state)) => state,
+        (Status::Created, Some(state)) if turn.is_some() => state,
         (Status::Stopped, _) => return refuse("cannot start a container that has stopped"),
-        (Status::Creating, _) => return refuse("cannot start a container that is being created"),
+        (Status::Creating | Status::Created, _) => {
+            return refuse("cannot start a container that is being created");
+        }
         (Status::Paused, _) => return refuse("cannot start a container in the paused state"),
         _ => return refuse(RUNNING),
     };
@@ -53,6 +57,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.call(format!("unlink {}", socket.display()))?,
     }
+    drop(turn);
     if let Some(spec) = &spec {
         hooks::poststart(spec, &state, process.pid).map_err(|e| stop(&state, e))?;
     }

@@ -109,18 +109,22 @@ pub(super) fn does_not_exist() -> Error {
 
 /// Opens and locks a folder; None when it is gone or, not waiting, somebody else has the lock.
 fn lock(folder: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(folder, flags, Mode::empty()) {
+    lock_file(folder, OFlags::DIRECTORY, how)
+}
+
+fn lock_file(path: &Path, kind: OFlags, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(e) => return Err(Error::call(format!("open {}", folder.display()), e)),
+        Err(e) => return Err(Error::call(format!("open {}", path.display()), e)),
     };
     loop {
         match rustix::fs::flock(&fd, how) {
             Ok(()) => return Ok(Some(fd)),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(Error::call(format!("flock {}", folder.display()), e)),
+            Err(e) => return Err(Error::call(format!("flock {}", path.display()), e)),
         }
     }
 }
@@ -148,6 +152,12 @@ impl Container {
             Some(_) => Ok(()),
             None => Err(does_not_exist()),
         }
+    }
+
+    /// Waits until nobody else starts it; None where it is not yet made. The lock is on a file that is written once. Not
+    /// the folder's: a delete must not wait for a start, whose hooks may take any time.
+    pub(super) fn lock_start(&self) -> Result<Option<OwnedFd>> {
+        lock_file(&self.folder.join(CONFIG), OFlags::empty(), FlockOperation::LockExclusive)
     }
 
     /// Somebody makes or removes it just now.
