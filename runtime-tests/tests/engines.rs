@@ -357,6 +357,37 @@ fn the_pid_file_appears_whole_and_not_at_all_when_create_fails() {
 }
 
 #[test]
+fn a_run_that_fails_after_its_pid_file_was_written_removes_it_and_no_other() {
+    let runtime = Runtime::new();
+    let folder = Folder::new("pidfile");
+    let path = folder.path().join("init.pid");
+    for (what, hooks, args) in [
+        ("a startContainer hook", json!({"startContainer": [{"path": "/bin/false"}]}), json!(STAY)),
+        ("a poststart hook", json!({"poststart": [{"path": "/bin/false"}]}), json!(STAY)),
+        ("execve", json!({}), json!(["/bin/text"])),
+    ] {
+        let bundle = Bundle::new("pidgone", &STAY).with(|config| {
+            config["hooks"] = hooks;
+            config["process"]["args"] = args;
+        });
+        let program = bundle.root().join("bin/text");
+        fs::write(&program, "no program\n").expect("write");
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        let mut command = runtime.command(["run", "--detach", "--pid-file"]);
+        command.arg(&path).arg("--bundle").arg(bundle.path()).arg("pidgone");
+        let said = runtime.without_pipes(&mut command);
+        assert_eq!(said.status, 1, "{what}: {}", said.err);
+        assert!(!path.exists(), "{what}: the pid file tells conmon that it runs");
+    }
+    // Refused before anything is made: what was there belongs to another.
+    fs::write(&path, "1").expect("write");
+    let bundle = Bundle::new("pidgone", &[""]);
+    let said = runtime.create_with(&bundle, "pidgone", &["--pid-file", path.to_str().expect("UTF-8")]);
+    assert_eq!(said.status, 1);
+    assert_eq!(fs::read_to_string(&path).expect("pid file"), "1");
+}
+
+#[test]
 fn preserved_and_listening_descriptors_keep_their_order() {
     let runtime = Runtime::new();
     let folder = Folder::new("fds");

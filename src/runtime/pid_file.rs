@@ -28,6 +28,20 @@ pub fn write(path: &Path, pid: u32) -> Result<()> {
     })
 }
 
+/// Removes what `write` wrote; another process's file stays.
+pub fn remove(path: &Path, pid: u32) -> Result<()> {
+    // Reading anything but a file could block.
+    if !fs::symlink_metadata(path).is_ok_and(|m| m.is_file()) {
+        return Ok(());
+    }
+    match fs::read_to_string(path) {
+        Ok(text) if text == pid.to_string() => {
+            fs::remove_file(path).call(format!("unlink {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// O_EXCL, so that a link planted under the name is never followed. One that a killed runtime left is
 /// removed once.
 fn create_new(path: &Path) -> io::Result<File> {
@@ -91,6 +105,18 @@ mod tests {
         let error = write(&path, 7).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EISDIR), "{error}");
         assert_eq!(names(&folder), ["init.pid"]);
+    }
+
+    #[test]
+    fn only_the_file_of_the_same_pid_is_removed() {
+        let folder = Folder::new("pid");
+        let path = folder.path().join("init.pid");
+        remove(&path, 7).unwrap();
+        write(&path, 7).unwrap();
+        remove(&path, 8).unwrap();
+        assert_eq!(names(&folder), ["init.pid"]);
+        remove(&path, 7).unwrap();
+        assert!(names(&folder).is_empty());
     }
 
     #[test]

@@ -202,7 +202,16 @@ impl Site<'_> {
         undo.launched = true;
         match self.attend(&mut init, cgroup, policy) {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
-            Err(error) => Err(ended(&init, error)),
+            Err(error) => {
+                let error = ended(&init, error);
+                // conmon tells a failure by its absence.
+                let removed =
+                    self.options.pid_file.as_deref().map(|path| pid_file::remove(path, init.pid() as u32));
+                Err(match removed {
+                    Some(Err(left)) => error.attach(&left),
+                    _ => error,
+                })
+            }
         }
     }
 
