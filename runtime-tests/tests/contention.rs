@@ -5,8 +5,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::machine::cgroup2;
-use runtime_tests::runtime::Runtime;
-use runtime_tests::trace::{Victim, trace};
+use runtime_tests::runtime::{Runtime, code};
+use runtime_tests::trace::{Victim, act_at, trace};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::fs;
@@ -124,6 +124,33 @@ fn a_start_whose_hook_hangs_keeps_no_delete_waiting() {
     runtime.ok(["delete", "--force", "hangs"]);
     assert_eq!(runtime.ok(["list", "-q"]).out, "");
     assert_eq!(start.wait().expect("wait").code(), Some(1), "a start of what is gone fails");
+}
+
+#[test]
+fn kill_with_all_sends_nothing_to_a_pid_that_is_no_longer_of_the_container() {
+    const PIDFD_OPEN: i64 = 434;
+    let runtime = Runtime::new();
+    let path = format!("/rcrun-left-{}", std::process::id());
+    let bundle = in_cgroup("left", &path);
+    runtime.created(&bundle, "left");
+    let folder = cgroup2().join(path.trim_start_matches('/'));
+    let [mut leaves, mut stays] = [(), ()].map(|()| {
+        let process = Command::new("sleep").arg("1000").spawn().expect("spawn");
+        fs::write(folder.join("cgroup.procs"), process.id().to_string()).expect("cgroup.procs");
+        process
+    });
+    let pid = leaves.id();
+    // As if it had ended after the list was read, and its number were another's by now.
+    let (status, came) =
+        act_at(&runtime.command(["kill", "--all", "left", "TERM"]), PIDFD_OPEN, pid.into(), || {
+            fs::write(cgroup2().join("cgroup.procs"), pid.to_string()).expect("cgroup.procs");
+        });
+    assert_eq!((status, came), (0, true));
+    assert_eq!(code(stays.wait().expect("wait")), 128 + 15);
+    let left = leaves.try_wait().expect("wait");
+    let _ = leaves.kill();
+    leaves.wait().expect("wait");
+    assert_eq!(left, None, "a process that is not the container's got the signal");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Cgroup;
 use super::file::{read_list, write_control};
@@ -42,19 +42,38 @@ impl Cgroup {
         }
     }
 
+    /// Sends `signal` to every process in the cgroup and below it, and to no other: the id of one that has ended may by
+    /// now be that of a stranger.
+    pub fn signal_all(&self, signal: Signal) -> Result<()> {
+        // Not all at once: RLIMIT_NOFILE is 1024 by default.
+        const OPEN: usize = 256;
+        for some in self.processes()?.chunks(OPEN) {
+            let mut open = Vec::with_capacity(some.len());
+            for id in some {
+                let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) else { continue };
+                match pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(pidfd) => open.push((*id, pidfd)),
+                    Err(Errno::SRCH) => {}
+                    Err(errno) => return Err(Error::call(format!("pidfd_open {id}"), errno)),
+                }
+            }
+            // A pidfd keeps its process. If that lives, the id is still its own, and in the list only if it is in the cgroup;
+            // if not, nothing is sent.
+            let still: BTreeSet<u32> = self.processes()?.into_iter().collect();
+            for (id, pidfd) in open.iter().filter(|(id, _)| still.contains(id)) {
+                match pidfd_send_signal(pidfd, signal) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(errno) => return Err(Error::call(format!("pidfd_send_signal to {id}"), errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Frozen, so that none can fork while the list is gone through; a frozen process still dies of SIGKILL.
     fn kill_threaded(&self) -> Result<()> {
         self.freeze(Duration::from_secs(10))?;
-        let killed = self.processes().and_then(|ids| {
-            for id in ids {
-                let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) else { continue };
-                match kill_process(pid, Signal::KILL) {
-                    Ok(()) | Err(Errno::SRCH) => {}
-                    Err(errno) => return Err(Error::call(format!("kill {id}"), errno)),
-                }
-            }
-            Ok(())
-        });
+        let killed = self.signal_all(Signal::KILL);
         let thawed = write_control(self, "cgroup.freeze", "0");
         killed?;
         match thawed {

@@ -4,7 +4,7 @@ use super::process::Status;
 use super::state::Container;
 use crate::error::CallContext;
 use crate::{Code, Error, Result};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use std::time::Duration;
 
 /// How long a freeze may take: longer than any disk that a process waits for uninterruptibly, as with runc.
@@ -20,13 +20,10 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let signal = number(signal)?;
     if all {
         let Some(cgroup) = state.open_cgroup()? else { return Ok(()) };
-        if signal == Signal::KILL {
-            return cgroup.kill_all();
-        }
-        for pid in cgroup.processes()? {
-            send(pid as i32, signal)?;
-        }
-        return Ok(());
+        return match signal {
+            Signal::KILL => cgroup.kill_all(),
+            _ => cgroup.signal_all(signal),
+        };
     }
     let process = match status {
         Status::Stopped | Status::Creating => return Err(not_running()),
@@ -49,16 +46,6 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
 fn number(signal: i32) -> Result<Signal> {
     crate::sys::signal::from_number(signal)
         .ok_or_else(|| Error::new(Code::Usage, format!("invalid signal {signal}: 1 to 64 are signals")))
-}
-
-/// To a process that may have ended, which is no error.
-fn send(pid: i32, signal: Signal) -> Result<()> {
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
-    let sent = pidfd_open(pid, PidfdFlags::empty()).and_then(|pidfd| pidfd_send_signal(pidfd, signal));
-    match sent {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(e).call(format!("kill {}", pid.as_raw_nonzero())),
-    }
 }
 
 /// Freezes all processes of the container.
