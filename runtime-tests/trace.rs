@@ -61,9 +61,9 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
     Traced { status, stops: run.stops, killed_at: run.killed_at, left: run.living.keys().copied().collect() }
 }
 
-/// Traces `command` to its end; `act` is called once, while a process of its stands before its system call `call` with
-/// `argument` as the first argument. The exit status, and whether it came so far.
-pub fn act_at(command: &Command, call: i64, argument: u64, act: impl FnOnce()) -> (i32, bool) {
+/// Traces `command` to its end; `act` is called once with its pid, while it stands before its system call `call`, with
+/// `argument` as the first argument if that is given. The exit status, and whether it came so far.
+pub fn act_at(command: &Command, call: i64, argument: Option<u64>, act: impl FnOnce(i32)) -> (i32, bool) {
     let child = spawn_reading(command);
     let main = Pid::from_raw(child.0.id() as i32);
     ptrace::seize(main, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC).expect("ptrace seize");
@@ -74,11 +74,13 @@ pub fn act_at(command: &Command, call: i64, argument: u64, act: impl FnOnce()) -
             Ok(WaitStatus::Exited(_, status)) => return (status, act.is_none()),
             Ok(WaitStatus::Signaled(_, signal, _)) => return (128 + signal as i32, act.is_none()),
             Ok(WaitStatus::PtraceSyscall(_)) => {
-                let there = |r: &nix::libc::user_regs_struct| (r.orig_rax as i64, r.rdi) == (call, argument);
+                let there = |r: &nix::libc::user_regs_struct| {
+                    r.orig_rax as i64 == call && argument.is_none_or(|argument| r.rdi == argument)
+                };
                 if ptrace::getregs(main).is_ok_and(|r| there(&r))
                     && let Some(act) = act.take()
                 {
-                    act();
+                    act(main.as_raw());
                 }
                 None
             }

@@ -1,15 +1,17 @@
 //! Who may not get into whose way: two state roots with one cgroup, two commands on one container, a command that was
 //! killed and one that clears after it.
 
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::machine::cgroup2;
-use runtime_tests::runtime::{Runtime, code};
+use runtime_tests::runtime::{Runtime, code, said};
 use runtime_tests::trace::{Victim, act_at, trace};
+use rustix::event::{PollFd, PollFlags};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -142,7 +144,7 @@ fn kill_with_all_sends_nothing_to_a_pid_that_is_no_longer_of_the_container() {
     let pid = leaves.id();
     // As if it had ended after the list was read, and its number were another's by now.
     let (status, came) =
-        act_at(&runtime.command(["kill", "--all", "left", "TERM"]), PIDFD_OPEN, pid.into(), || {
+        act_at(&runtime.command(["kill", "--all", "left", "TERM"]), PIDFD_OPEN, Some(pid.into()), |_| {
             fs::write(cgroup2().join("cgroup.procs"), pid.to_string()).expect("cgroup.procs");
         });
     assert_eq!((status, came), (0, true));
@@ -151,6 +153,50 @@ fn kill_with_all_sends_nothing_to_a_pid_that_is_no_longer_of_the_container() {
     let _ = leaves.kill();
     leaves.wait().expect("wait");
     assert_eq!(left, None, "a process that is not the container's got the signal");
+}
+
+#[test]
+fn delete_with_force_waits_for_no_child_that_a_killed_create_has_left() {
+    const CLONE3: i64 = 435;
+    let runtime = Runtime::new();
+    let path = format!("/rcrun-child-{}", std::process::id());
+    let bundle = in_cgroup("child", &path);
+    let folder = cgroup2().join(path.trim_start_matches('/'));
+    let command = runtime.command(create_words(&bundle, "child"));
+    let (status, came) = act_at(&command, CLONE3, None, |pid| {
+        // Born frozen, before its first instruction: it keeps all that its parent had open, the lock among it.
+        fs::write(folder.join("cgroup.freeze"), "1").expect("cgroup.freeze");
+        let events = fs::File::open(folder.join("cgroup.events")).expect("cgroup.events");
+        std::thread::spawn(move || {
+            wait_until(&events, "populated 1");
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+        });
+    });
+    assert_eq!((status, came), (128 + 9, true));
+    assert!(runtime.ok(["list"]).out.contains("creating"));
+    let mut delete = Command::new("timeout");
+    delete.args(["--kill-after=1", "20"]).arg(runtime.binary()).arg("--root").arg(runtime.root());
+    let said = said(&delete.args(["delete", "--force", "child"]).output().expect("timeout"));
+    let left = folder.exists();
+    if left {
+        let _ = fs::write(folder.join("cgroup.kill"), "1");
+    }
+    assert_eq!((said.status, said.err.as_str(), left), (0, "", false));
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+}
+
+/// Waits until a cgroup.events has this line.
+fn wait_until(mut events: &fs::File, line: &str) {
+    loop {
+        let mut text = String::new();
+        events.rewind().expect("rewind");
+        events.read_to_string(&mut text).expect("cgroup.events");
+        if text.lines().any(|l| l == line) {
+            return;
+        }
+        let mut fds = [PollFd::new(&events, PollFlags::PRI)];
+        rustix::event::poll(&mut fds, None).expect("poll");
+    }
 }
 
 #[test]

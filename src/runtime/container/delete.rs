@@ -2,7 +2,7 @@
 
 use super::hooks;
 use super::process::{END, Status, wait_for_end};
-use super::state::{StateRoot, does_not_exist};
+use super::state::{Container, StateRoot, does_not_exist};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
 use crate::spec::id::ContainerId;
@@ -13,7 +13,12 @@ use std::os::fd::AsFd;
 /// Removes container `id`; with `force` also one that runs, and without complaint one that is not there. Returns
 /// warnings: poststop hooks that failed.
 pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<String>> {
-    let found = root.open(id).and_then(|mut container| container.lock().map(|()| container));
+    let found = root.open(id).and_then(|mut container| {
+        if force {
+            end_creation(&container)?;
+        }
+        container.lock().map(|()| container)
+    });
     let container = match found {
         Err(e) if force && e.code() == Code::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -66,6 +71,19 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
     }
     container.remove()?;
     Ok(warnings)
+}
+
+/// A create that goes on fails and unmakes its container when its init dies; of one that was killed, a child that has not
+/// come to its exec may still hold the lock. Either way the lock is free soon after.
+fn end_creation(container: &Container) -> Result<()> {
+    if container.is_locked()
+        && let Ok(Some(state)) = container.state()
+        && state.process.is_none()
+        && let Some(cgroup) = state.open_cgroup()?
+    {
+        cgroup.kill_all()?;
+    }
+    Ok(())
 }
 
 /// Kills all processes of a cgroup and waits until they are gone.

@@ -161,7 +161,7 @@ impl Container {
     }
 
     /// Somebody makes or removes it just now.
-    fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         self.lock.is_none() && matches!(lock(&self.folder, FlockOperation::NonBlockingLockShared), Ok(None))
     }
 
