@@ -473,6 +473,24 @@ fn notify_socket_hears_ready_and_main_pid_when_run_detached() {
 }
 
 #[test]
+fn notify_socket_is_not_named_where_it_cannot_be_mounted() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("no-notify", &["sh", "-c", "echo \"<$NOTIFY_SOCKET>\""]).with(|config| {
+        config["root"]["readonly"] = json!(false);
+        config["mounts"] = json!([]);
+        let linux = config["linux"].as_object_mut().expect("an object");
+        linux.remove("maskedPaths");
+        linux.remove("readonlyPaths");
+        linux["namespaces"].as_array_mut().expect("a list").retain(|n| n["type"] != "mount");
+    });
+    let mut command = runtime.command(["run", "--bundle"]);
+    command.arg(bundle.path()).arg("no-notify").env("NOTIFY_SOCKET", bundle.path().join("host"));
+    let said = said(&command.output().expect("execute"));
+    assert_eq!((said.status, said.out.as_str()), (0, "<>\n"), "{}", said.err);
+    assert!(said.err.contains("NOTIFY_SOCKET: without a mount namespace"), "{}", said.err);
+}
+
+#[test]
 fn notify_socket_of_create_is_waited_for_by_start() {
     let runtime = Runtime::new();
     let folder = Folder::new("notify");

@@ -13,9 +13,10 @@ use crate::notify_socket::{self, NotifySocket};
 use crate::plan::{Maps, Plan};
 use crate::prepare::{Means, prepare};
 use crate::spec::id::ContainerId;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use oci_spec::runtime::LinuxNamespaceType;
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -98,7 +99,10 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let activation =
         listen_fds::Activation { fds: fds.as_deref(), pid: pid.as_deref(), names: names.as_deref() };
     let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
-    let notify = options.notify_socket.as_deref().filter(|s| !s.is_empty());
+    let asked = options.notify_socket.as_deref().filter(|s| !s.is_empty());
+    // Without mounts of its own the container would be told of a socket that is not there.
+    let mounts = spec.namespace(LinuxNamespaceType::Mount) != Namespace::Inherit;
+    let notify = asked.filter(|_| mounts);
     let mut variables = passed.env;
     if notify.is_some() {
         variables.push("NOTIFY_SOCKET=/run/notify/notify.sock".to_string());
@@ -118,6 +122,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     warnings.extend(limits.warnings.iter().map(|w| format!("config.json: {}: {}", w.pointer, w.message)));
     warnings.extend(compile::warnings(&spec, &host));
     warnings.extend(plan.warnings.iter().cloned());
+    if asked.is_some() && notify.is_none() {
+        warnings.push("NOTIFY_SOCKET: without a mount namespace the container does not get it".to_string());
+    }
 
     // From here on there is something to undo.
     let container = root.make(id)?;
