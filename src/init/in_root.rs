@@ -66,17 +66,14 @@ impl Root {
     }
 
     /// The directory that `path` lies in, made if missing, and the last component, which is not resolved.
-    pub fn parent_of(&self, path: &CStr) -> Result<(Fd, Text)> {
-        let bytes = path.to_bytes();
-        let (above, name) = match bytes.iter().rposition(|b| *b == b'/') {
-            Some(at) => (&bytes[..at], &bytes[at + 1..]),
-            None => (&b""[..], bytes),
-        };
-        if matches!(name, b"" | b"." | b"..") {
-            return Err(Failure::found(EINVAL));
-        }
-        let directory = self.directory(Text::of(above)?.c(), ABOVE)?;
-        Ok((directory, Text::of(name)?))
+    pub fn parent_of<'a>(&self, path: &'a CStr) -> Result<(Fd, &'a CStr)> {
+        let (above, name) = split(path)?;
+        Ok((self.above(above)?, name))
+    }
+
+    /// The directory at a path that `split` gave, made if missing.
+    pub fn above(&self, path: &[u8]) -> Result<Fd> {
+        self.directory(Text::of(path)?.c(), ABOVE)
     }
 
     fn open_or_make(&self, path: &CStr, last: Last) -> Result<Fd> {
@@ -88,6 +85,11 @@ impl Root {
             Err(Failure { errno: ENOENT, .. }) => {}
             outcome => return outcome,
         }
+        if self.make_last(path, last).is_some()
+            && let Ok(made) = self.open(path, flags, false)
+        {
+            return Ok(made);
+        }
         let mut left = MOST_RESTARTS;
         loop {
             match self.walk(path, last) {
@@ -95,6 +97,14 @@ impl Root {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Makes the last component where no other is missing, as it is with most mounts. What it does not manage (a link that
+    /// leads nowhere has the name) is left to a walk.
+    fn make_last(&self, path: &CStr, last: Last) -> Option<()> {
+        let (above, name) = split(path).ok()?;
+        let above = self.open(Text::of(above).ok()?.c(), O_PATH | O_DIRECTORY, false).ok()?;
+        make(&above, name, last).ok()
     }
 
     /// Goes through `path` by hand. `reached` holds no link, no `.` and no `..`, and each time it is opened the kernel
@@ -131,15 +141,8 @@ impl Root {
                 // Not a link.
                 Err(Failure { errno: EINVAL, .. }) => {}
                 Err(Failure { errno: ENOENT, .. }) => match last {
-                    Last::File if rest.is_spent() => {
-                        let flags = O_CREAT | O_EXCL | O_RDONLY;
-                        file::openat(here.raw(), name.c(), flags, EMPTY_FILE)?;
-                    }
-                    Last::Directory { mode } if rest.is_spent() => {
-                        file::mkdirat(here.raw(), name.c(), mode)?;
-                    }
-                    Last::Directory { mode } => file::mkdirat(here.raw(), name.c(), mode)?,
-                    Last::File => file::mkdirat(here.raw(), name.c(), ABOVE)?,
+                    Last::File if !rest.is_spent() => file::mkdirat(here.raw(), name.c(), ABOVE)?,
+                    last => make(&here, name.c(), last)?,
                 },
                 Err(failure) => return Err(failure),
             }
@@ -148,6 +151,27 @@ impl Root {
             here = self.open(reached.c(), O_PATH | directory, true)?;
         }
         Ok(here)
+    }
+}
+
+/// A path as the directory above and the last component: a name, not `.` or `..`.
+pub fn split(path: &CStr) -> Result<(&[u8], &CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let (above, name) = match path.to_bytes().iter().rposition(|b| *b == b'/') {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (&b""[..], bytes),
+    };
+    match CStr::from_bytes_with_nul(name) {
+        Ok(name) if !matches!(name.to_bytes(), b"" | b"." | b"..") => Ok((above, name)),
+        _ => Err(Failure::found(EINVAL)),
+    }
+}
+
+/// Makes `name` in `above`.
+fn make(above: &Fd, name: &CStr, last: Last) -> Result<()> {
+    match last {
+        Last::Directory { mode } => file::mkdirat(above.raw(), name, mode),
+        Last::File => file::openat(above.raw(), name, O_CREAT | O_EXCL | O_RDONLY, EMPTY_FILE).map(drop),
     }
 }
 

@@ -10,7 +10,8 @@ pub mod process;
 pub mod sys;
 pub mod terminal;
 
-use in_root::{Root, Text};
+use core::ffi::CStr;
+use in_root::{Root, Text, split};
 use parent::{Answer, Parent};
 use rcrun_plan::{
     Barrier, Slot, Step,
@@ -40,6 +41,7 @@ pub fn run(plan_fd: i32) -> ! {
         mount: Mount::None,
         proc: None,
         masks: mount::Masks::default(),
+        place: None,
         in_directory: false,
         executable: None,
         home: None,
@@ -81,6 +83,8 @@ struct Init {
     mount: Mount,
     proc: Option<Fd>,
     masks: mount::Masks,
+    /// What the last step opened below the root, and its path: what is mounted there and the nodes that lie there come next.
+    place: Option<(&'static [u8], Fd)>,
     in_directory: bool,
     executable: Option<usize>,
     home: Option<Text>,
@@ -109,7 +113,8 @@ impl Init {
         Err(broken)
     }
 
-    fn carry_out(&mut self, step: Step<Z<'_>>) -> Result<()> {
+    fn carry_out(&mut self, step: Step<Z<'static>>) -> Result<()> {
+        let place = self.place.take();
         match step {
             Step::Join { slot, kinds } => sys::mount::setns(self.take(slot)?.raw(), kinds),
             Step::Unshare { kinds } => sys::mount::unshare(kinds),
@@ -130,11 +135,12 @@ impl Init {
                 Ok(())
             }
             Step::Receive { first, count } => self.receive(first, count),
-            Step::Directory { path, mode } => self.root()?.directory(text(path.0), mode).map(drop),
+            Step::Directory { path, mode } => self.at(path.0, self.root()?.directory(text(path.0), mode)?),
             Step::MountPoint { path, like } => {
-                mount::mount_point(self.root()?, text(path.0), self.plan.slot(like)?)
+                let there = mount::mount_point(self.root()?, text(path.0), self.plan.slot(like)?)?;
+                self.at(path.0, there)
             }
-            Step::File { path } => self.root()?.file(text(path.0)).map(drop),
+            Step::File { path } => self.at(path.0, self.root()?.file(text(path.0))?),
             Step::FsOpen { kind } => {
                 self.fs = Some(sys::mount::fsopen(text(kind))?);
                 Ok(())
@@ -172,18 +178,26 @@ impl Init {
                 None => Ok(()),
             },
             Step::InheritMode { path } => mount::inherit_mode(self.root()?, self.mount()?, text(path.0)),
-            Step::Attach { path, plain } => mount::attach(self.root()?, self.mount()?, text(path.0), plain),
+            Step::Attach { path, plain } => {
+                let path = text(path.0);
+                let target = match place {
+                    Some((opened, there)) if !plain && opened == path.to_bytes() => there,
+                    _ => self.root()?.open(path, sys::numbers::O_PATH, plain)?,
+                };
+                sys::mount::move_mount(self.mount()?, target.raw())
+            }
             Step::Mask { path, null } => {
                 let root = self.root.as_ref().ok_or(Failure::found(EBADF))?;
                 self.masks.hide(root, text(path.0), || self.plan.take(null))
             }
             Step::ReadOnly { path } => mount::read_only(self.root()?, text(path.0)),
             Step::Node { path, mode, major, minor, uid, gid } => {
-                mount::node(self.root()?, text(path.0), &mount::Node { mode, major, minor, uid, gid })
+                self.in_parent(place, path.0, |parent, name| {
+                    mount::node(parent, name, &mount::Node { mode, major, minor, uid, gid })
+                })
             }
-            Step::Symlink { target, path, replace } => {
-                mount::symlink(self.root()?, text(target), text(path.0), replace)
-            }
+            Step::Symlink { target, path, replace } => self
+                .in_parent(place, path.0, |parent, name| mount::symlink(parent, name, text(target), replace)),
             Step::Pivot => mount::pivot(self.root()?),
             Step::Chroot => mount::chroot(self.root()?),
             Step::MoveRoot => mount::move_root(self.root()?),
@@ -242,6 +256,29 @@ impl Init {
             }
             Step::Execute => self.execute(),
         }
+    }
+
+    /// Keeps what was opened at `path` for the next step.
+    fn at(&mut self, path: Z<'static>, there: Fd) -> Result<()> {
+        self.place = Some((text(path).to_bytes(), there));
+        Ok(())
+    }
+
+    /// Does something in the directory that `path` lies in, the one of the last step if that is the same.
+    fn in_parent(
+        &mut self,
+        place: Option<(&'static [u8], Fd)>,
+        path: Z<'static>,
+        act: impl FnOnce(&Fd, &CStr) -> Result<()>,
+    ) -> Result<()> {
+        let (above, name) = split(text(path))?;
+        let parent = match place {
+            Some((opened, there)) if opened == above => there,
+            _ => self.root()?.above(above)?,
+        };
+        act(&parent, name)?;
+        self.place = Some((above, parent));
+        Ok(())
     }
 
     /// Takes over the fd in a slot, which is closed after its step.

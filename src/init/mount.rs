@@ -5,7 +5,7 @@ use crate::{
     sys::{
         AT_FDCWD, Failure, Fd, Result,
         errno::{EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM},
-        file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT},
+        file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, Statx},
         mount::{self, Attributes, MOUNT_ATTR_INERT, MOUNT_ATTR_RDONLY},
         numbers::{O_DIRECTORY, O_PATH},
         process,
@@ -38,19 +38,8 @@ pub fn slash() -> Result<Root> {
 }
 
 /// What a tree of `like`'s kind is put on.
-pub fn mount_point(root: &Root, path: &CStr, like: i32) -> Result<()> {
-    if file::stat_fd(like)?.kind() == S_IFDIR {
-        root.directory(path, 0o755)?;
-    } else {
-        root.file(path)?;
-    }
-    Ok(())
-}
-
-/// move_mount onto what `path` leads to.
-pub fn attach(root: &Root, mount: i32, path: &CStr, plain: bool) -> Result<()> {
-    let target = root.open(path, O_PATH, plain)?;
-    mount::move_mount(mount, target.raw())
+pub fn mount_point(root: &Root, path: &CStr, like: i32) -> Result<Fd> {
+    if file::stat_fd(like)?.kind() == S_IFDIR { root.directory(path, 0o755) } else { root.file(path) }
 }
 
 /// What lies at `path`, or None where there is nothing.
@@ -136,27 +125,44 @@ pub struct Node {
     pub gid: u32,
 }
 
+impl Node {
+    fn is_like(&self, stat: &Statx) -> bool {
+        let kind = self.mode & S_IFMT;
+        let has_number = kind == S_IFCHR || kind == S_IFBLK;
+        stat.kind() == kind && (!has_number || stat.is_device(kind, self.major, self.minor))
+    }
+
+    fn is_owned_as(&self, stat: &Statx) -> bool {
+        (stat.uid, stat.gid) == (self.uid, self.gid)
+    }
+
+    fn is_open_to(&self, stat: &Statx) -> bool {
+        stat.permissions() == self.mode & 0o7777
+    }
+}
+
 /// Makes a node, or takes over an equal one.
-pub fn node(root: &Root, path: &CStr, to: &Node) -> Result<()> {
-    let (parent, name) = root.parent_of(path)?;
-    let made = file::mknodat(parent.raw(), name.c(), to.mode, to.major, to.minor);
+pub fn node(parent: &Fd, name: &CStr, to: &Node) -> Result<()> {
+    let made = file::mknodat(parent.raw(), name, to.mode, to.major, to.minor);
     if let Err(failure) = made
         && failure.errno != EEXIST
     {
         return Err(failure);
     }
-    // From here on by fd: the name may be given to something else at any time.
-    let node = open_name(&parent, name.c())?;
+    let stat = file::stat_name(parent.raw(), name)?;
+    if to.is_like(&stat) && to.is_owned_as(&stat) && to.is_open_to(&stat) {
+        return Ok(());
+    }
+    // What is changed is changed by fd: the name may be given to something else at any time.
+    let node = open_name(parent, name)?;
     let stat = file::stat_fd(node.raw())?;
-    let kind = to.mode & S_IFMT;
-    let has_number = kind == S_IFCHR || kind == S_IFBLK;
-    if stat.kind() != kind || (has_number && !stat.is_device(kind, to.major, to.minor)) {
+    if !to.is_like(&stat) {
         return Err(made.err().unwrap_or(Failure::found(EEXIST)));
     }
-    if (stat.uid, stat.gid) != (to.uid, to.gid) {
+    if !to.is_owned_as(&stat) {
         file::chown_fd(node.raw(), to.uid, to.gid)?;
     }
-    if stat.permissions() != to.mode & 0o7777 {
+    if !to.is_open_to(&stat) {
         chmod_node(&node, to.mode & 0o7777)?;
     }
     Ok(())
@@ -182,20 +188,19 @@ fn chmod_node(node: &Fd, mode: u32) -> Result<()> {
 }
 
 /// Makes a symbolic link; with `replace`, in the place of a file of another kind or target.
-pub fn symlink(root: &Root, target: &CStr, path: &CStr, replace: bool) -> Result<()> {
-    let (parent, name) = root.parent_of(path)?;
+pub fn symlink(parent: &Fd, name: &CStr, target: &CStr, replace: bool) -> Result<()> {
     // One more try than a racer that puts a new file there each time is likely to win.
     let mut left = 8;
     loop {
-        match file::symlinkat(target, parent.raw(), name.c()) {
+        match file::symlinkat(target, parent.raw(), name) {
             Err(Failure { errno: EEXIST, .. }) if !replace => return Ok(()),
             Err(Failure { errno: EEXIST, .. }) if left > 0 => left -= 1,
             outcome => return outcome,
         }
         let mut buffer = [0; file::PATH_MAX];
-        match file::readlinkat(parent.raw(), name.c(), &mut buffer) {
+        match file::readlinkat(parent.raw(), name, &mut buffer) {
             Ok(there) if there == target.to_bytes() => return Ok(()),
-            _ => match file::unlinkat(parent.raw(), name.c()) {
+            _ => match file::unlinkat(parent.raw(), name) {
                 Err(Failure { errno: ENOENT, .. }) => {}
                 outcome => outcome?,
             },

@@ -89,10 +89,10 @@ fn open_ptmx(root: &Root, path: &CStr) -> Result<Fd> {
 /// Binds the peer onto dev/console, a name that must not be a link.
 fn put_on_console(root: &Root, peer: &Fd) -> Result<()> {
     let (dev, name) = root.parent_of(c"dev/console")?;
-    let target = match open_name(&dev, name.c()) {
+    let target = match open_name(&dev, name) {
         Err(Failure { errno: ENOENT, .. }) => {
-            match file::openat(dev.raw(), name.c(), O_CREAT | O_EXCL | O_RDONLY, 0o600) {
-                Ok(_) | Err(Failure { errno: EEXIST, .. }) => open_name(&dev, name.c())?,
+            match file::openat(dev.raw(), name, O_CREAT | O_EXCL | O_RDONLY, 0o600) {
+                Ok(_) | Err(Failure { errno: EEXIST, .. }) => open_name(&dev, name)?,
                 Err(failure) => return Err(failure),
             }
         }
