@@ -28,8 +28,9 @@ struct Mapped;
 // SAFETY: alloc gives a fresh private mapping of the size asked for, free unmaps exactly such a one.
 unsafe impl Allocator for Mapped {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        // Only the small steps of growth are sure to be used: a large one is a buffer for a large file.
-        let populate = if size <= 256 << 10 { libc::MAP_POPULATE } else { 0 };
+        // Only the smallest step of growth is sure to be used: a larger one is a large file's buffer or the stack of a child,
+        // of which a page or two is touched.
+        let populate = if size <= 64 << 10 { libc::MAP_POPULATE } else { 0 };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let at = unsafe {
