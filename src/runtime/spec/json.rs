@@ -1,7 +1,6 @@
 //! JSON to oci-spec's types: straight, and a second time with more care when that fails, so that the
 //! error names the field. Uses: fault.
 
-use memchr::memmem;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,22 +11,31 @@ use super::fault::{Fault, Quoted, Token};
 
 const CAPABILITY_SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
 
+/// JSON is UTF-8: found once, so that no string is looked at again.
+pub(super) fn utf8(text: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(text).map_err(|error| match serde_json::from_slice::<Value>(text) {
+        // It tells the line.
+        Err(at) => syntax(&at),
+        Ok(_) => Fault::new("", format_args!("is not valid JSON: {error}")),
+    })
+}
+
 /// Reads `text` as a `T`. Capabilities that oci-spec does not know lie below the keys `capabilities`;
 /// they become warnings, as runtime-spec 1.1 asks, where oci-spec makes them errors.
 pub(super) fn read<T: DeserializeOwned>(
-    text: &[u8],
+    text: &str,
     capabilities: &[&str],
     warnings: &mut Vec<String>,
 ) -> Result<T, Fault> {
     refuse_nul(text)?;
-    if let Ok(found) = serde_json::from_slice(text) {
+    if let Ok(found) = serde_json::from_str(text) {
         return Ok(found);
     }
-    let mut tree: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+    let mut tree: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
     if drop_unknown_capabilities(&mut tree, capabilities, warnings) {
         return serde_path_to_error::deserialize(tree).map_err(|error| typed(&error));
     }
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let found: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| typed(&error))?;
     reader.end().map_err(|error| syntax(&error))?;
     Ok(found)
@@ -35,14 +43,14 @@ pub(super) fn read<T: DeserializeOwned>(
 
 /// Fields of the spec whose value oci-spec 0.10 loses. Looked for by text first: a parse of its own
 /// for each would cost more than the rest of the checks.
-pub(super) fn dropped_fields(text: &[u8], spec: &mut oci::Spec) -> Result<(), Fault> {
+pub(super) fn dropped_fields(text: &str, spec: &mut oci::Spec) -> Result<(), Fault> {
     // runtime-spec 1.3 has a platform that oci-spec has not.
-    if memmem::find(text, b"\"freebsd\"").is_some() {
+    if text.contains("\"freebsd\"") {
         #[derive(Deserialize)]
         struct Platform {
             freebsd: Option<serde::de::IgnoredAny>,
         }
-        let platform: Result<Platform, _> = serde_json::from_slice(text);
+        let platform: Result<Platform, _> = serde_json::from_str(text);
         if platform.is_ok_and(|p| p.freebsd.is_some()) {
             return Err(Fault::unsupported("/freebsd", "rcrun runs Linux containers only"));
         }
@@ -50,7 +58,7 @@ pub(super) fn dropped_fields(text: &[u8], spec: &mut oci::Spec) -> Result<(), Fa
     // `limit` is optional since 1.3 and 0 is a limit, but oci-spec reads a missing one as 0.
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
     if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
-        let tree: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+        let tree: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
         if tree.pointer("/linux/resources/pids/limit").is_none_or(Value::is_null) {
             resources.set_pids(None);
         }
@@ -60,12 +68,12 @@ pub(super) fn dropped_fields(text: &[u8], spec: &mut oci::Spec) -> Result<(), Fa
 
 /// No string of a config may hold a NUL: the kernel's strings end there, and what was checked would
 /// differ from what is used (CVE-2021-43784). JSON can only spell one as `\u0000`.
-fn refuse_nul(text: &[u8]) -> Result<(), Fault> {
-    if memmem::find(text, b"\\u0000").is_none() {
+fn refuse_nul(text: &str) -> Result<(), Fault> {
+    if !text.contains("\\u0000") {
         return Ok(());
     }
     // Text that is no JSON gets its own error later.
-    let Ok(tree) = serde_json::from_slice::<Value>(text) else { return Ok(()) };
+    let Ok(tree) = serde_json::from_str::<Value>(text) else { return Ok(()) };
     let mut at = String::new();
     match find_nul(&tree, &mut at) {
         true => Err(Fault::new(at, "a string may not contain a NUL character")),

@@ -115,7 +115,7 @@ pub fn parse(text: &[u8]) -> Result<Spec> {
 pub fn parse_process(text: &[u8]) -> Result<Process> {
     let read = || -> std::result::Result<Process, Fault> {
         let mut warnings = Vec::new();
-        let oci: oci::Process = json::read(text, &["capabilities"], &mut warnings)?;
+        let oci: oci::Process = json::read(json::utf8(text)?, &["capabilities"], &mut warnings)?;
         check::process(&oci, "")?;
         Ok(Process { oci, warnings })
     };
@@ -124,6 +124,7 @@ pub fn parse_process(text: &[u8]) -> Result<Process> {
 
 fn parse_spec(text: &[u8]) -> std::result::Result<Spec, Fault> {
     let mut warnings = Vec::new();
+    let text = json::utf8(text)?;
     let mut oci: oci::Spec = json::read(text, &["process", "capabilities"], &mut warnings)?;
     json::dropped_fields(text, &mut oci)?;
     check::spec(&oci, &mut warnings)?;
