@@ -1,5 +1,6 @@
 //! The verbs that only look a container up and call the runtime: start, state, kill, delete, list, ps, pause, resume.
 
+use crate::ExitCode;
 use crate::args::{Delete, Id, Kill, List, Ps, Table};
 use crate::record::{self, Record};
 use crate::{Global, output, processes};
@@ -7,7 +8,6 @@ use rcrun_runtime::container::{self, Container, Listed, StateRoot};
 use rcrun_runtime::error::Context;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Result};
-use std::process::ExitCode;
 
 /// The id, or an error that says what an id is.
 pub fn parse(id: &str) -> Result<ContainerId> {

@@ -1,5 +1,6 @@
 //! exec: its process from a file or from the command line, and the way it is attended.
 
+use crate::ExitCode;
 use crate::Global;
 use crate::args::{Command, Exec, Process as Wanted};
 use crate::containers::parse;
@@ -14,7 +15,6 @@ use rcrun_runtime::{Code, Error, Result};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 /// `rcrun exec`
 #[inline(never)]

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::ExitCode;
 use crate::{output, version};
 use rcrun_runtime::compile::CAPABILITIES;
 use rcrun_runtime::spec::mount;
 use rcrun_runtime::{Result, plan};
-use std::process::ExitCode;
 
 /// The names in the runtime's tables.
 pub struct Known<'a> {

@@ -1,6 +1,6 @@
 //! `rcrun help`: what rcrun is, its verbs, and the help of one verb. Uses: args::flags, output.
 
-use std::process::ExitCode;
+use crate::ExitCode;
 
 use rcrun_runtime::Result;
 

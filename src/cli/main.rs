@@ -16,7 +16,6 @@ mod target;
 mod version;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use args::Invocation;
 use log::Log;
@@ -31,10 +30,32 @@ pub struct Global {
     pub log: Log,
 }
 
+/// rcrun's exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitCode(u8);
+
+impl ExitCode {
+    /// All went well.
+    pub const SUCCESS: ExitCode = ExitCode(0);
+    /// rcrun itself failed.
+    pub const FAILURE: ExitCode = ExitCode(1);
+}
+
+impl From<u8> for ExitCode {
+    fn from(status: u8) -> Self {
+        ExitCode(status)
+    }
+}
+
 #[global_allocator]
 static ALLOCATOR: sys::allocator::Populated = sys::allocator::Populated::new();
 
-fn main() -> ExitCode {
+fn main() {
+    // All output is written when it is made: nothing is left to flush.
+    sys::exit::now(rcrun().0)
+}
+
+fn rcrun() -> ExitCode {
     sys::memory::populate_stack();
     // An engine may have left SIGCHLD ignored, and fds open: neither is for hooks or the container.
     let prepared = sys::dispositions::default_sigchld()

@@ -1,6 +1,7 @@
 //! plan: the compiled plan, for a person or for tools, or its seccomp filter alone. Nothing but config.json is read, and
 //! nothing is done.
 
+use crate::ExitCode;
 use crate::args::{Plan as Args, PlanFormat};
 use crate::{Global, output};
 use rcrun_runtime::compile::{self, ExecRequest, Request};
@@ -8,7 +9,6 @@ use rcrun_runtime::error::CallContext;
 use rcrun_runtime::host::Host;
 use rcrun_runtime::{Error, Result, plan_text, spec};
 use std::path::Path;
-use std::process::ExitCode;
 
 /// `rcrun plan`
 #[inline(never)]

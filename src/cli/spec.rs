@@ -1,5 +1,6 @@
 //! spec: writes a config.json to begin with.
 
+use crate::ExitCode;
 use crate::args::Spec;
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::spec::default::{For, text};
@@ -8,7 +9,6 @@ use rustix::process::{getegid, geteuid};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::ExitCode;
 
 /// `rcrun spec`
 #[inline(never)]

@@ -1,5 +1,6 @@
 //! create and run: what starts a container. In the foreground rcrun stays with it, as its terminal and its signals' way.
 
+use crate::ExitCode;
 use crate::args::{Create, Run, Start};
 use crate::containers::parse;
 use crate::target::{self, Machine, Target};
@@ -8,11 +9,12 @@ use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, Options, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::foreground::{Signals, attend};
+use rcrun_runtime::notify_socket::NotifySocket;
 use rcrun_runtime::spec::id::ContainerId;
+use rcrun_runtime::sys::birth::Newborn;
 use rcrun_runtime::{Code, Error, Result};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// The variables of socket activation, sd_listen_fds(3).
 pub fn listen_variables() -> [Option<String>; 3] {
@@ -79,10 +81,15 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     global.log.succeeded();
-    let status = stay(global, &id, started, &signals);
+    let container::Run { init, terminal, notify, left, .. } = started;
+    let status = stay(global, &id, (&init, terminal, notify), &signals);
     if !args.keep {
-        // Also when staying failed: nothing may be left of a foreground container.
-        let deleted = container::delete(&root, &id, true).context(format!("run {id}: delete"));
+        let deleted = match status {
+            Ok(_) => container::delete_ended(&root, &id, left),
+            // Also when staying failed: nothing may be left of a foreground container.
+            Err(_) => container::delete(&root, &id, true),
+        };
+        let deleted = deleted.context(format!("run {id}: delete"));
         match (&status, deleted) {
             (Ok(_), Err(e)) => return Err(e),
             (_, Ok(warnings)) => warnings.into_iter().for_each(|w| global.log.warn(w)),
@@ -108,12 +115,17 @@ fn run_unnamed(
     Err(Error::new(Code::Exists, format!("run {name}: all of 64 ids made from the name are in use")))
 }
 
-fn stay(global: &Global, id: &ContainerId, started: container::Run, signals: &Signals) -> Result<ExitCode> {
-    let console = started.terminal.map(Console::new).transpose().context(format!("run {id}"))?;
-    let Some(pid) = rustix::process::Pid::from_raw(started.init.pid) else {
+fn stay(
+    global: &Global,
+    id: &ContainerId,
+    (init, terminal, notify): (&Newborn, Option<OwnedFd>, Option<NotifySocket>),
+    signals: &Signals,
+) -> Result<ExitCode> {
+    let console = terminal.map(Console::new).transpose().context(format!("run {id}"))?;
+    let Some(pid) = rustix::process::Pid::from_raw(init.pid) else {
         return Err(Error::new(Code::System, "init has no pid"));
     };
-    let attended = attend(started.init.pidfd.as_fd(), pid, signals, console, started.notify);
+    let attended = attend(init.pidfd.as_fd(), pid, signals, console, notify);
     let attended = attended.context(format!("run {id}"))?;
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
     Ok(ExitCode::from(attended.exit.status() as u8))

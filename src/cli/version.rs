@@ -1,7 +1,7 @@
 //! `rcrun --version`: engines read `<name> version X` on the first line, then `commit:` and `spec:`.
 //! Nothing may go to standard error with it: CRI-O reads both as one. Uses: output.
 
-use std::process::ExitCode;
+use crate::ExitCode;
 
 use rcrun_runtime::Result;
 

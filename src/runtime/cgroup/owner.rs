@@ -5,6 +5,7 @@ use rustix::fs::{FlockOperation, XattrFlags, fgetxattr, flock, fsetxattr};
 use rustix::io::Errno;
 
 use super::Cgroup;
+use crate::error::CallContext;
 use crate::{Code, Error, Result};
 
 /// Not `user.`: a payload that may write to its cgroup could disown itself and outlive its container.
@@ -35,6 +36,11 @@ impl Cgroup {
                 Err(errno) => return Err(Error::call(format!("flock cgroup {}", self.path()), errno)),
             }
         }
+    }
+
+    /// Gives back the lock that `create` took: the directory stays open.
+    pub fn unlock(&self) -> Result<()> {
+        flock(self, FlockOperation::Unlock).call(format!("flock cgroup {}", self.path()))
     }
 
     /// Marks it as `owner`'s. Only after `create`, which found it empty and locked it.

@@ -51,6 +51,13 @@ impl Cgroup {
         }
     }
 
+    /// Removes the cgroup if nothing is in it; true when it is gone. `destroy` finds out what keeps it.
+    pub fn remove_empty(&self) -> bool {
+        let (_, name) = self.path().split();
+        let removed = open_parent(self).and_then(|parent| unlinkat(&parent, name, AtFlags::REMOVEDIR));
+        matches!(removed, Ok(()) | Err(Errno::NOENT | Errno::NODEV))
+    }
+
     /// Undoes `create` after a start that failed: destroys the cgroup, and the ones above it that `create` made and
     /// nobody uses.
     pub fn abandon(&self, timeout: Duration) -> Result<()> {

@@ -1,9 +1,10 @@
 //! create and run: from a bundle to an init that waits, or to a payload that runs. What was made is unmade in reverse
 //! when anything fails.
 
+use super::delete::{self, Left};
+use super::hooks;
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
-use super::{delete, hooks};
 use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, resources};
 use crate::compile::{self, Request};
 use crate::error::{CallContext, Context};
@@ -15,7 +16,7 @@ use crate::prepare::{Means, prepare};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
-use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use crate::{Code, Error, Result, home, listen_fds, pid_file, sys, terminal};
 use oci_spec::runtime::LinuxNamespaceType;
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
@@ -60,6 +61,8 @@ pub struct Run {
     pub notify: Option<NotifySocket>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What `delete_ended` removes when it has ended.
+    pub left: Left,
 }
 
 /// Makes container `id`; its process starts with `start`. Returns warnings.
@@ -74,7 +77,7 @@ pub fn run(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run>
 }
 
 fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: bool) -> Result<Run> {
-    let bundle = options.bundle.canonicalize().call(format!("bundle {}", options.bundle.display()))?;
+    let bundle = sys::path::real(&options.bundle).call(format!("bundle {}", options.bundle.display()))?;
     let config = bundle.join("config.json");
     let text = spec::read(&config)?;
     let spec = spec::parse(&text)?;
@@ -157,10 +160,14 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         hierarchy: &hierarchy,
         config: &text,
     };
-    match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo) {
-        Ok((init, terminal, notify)) => Ok(Run { init, terminal, notify, warnings }),
-        Err(error) => Err(undo.all(error)),
-    }
+    let (init, terminal, notify) = match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo)
+    {
+        Ok(built) => built,
+        Err(error) => return Err(undo.all(error)),
+    };
+    let cgroup = undo.cgroup.take().ok_or_else(|| Error::new(Code::System, "it was started in no cgroup"))?;
+    let left = Left::of(container, cgroup, &state)?;
+    Ok(Run { init, terminal, notify, warnings, left })
 }
 
 /// All that one start works on.

@@ -2,7 +2,7 @@
 
 use super::hooks;
 use super::process::{END, Status, wait_for_end};
-use super::state::{Container, StateRoot, does_not_exist};
+use super::state::{Container, State, StateRoot, does_not_exist};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
 use crate::spec::id::ContainerId;
@@ -84,6 +84,51 @@ fn end_creation(container: &Container) -> Result<()> {
         cgroup.kill_all()?;
     }
     Ok(())
+}
+
+/// What is to be removed of a container that runs in the foreground. Who started it knows all of it and reads nothing again.
+#[derive(Debug)]
+pub struct Left {
+    container: Container,
+    cgroup: Cgroup,
+    mark: String,
+    hooks: bool,
+}
+
+impl Left {
+    /// Of a container that has just been made: others may have it from now on.
+    pub(super) fn of(container: Container, cgroup: Cgroup, state: &State) -> Result<Left> {
+        container.unlock()?;
+        cgroup.unlock()?;
+        Ok(Left { container, cgroup, mark: state.mark().to_string(), hooks: state.hooks })
+    }
+
+    /// False when it takes more than removing.
+    fn remove(&self) -> Result<bool> {
+        if self.hooks {
+            return Ok(false);
+        }
+        // Another delete was quicker; what has its name now is none of ours.
+        if !self.container.relock()? {
+            return Ok(true);
+        }
+        // Another container may have taken the cgroup since it became empty.
+        if self.cgroup.owner()?.as_ref() != Some(&self.mark) {
+            return Ok(false);
+        }
+        Ok(self.cgroup.remove_empty() && self.container.remove().is_ok())
+    }
+}
+
+/// Removes container `id`, whose init has ended and was waited for, with all that is left of it. Returns warnings.
+pub fn delete_ended(root: &StateRoot, id: &ContainerId, left: Left) -> Result<Vec<String>> {
+    match left.remove()? {
+        true => Ok(Vec::new()),
+        false => {
+            drop(left);
+            delete(root, id, true)
+        }
+    }
 }
 
 /// Kills all processes of a cgroup and waits until they are gone.

@@ -11,7 +11,7 @@ mod start;
 mod state;
 
 pub use create::{Options, Run, create, run};
-pub use delete::delete;
+pub use delete::{Left, delete, delete_ended};
 pub use exec::{Exec, ExecOptions, exec};
 pub use list::{Listed, list};
 pub use process::{Process, Status};

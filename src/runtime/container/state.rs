@@ -245,8 +245,36 @@ impl Container {
         }
     }
 
+    /// Lets others make or remove it.
+    pub(super) fn unlock(&self) -> Result<()> {
+        match &self.lock {
+            Some(lock) => rustix::fs::flock(lock, FlockOperation::Unlock).call("flock"),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the lock again that `unlock` gave back. False when the folder is gone, or its name is another container's.
+    pub(super) fn relock(&self) -> Result<bool> {
+        let what = || format!("lock {}", self.folder.display());
+        let Some(lock) = &self.lock else { return Ok(false) };
+        rustix::io::retry_on_intr(|| rustix::fs::flock(lock, FlockOperation::LockExclusive)).call(what())?;
+        let held = rustix::fs::fstat(lock).call(what())?;
+        match rustix::fs::lstat(&self.folder) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(e) => Err(e).call(what()),
+        }
+    }
+
     /// Removes the folder with all that rcrun put there.
     pub(super) fn remove(&self) -> Result<()> {
+        // All that there is of most: listing a folder takes a heap of its own and ten calls.
+        for name in [CONFIG, STATE] {
+            let _ = std::fs::remove_file(self.folder.join(name));
+        }
+        if std::fs::remove_dir(&self.folder).is_ok() {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&self.folder) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
                 Err(Error::call(format!("remove {}", self.folder.display()), e))
