@@ -56,7 +56,6 @@ fn main() {
 }
 
 fn rcrun() -> ExitCode {
-    sys::memory::populate_stack();
     // An engine may have left SIGCHLD ignored, and fds open: neither is for hooks or the container.
     let prepared = sys::dispositions::default_sigchld()
         .call("sigaction SIGCHLD")
@@ -77,6 +76,10 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // These compile a config: of the others none touches more than a few pages.
+    if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
+        sys::memory::populate_stack();
+    }
     let failure = failure(&invocation);
     match prepared.and_then(|()| dispatch(&global, invocation)) {
         Ok(status) => {
