@@ -360,6 +360,25 @@ fn signals_to_a_foreground_run_are_forwarded() {
 }
 
 #[test]
+fn a_foreground_run_whose_container_was_deleted_spares_the_next_one_of_its_name() {
+    let runtime = Runtime::new();
+    let id = "foreground-name-again";
+    let bundle = Bundle::new(id, &["sh", "-c", "echo up; sleep 1000"]);
+    let words = ["run".as_ref(), "--bundle".as_ref(), bundle.path().as_os_str(), id.as_ref()];
+    let mut child = runtime.command(words).stdout(Stdio::piped()).spawn().expect("spawn");
+    let mut lines = Lines::of(child.stdout.take().expect("piped").into());
+    assert_eq!(lines.line(), "up");
+    // Held back between the end of its container and its care for what is left.
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).expect("kill");
+    runtime.ok(["delete", "--force", id]);
+    runtime.created(&bundle, id);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT).expect("kill");
+    assert_eq!(code(child.wait().expect("wait")), 137);
+    assert!(runtime.ok(["state", id]).out.contains("\"created\""));
+    runtime.ok(["delete", "--force", id]);
+}
+
+#[test]
 fn orphans_in_the_container_do_not_disturb_run() {
     let runtime = Runtime::new();
     let script = "i=0; while [ $i -lt 30 ]; do (sh -c 'sleep 0.01 & exit 0' &) ; i=$((i+1)); done; exit 9";
