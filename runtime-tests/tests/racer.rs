@@ -112,6 +112,27 @@ fn race(name: &str, containers: u32) {
 }
 
 #[test]
+fn masks_find_a_mount_whose_folder_was_renamed_before_them() {
+    let runtime = Runtime::new();
+    let script = "while ! [ -e /proc/self/stat ]; do sleep 0.01; done; wc -c </proc/timer_list; \
+                  grep -c ' /proc/sys ro' /proc/self/mountinfo; grep -c ' /sys/firmware ro' /proc/self/mountinfo";
+    let bundle = Bundle::new("renamed", &["sh", "-c", script]).with(|config| {
+        config["root"]["readonly"] = json!(false);
+        config["linux"]["maskedPaths"] = json!(["/proc/timer_list", "/sys/firmware"]);
+        config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+        // After the mounts, before the masks, and from the machine's mount namespace: it may rename what is mounted on in
+        // the container's. A decoy lies in its place.
+        let away =
+            "cd rootfs && mv proc away && mkdir -p proc/sys && echo decoy > proc/timer_list && mv sys away2";
+        let back = "cd rootfs && mv proc decoy && mv away2 sys && mv away proc";
+        let hook = |line: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", line]}]);
+        config["hooks"] = json!({"createRuntime": hook(away), "poststart": hook(back)});
+    });
+    let said = runtime.run(&bundle, "renamed");
+    assert_eq!((said.status, said.out.as_str()), (0, "0\n1\n1\n"), "{}", said.err);
+}
+
+#[test]
 fn mount_targets_that_are_exchanged_with_links_lead_no_mount_to_the_machine() {
     race("racer-1", CONTAINERS / 2);
 }

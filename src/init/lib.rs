@@ -14,13 +14,13 @@ use core::ffi::CStr;
 use in_root::{Root, Text, split};
 use parent::{Answer, Parent};
 use rcrun_plan::{
-    Barrier, Slot, Step,
+    Barrier, MOST_KEPT, Slot, Step, Within,
     record::{Kind, Report},
     text::Z,
 };
 use sys::{
     Failure, Fd, Result,
-    errno::{EBADF, EINVAL},
+    errno::{EBADF, EINVAL, ELOOP},
     plan::Plan,
     process as own, text,
 };
@@ -40,6 +40,7 @@ pub fn run(plan_fd: i32) -> ! {
         fs: None,
         mount: Mount::None,
         proc: None,
+        kept: [const { None }; MOST_KEPT as usize],
         masks: mount::Masks::default(),
         place: None,
         in_directory: false,
@@ -82,6 +83,7 @@ struct Init {
     fs: Option<Fd>,
     mount: Mount,
     proc: Option<Fd>,
+    kept: [Option<Root>; MOST_KEPT as usize],
     masks: mount::Masks,
     /// What the last step opened below the root, and its path: what is mounted there and the nodes that lie there come next.
     place: Option<(&'static [u8], Fd)>,
@@ -186,11 +188,22 @@ impl Init {
                 };
                 sys::mount::move_mount(self.mount()?, target.raw())
             }
-            Step::Mask { path, null } => {
-                let root = self.root.as_ref().ok_or(Failure::found(EBADF))?;
-                self.masks.hide(root, text(path.0), || self.plan.take(null))
+            Step::Keep { number } => {
+                let Mount::Own(mount) = core::mem::replace(&mut self.mount, Mount::None) else {
+                    return Err(Failure::found(EBADF));
+                };
+                *self.kept.get_mut(usize::from(number)).ok_or(Failure::found(EINVAL))? =
+                    Some(Root::new(mount));
+                Ok(())
             }
-            Step::ReadOnly { path } => mount::read_only(self.root()?, text(path.0)),
+            Step::Mask { path, within, null } => {
+                let Some(target) = self.target(text(path.0), within)? else { return Ok(()) };
+                self.masks.hide(target, || self.plan.take(null))
+            }
+            Step::ReadOnly { path, within } => match self.target(text(path.0), within)? {
+                Some(target) => mount::read_only(target),
+                None => Ok(()),
+            },
             Step::Node { path, mode, major, minor, uid, gid } => {
                 self.in_parent(place, path.0, |parent, name| {
                     mount::node(parent, name, &mount::Node { mode, major, minor, uid, gid })
@@ -294,6 +307,22 @@ impl Init {
         self.root.as_ref().ok_or(Failure::found(EBADF))
     }
 
+    /// What a path leads to, or None where there is nothing.
+    fn target(&self, path: &CStr, within: Option<Within>) -> Result<Option<Fd>> {
+        if let Some(Within { mount, from }) = within {
+            let broken = Failure::found(EINVAL);
+            let kept = self.kept.get(usize::from(mount)).and_then(Option::as_ref).ok_or(broken)?;
+            let below = path.to_bytes_with_nul().get(usize::from(from)..).ok_or(broken)?;
+            let below = CStr::from_bytes_with_nul(below).map_err(|_| broken)?;
+            match mount::existing(kept, below, sys::numbers::O_PATH, true) {
+                // A link may lead out of the mount.
+                Err(Failure { errno: ELOOP, .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        mount::existing(self.root()?, path, sys::numbers::O_PATH, false)
+    }
+
     fn fs(&self) -> Result<i32> {
         self.fs.as_ref().map(Fd::raw).ok_or(Failure::found(EBADF))
     }
@@ -369,6 +398,7 @@ impl Init {
     fn close_what_is_done(&mut self) {
         (self.parent, self.root, self.fs, self.proc) = (None, None, None, None);
         self.mount = Mount::None;
+        self.kept = [const { None }; MOST_KEPT as usize];
         self.masks = mount::Masks::default();
         for slot in 0..=u16::MAX {
             match self.plan.slot(Slot(slot)) {

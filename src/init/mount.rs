@@ -43,8 +43,8 @@ pub fn mount_point(root: &Root, path: &CStr, like: i32) -> Result<Fd> {
 }
 
 /// What lies at `path`, or None where there is nothing.
-fn existing(root: &Root, path: &CStr, flags: u64) -> Result<Option<Fd>> {
-    match root.open(path, flags, false) {
+pub fn existing(root: &Root, path: &CStr, flags: u64, plain: bool) -> Result<Option<Fd>> {
+    match root.open(path, flags, plain) {
         Ok(fd) => Ok(Some(fd)),
         Err(Failure { errno: ENOENT | ENOTDIR, .. }) => Ok(None),
         Err(failure) => Err(failure),
@@ -53,7 +53,7 @@ fn existing(root: &Root, path: &CStr, flags: u64) -> Result<Option<Fd>> {
 
 /// An existing directory to read, or None where there is nothing.
 pub fn existing_directory(root: &Root, path: &CStr) -> Result<Option<Fd>> {
-    existing(root, path, O_DIRECTORY)
+    existing(root, path, O_DIRECTORY, false)
 }
 
 /// Clones what lies at `path`.
@@ -63,15 +63,14 @@ pub fn clone(root: &Root, path: &CStr, recursive: bool) -> Result<Fd> {
 
 /// Gives the root of `mount` the mode of the directory at `path`.
 pub fn inherit_mode(root: &Root, mount: i32, path: &CStr) -> Result<()> {
-    let Some(directory) = existing(root, path, O_PATH | O_DIRECTORY)? else { return Ok(()) };
+    let Some(directory) = existing(root, path, O_PATH | O_DIRECTORY, false)? else { return Ok(()) };
     let mode = file::stat_fd(directory.raw())?.permissions();
     // A mount's fd is one of O_PATH, which fchmod refuses.
     file::chmod_following(mount, c".", mode)
 }
 
-/// Binds `path` onto itself, read-only with all below.
-pub fn read_only(root: &Root, path: &CStr) -> Result<()> {
-    let Some(target) = existing(root, path, O_PATH)? else { return Ok(()) };
+/// Binds `target` onto itself, read-only with all below.
+pub fn read_only(target: Fd) -> Result<()> {
     let tree = mount::clone_tree(target.raw(), true)?;
     mount::set_attributes(tree.raw(), Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() }, true)?;
     mount::move_mount(tree.raw(), target.raw())
@@ -85,9 +84,8 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Hides what lies at `path`. `null` gives the clone of the machine's null device, to the first mask that needs it.
-    pub fn hide(&mut self, root: &Root, path: &CStr, null: impl FnOnce() -> Result<Fd>) -> Result<()> {
-        let Some(target) = existing(root, path, O_PATH)? else { return Ok(()) };
+    /// Hides `target`. `null` gives the clone of the machine's null device, to the first mask that needs it.
+    pub fn hide(&mut self, target: Fd, null: impl FnOnce() -> Result<Fd>) -> Result<()> {
         let is_directory = file::stat_fd(target.raw())?.kind() == S_IFDIR;
         let first = if is_directory { &mut self.directory } else { &mut self.null };
         if let Some(first) = first {

@@ -25,6 +25,19 @@ pub struct Slot(pub u16);
 #[serde(transparent)]
 pub struct InRoot<S>(pub S);
 
+/// How many mounts `Step::Keep` can keep.
+pub const MOST_KEPT: u8 = 32;
+
+/// Where a path lies that leads into a mount of the plan's own. It is looked for there first, whatever was renamed above
+/// the mount meanwhile: another mount namespace may rename a directory that is mounted on in this one (rename(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// The number of a kept mount.
+    pub mount: u8,
+    /// Where in the path its part below that mount begins.
+    pub from: u16,
+}
+
 /// One thing that init does. Steps work on a few registers: *root* (the container's root), *mount*
 /// (the mount being made), *proc* (a private procfs), *parent* (the socket to the process that waits).
 ///
@@ -179,11 +192,18 @@ pub enum Step<S> {
         /// No component may be a symlink: /proc and /sys (CVE-2023-27561).
         plain: bool,
     },
+    /// Keep *mount* under a number, for paths `Within` it.
+    Keep {
+        /// The number, less than `MOST_KEPT`.
+        number: u8,
+    },
     /// Hide `path`: an empty read-only tmpfs over a directory, /dev/null over anything else; nothing where there is
     /// nothing. The tmpfs and the null device are mounted once and cloned afterwards (a superblock per mask is slow).
     Mask {
         /// What to hide.
         path: InRoot<S>,
+        /// The mount that it lies in, if the plan has made one.
+        within: Option<Within>,
         /// A detached clone of the machine's /dev/null, checked to be 1:3.
         null: Slot,
     },
@@ -191,6 +211,8 @@ pub enum Step<S> {
     ReadOnly {
         /// Which.
         path: InRoot<S>,
+        /// The mount that it lies in, if the plan has made one.
+        within: Option<Within>,
     },
     /// mknodat(2), then owner and mode; an equal node that exists is taken over.
     Node {

@@ -164,8 +164,9 @@ pub fn tell(plan: &Plan, index: usize) -> String {
             format!("give {} the mode of {}", mount_before(plan, index), path(p))
         }
         Step::Attach { path: p, .. } => format!("mount {} on {}", mount_before(plan, index), path(p)),
+        Step::Keep { .. } => format!("keep {} in hand", mount_before(plan, index)),
         Step::Mask { path: p, .. } => format!("mask {}", path(p)),
-        Step::ReadOnly { path: p } => format!("make {} read-only", path(p)),
+        Step::ReadOnly { path: p, .. } => format!("make {} read-only", path(p)),
         Step::Node { path: p, major, minor, mode, .. } => {
             let kind = match mode & libc::S_IFMT {
                 libc::S_IFBLK => "block device",

@@ -4,7 +4,7 @@
 use rcrun_plan::image::{HEADER_SIZE, Header, NO_HOME, Parts, Steps, Table, encode};
 use rcrun_plan::record::{Kind, REPORT_SIZE, Report};
 use rcrun_plan::text::{Text, Z};
-use rcrun_plan::{Barrier, InRoot, Slot, Step};
+use rcrun_plan::{Barrier, InRoot, Slot, Step, Within};
 
 /// One sample of each variant; the match makes a variant without a sample an error of compilation.
 macro_rules! samples {
@@ -49,8 +49,9 @@ samples! {
     CopyUp { path: InRoot(text("f")) };
     InheritMode { path: InRoot(text("g")) };
     Attach { path: InRoot(text("proc")), plain: true };
-    Mask { path: InRoot(text("proc/kcore")), null: Slot(5) };
-    ReadOnly { path: InRoot(text("proc/sys")) };
+    Keep { number: 31 };
+    Mask { path: InRoot(text("proc/kcore")), within: Some(Within { mount: 31, from: 5 }), null: Slot(5) };
+    ReadOnly { path: InRoot(text("proc/sys")), within: None };
     Node { path: InRoot(text("dev/x")), mode: 0o20666, major: 1, minor: u32::MAX, uid: 2, gid: 3 };
     Symlink { target: text("pts/ptmx"), path: InRoot(text("dev/ptmx")), replace: true };
     Pivot;

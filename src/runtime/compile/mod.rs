@@ -5,6 +5,7 @@
 
 mod devices;
 mod exec;
+mod kept;
 mod mounts;
 mod namespaces;
 mod process;
@@ -12,6 +13,7 @@ mod process;
 pub use exec::{ExecRequest, HookRequest, exec, hook};
 pub use process::CAPABILITIES;
 
+use self::kept::Kept;
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
@@ -90,8 +92,9 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
         plan.push("/domainname", Step::Domainname { name: name.as_str().into() });
     }
     sysctl(spec, &mut plan);
+    let kept = Kept::of(spec)?;
     if spaces.mount {
-        build_root(spec, host, request, &spaces, &root_path, &mut plan)?;
+        build_root(spec, host, request, &spaces, &root_path, &kept, &mut plan)?;
     } else {
         refuse_mounts(spec)?;
         let slot = plan.slot(Source::Root { path: root_path, clone: false, propagation: 0 });
@@ -106,7 +109,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
         plan.push("", Step::Session { controlling: terminal });
     }
     if spaces.mount {
-        finish_root(spec, root.readonly().unwrap_or(false), &mut plan);
+        finish_root(spec, root.readonly().unwrap_or(false), &kept, &mut plan);
     }
     match spec.process() {
         Some(process) => process::compile(
@@ -170,6 +173,7 @@ fn build_root(
     request: &Request<'_>,
     spaces: &namespaces::Spaces,
     root_path: &Path,
+    kept: &Kept<'_>,
     plan: &mut Plan,
 ) -> Result<()> {
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
@@ -183,7 +187,7 @@ fn build_root(
     let path = root_path.to_str().unwrap_or_default().into();
     plan.push("/root/path", Step::AttachRoot { slot, path });
 
-    mounts::compile(spec, host, request, spaces, plan)?;
+    mounts::compile(spec, host, request, spaces, kept, plan)?;
     if !mounts::dev_is_bind(spec) {
         devices::compile(spec, spaces.user, plan)?;
     }
@@ -217,7 +221,7 @@ fn hook_barriers(spec: &Spec, plan: &mut Plan) {
 }
 
 /// What must come after everything has been made below the root: read-only, masks, propagation.
-fn finish_root(spec: &Spec, readonly: bool, plan: &mut Plan) {
+fn finish_root(spec: &Spec, readonly: bool, kept: &Kept<'_>, plan: &mut Plan) {
     mounts::finish(spec, plan);
     if readonly {
         plan.push("/root/readonly", Step::Root);
@@ -225,12 +229,16 @@ fn finish_root(spec: &Spec, readonly: bool, plan: &mut Plan) {
     }
     let Some(linux) = spec.linux() else { return };
     for (i, path) in linux.readonly_paths().iter().flatten().enumerate() {
-        plan.push(format!("/linux/readonlyPaths/{i}"), Step::ReadOnly { path: in_root(Path::new(path)) });
+        let path = in_root(Path::new(path));
+        let within = kept.within(&path);
+        plan.push(format!("/linux/readonlyPaths/{i}"), Step::ReadOnly { path, within });
     }
     if let Some(masked) = linux.masked_paths().as_ref().filter(|m| !m.is_empty()) {
         let null = null_device(plan);
         for (i, path) in masked.iter().enumerate() {
-            plan.push(format!("/linux/maskedPaths/{i}"), Step::Mask { path: in_root(Path::new(path)), null });
+            let path = in_root(Path::new(path));
+            let within = kept.within(&path);
+            plan.push(format!("/linux/maskedPaths/{i}"), Step::Mask { path, within, null });
         }
     }
     // Last: what is unbindable could not be bound onto itself read-only.

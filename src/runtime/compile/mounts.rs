@@ -1,6 +1,6 @@
 //! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
 
-use super::{Request, attributes, in_root, namespaces::Spaces};
+use super::{Kept, Request, attributes, in_root, namespaces::Spaces};
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
@@ -24,6 +24,7 @@ pub(super) fn compile(
     host: &Host,
     request: &Request<'_>,
     spaces: &Spaces,
+    kept: &Kept<'_>,
     plan: &mut Plan,
 ) -> Result<()> {
     // Since Linux 6.8 mountinfo is ordered by age.
@@ -32,42 +33,45 @@ pub(super) fn compile(
         let origin = format!("/mounts/{i}");
         let options = MountOptions::of(entry);
         let path = in_root(entry.destination());
-        if options.remount || options.bind.is_none() && fs_type(entry).is_empty() {
+        if changes(entry, &options) {
             change(&origin, path, &options, plan)?;
             continue;
         }
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
             bind(&origin, source.as_path(), path, &options, late, plan);
-            continue;
-        }
-        match fs_type(entry) {
-            // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
-            // that namespace: with the machine's own, its mount is bound.
-            "sysfs" if !spaces.owns(libc::CLONE_NEWNET) => bind(
-                &origin,
-                Path::new("/sys"),
-                path,
-                &MountOptions { bind: Some(Bind::Recursive), ..options },
-                late,
-                plan,
-            ),
-            "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
-                &origin,
-                Path::new("/dev/mqueue"),
-                path,
-                &MountOptions { bind: Some(Bind::Plain), ..options },
-                late,
-                plan,
-            ),
-            "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
-                let slot = plan.slot(Source::Cgroup { late });
-                receive(&origin, slot, late, plan);
-                plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
-                plan.push(&origin, Step::Tree { slot });
-                place(&origin, path, &options, false, plan);
+        } else {
+            match fs_type(entry) {
+                // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
+                // that namespace: with the machine's own, its mount is bound.
+                "sysfs" if !spaces.owns(libc::CLONE_NEWNET) => bind(
+                    &origin,
+                    Path::new("/sys"),
+                    path,
+                    &MountOptions { bind: Some(Bind::Recursive), ..options },
+                    late,
+                    plan,
+                ),
+                "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
+                    &origin,
+                    Path::new("/dev/mqueue"),
+                    path,
+                    &MountOptions { bind: Some(Bind::Plain), ..options },
+                    late,
+                    plan,
+                ),
+                "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
+                    let slot = plan.slot(Source::Cgroup { late });
+                    receive(&origin, slot, late, plan);
+                    plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
+                    plan.push(&origin, Step::Tree { slot });
+                    place(&origin, path, &options, false, plan);
+                }
+                kind => new_file_system(&origin, kind, entry, path, &options, plan),
             }
-            kind => new_file_system(&origin, kind, entry, path, &options, plan),
+        }
+        if let Some(number) = kept.number(i) {
+            plan.push(&origin, Step::Keep { number });
         }
     }
     if request.notify {
@@ -83,6 +87,15 @@ pub(super) fn compile(
         plan.push("", Step::Attach { path, plain: false });
     }
     Ok(())
+}
+
+/// It changes a mount, and makes none.
+pub(super) fn is_change(entry: &Mount) -> bool {
+    changes(entry, &MountOptions::of(entry))
+}
+
+fn changes(entry: &Mount, options: &MountOptions) -> bool {
+    options.remount || options.bind.is_none() && fs_type(entry).is_empty()
 }
 
 /// `remount`, or words of propagation alone: no new mount, but a change to the one that is there by now.
