@@ -415,6 +415,34 @@ fn a_remount_changes_what_is_there() {
 }
 
 #[test]
+fn an_overlay_of_many_layers_is_mounted_one_by_one_and_other_long_options_are_refused_by_name() {
+    let folder = Folder::new("layers");
+    let mut layers: Vec<String> = Vec::new();
+    for i in 0..200 {
+        let name = if i % 50 == 0 { format!("a:colon and a \\ backslash {i}") } else { format!("layer-{i}") };
+        let layer = folder.path().join("some/way/down").join(name);
+        fs::create_dir_all(&layer).expect("mkdir");
+        fs::write(layer.join(format!("file-{i}")), "").expect("write");
+        layers.push(layer.to_str().expect("UTF-8").replace('\\', "\\\\").replace(':', "\\:"));
+    }
+    let lower = format!("lowerdir={}", layers.join(":"));
+    assert!(lower.len() > 4096, "longer than runc's page");
+    let entry = json!({"destination": "/m", "type": "overlay", "source": "overlay", "options": [lower]});
+    let seen = inside("layers", "ls /m | grep -c file-", |c| add(c, entry));
+    assert_eq!(seen, "200\n");
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("long", &["true"]).with(|c| {
+        let long = format!("upperdir=/{}", "u".repeat(255));
+        add(c, json!({"destination": "/m", "type": "overlay", "source": "overlay", "options": [long]}));
+    });
+    let said = runtime.run(&bundle, "long-option");
+    assert_eq!(said.status, 1);
+    let place = bundle.config["mounts"].as_array().expect("mounts").len() - 1;
+    let text = format!("/mounts/{place}/options: upperdir has 256 characters: the kernel takes 255");
+    assert!(said.err.contains(&text), "{}", said.err);
+}
+
+#[test]
 fn an_overlay_is_mounted_with_the_options_of_the_config() {
     own_mounts();
     let folder = Folder::new("overlay");

@@ -8,6 +8,7 @@ mod exec;
 mod kept;
 mod mounts;
 mod namespaces;
+mod option;
 mod process;
 
 pub use exec::{ExecRequest, HookRequest, exec, hook};

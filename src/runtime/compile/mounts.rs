@@ -1,6 +1,6 @@
 //! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
 
-use super::{Kept, Request, attributes, in_root, namespaces::Spaces};
+use super::{Kept, Request, attributes, in_root, namespaces::Spaces, option};
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
@@ -67,7 +67,7 @@ pub(super) fn compile(
                     plan.push(&origin, Step::Tree { slot });
                     place(&origin, path, &options, false, plan);
                 }
-                kind => new_file_system(&origin, kind, entry, path, &options, plan),
+                kind => new_file_system(&origin, kind, entry, path, &options, host, plan)?,
             }
         }
         if let Some(number) = kept.number(i) {
@@ -177,14 +177,15 @@ fn new_file_system(
     entry: &Mount,
     path: InRoot<Text>,
     options: &MountOptions,
+    host: &Host,
     plan: &mut Plan,
-) {
+) -> Result<()> {
     let cgroup = kind == "cgroup" || kind == "cgroup2";
     let kind = if cgroup { "cgroup2" } else { kind };
     plan.push(origin, Step::FsOpen { kind: kind.into() });
     // Without a source mountinfo shows "none".
     let source = entry.source().as_ref().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(kind);
-    plan.push(origin, Step::FsString { key: "source".into(), value: source.into() });
+    option::push(origin, "source", ("source", source), host, plan)?;
     let tmpfs = kind == "tmpfs";
     for (key, value) in &options.superblock {
         // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it. A tmpfs is
@@ -192,13 +193,10 @@ fn new_file_system(
         if cgroup || (tmpfs && key == "ro") {
             continue;
         }
-        plan.push(
-            origin,
-            match value {
-                Some(value) => Step::FsString { key: key.as_str().into(), value: value.as_str().into() },
-                None => Step::FsFlag { key: key.as_str().into() },
-            },
-        );
+        match value {
+            Some(value) => option::push(origin, "options", (key, value), host, plan)?,
+            None => plan.push(origin, Step::FsFlag { key: key.as_str().into() }),
+        }
     }
     let set = options.attr_set & if tmpfs { !libc::MOUNT_ATTR_RDONLY } else { u64::MAX };
     plan.push(origin, Step::FsMount { attributes: set as u32 });
@@ -213,6 +211,7 @@ fn new_file_system(
     plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
     let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
     place(origin, path, &options, plain, plan);
+    Ok(())
 }
 
 /// Attributes, place, propagation of the mount in the register.

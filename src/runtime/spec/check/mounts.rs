@@ -12,6 +12,8 @@ const MAX_MOUNTS: usize = 4096;
 const MAX_OPTIONS: usize = 1024;
 /// mount(2) takes a page of options; no single one can be longer.
 const MAX_OPTION: usize = 4095;
+/// 500 layers, the most that overlay takes, of 255 characters, the most that fsconfig(2) takes.
+const MAX_LAYERS: usize = 128 << 10;
 
 /// Files of procfs that may be covered by a file: what lxcfs emulates, and two that runc allows.
 const COVERED_PROC_FILES: [&str; 10] = [
@@ -42,7 +44,8 @@ fn one(i: usize, mount: &oci::Mount) -> Checked {
     let words = mount.options().as_deref().unwrap_or_default();
     count(words.len(), MAX_OPTIONS, format_args!("/mounts/{i}/options"))?;
     for (n, word) in words.iter().enumerate() {
-        bounded(word, MAX_OPTION, format_args!("/mounts/{i}/options/{n}"))?;
+        let most = if word.starts_with("lowerdir=") { MAX_LAYERS } else { MAX_OPTION };
+        bounded(word, most, format_args!("/mounts/{i}/options/{n}"))?;
     }
     let kind = mount.typ().as_deref().unwrap_or_default();
     bounded(kind, 255, format_args!("/mounts/{i}/type"))?;

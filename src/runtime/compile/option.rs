@@ -1,0 +1,90 @@
+//! An option of a new file system as fsconfig(2) takes it: one string of bounded length, so that the layers of a long
+//! overlay go one by one.
+
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::{Error, Result};
+use rcrun_plan::Step;
+
+/// fsconfig(2) copies a value with its NUL into 256 bytes and refuses longer ones with EINVAL.
+const MOST: usize = 255;
+
+/// Adds `key=value`, which stands at the JSON pointer `field`, to the file system of entry `origin`.
+pub(super) fn push(
+    origin: &str,
+    field: &str,
+    (key, value): (&str, &str),
+    host: &Host,
+    plan: &mut Plan,
+) -> Result<()> {
+    if value.len() <= MOST {
+        plan.push(origin, Step::FsString { key: key.into(), value: value.into() });
+        return Ok(());
+    }
+    let refuse = |text: String| Err(Error::config(format!("{origin}/{field}"), text));
+    if key != "lowerdir" {
+        return refuse(format!("{key} has {} characters: the kernel takes {MOST} (fsconfig)", value.len()));
+    }
+    if host.kernel < (6, 7) {
+        return refuse(format!(
+            "lowerdir has {} characters: before Linux 6.7 the kernel takes {MOST} for all layers (fsconfig)",
+            value.len()
+        ));
+    }
+    for (key, layer) in layers(value) {
+        if layer.is_empty() || layer.len() > MOST {
+            let length = layer.len();
+            return refuse(format!(
+                "a layer of lowerdir has {length} characters: the kernel takes 1 to {MOST} for each (fsconfig)"
+            ));
+        }
+        plan.push(origin, Step::FsString { key: key.into(), value: layer.into() });
+    }
+    Ok(())
+}
+
+/// The layers of an overlay's lowerdir: separated by `:`, after a `::` those for data only; a backslash takes the next
+/// character as it is (Documentation/filesystems/overlayfs.rst). By themselves they are not escaped.
+fn layers(value: &str) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let (mut key, mut layer) = ("lowerdir+", String::new());
+    let mut rest = value.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => layer.extend(rest.next()),
+            ':' => {
+                found.push((key, std::mem::take(&mut layer)));
+                if rest.next_if_eq(&':').is_some() {
+                    key = "datadir+";
+                }
+            }
+            c => layer.push(c),
+        }
+    }
+    found.push((key, layer));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_split_as_the_kernel_splits_them() {
+        let (lower, data) = ("lowerdir+", "datadir+");
+        for (value, expected) in [
+            ("/a", &[(lower, "/a")][..]),
+            ("/a:/b", &[(lower, "/a"), (lower, "/b")]),
+            (r"/a\:b:/c\\d:/e\f", &[(lower, "/a:b"), (lower, r"/c\d"), (lower, "/ef")]),
+            ("/a::/b::/c", &[(lower, "/a"), (data, "/b"), (data, "/c")]),
+            // What it refuses: it is told so that it can.
+            ("/a:", &[(lower, "/a"), (lower, "")]),
+            ("/a:::/b", &[(lower, "/a"), (data, ""), (data, "/b")]),
+            (r"/a\", &[(lower, "/a")]),
+        ] {
+            let found = layers(value);
+            let found: Vec<_> = found.iter().map(|(key, layer)| (*key, layer.as_str())).collect();
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+}
