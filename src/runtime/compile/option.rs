@@ -70,6 +70,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_too_long_is_refused_by_field_and_limit_as_the_kernel_requires() {
+        let arch = crate::host::Arch::X86_64;
+        let host =
+            |kernel| Host { kernel, last_cap: 40, bounding: !0, arch, apparmor: false, selinux: false };
+        let short = "s".repeat(255);
+        let long = "l".repeat(256);
+        let (two, bad, empty) =
+            (format!("{short}:{short}"), format!("{short}:{long}"), format!("{short}:{short}:"));
+        for (key, value, kernel, expected) in [
+            ("size", &short, (5, 14), Ok(1)),
+            ("size", &long, (6, 18), Err("size has 256 characters: the kernel takes 255 (fsconfig)")),
+            ("lowerdir", &short, (6, 6), Ok(1)),
+            ("lowerdir", &two, (6, 6), Err("before Linux 6.7 the kernel takes 255 for all layers")),
+            ("lowerdir", &two, (6, 7), Ok(2)),
+            ("lowerdir", &bad, (6, 7), Err("a layer of lowerdir has 256 characters")),
+            ("lowerdir", &empty, (6, 7), Err("a layer of lowerdir has 0 characters")),
+        ] {
+            let mut plan = Plan::default();
+            let pushed = push("/mounts/3", "options", (key, value), &host(kernel), &mut plan);
+            match (pushed, expected) {
+                (Ok(()), Ok(steps)) => assert_eq!(plan.steps.len(), steps, "{key} on {kernel:?}"),
+                (Err(error), Err(text)) => {
+                    assert_eq!(error.pointer(), Some("/mounts/3/options"));
+                    assert!(error.to_string().contains(text), "{error}");
+                }
+                (pushed, _) => panic!("{key} on {kernel:?}: {pushed:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn layers_are_split_as_the_kernel_splits_them() {
         let (lower, data) = ("lowerdir+", "datadir+");
         for (value, expected) in [
