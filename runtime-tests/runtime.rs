@@ -31,7 +31,11 @@ impl Runtime {
     /// The runtime, with an empty state root. Fails, and never skips, where there is none.
     pub fn new() -> Runtime {
         let named = std::env::var_os("RUNTIME").or_else(|| std::env::var_os("RCRUN"));
-        let binary = PathBuf::from(named.expect("RCRUN is not set: run the tests by `make test`"));
+        Runtime::of(PathBuf::from(named.expect("RCRUN is not set: run the tests by `make test`")))
+    }
+
+    /// This binary, with an empty state root.
+    pub fn of(binary: PathBuf) -> Runtime {
         assert!(binary.exists(), "{} is not there: run `make build` first", binary.display());
         assert!(nix::unistd::geteuid().is_root(), "these tests make containers: run them as root");
         Runtime { binary, root: Folder::new("state") }

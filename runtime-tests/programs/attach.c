@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "pids.h"
 
-#define AHEAD 8 // pids are given in turn: the next is one of these
 #define TEXT 4096
 
 static const char *const namespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time",
@@ -167,10 +167,22 @@ static void stopped(int pid, int status) {
   ptrace(PTRACE_SYSCALL, pid, 0, is_its ? signal : 0);
 }
 
-int main(int count, char **args) {
-  char line[512];
+static int attached, refused;
+
+static int seize(int pid) {
   const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
                        PTRACE_O_TRACEVFORK;
+  if (!ptrace(PTRACE_SEIZE, pid, 0, options)) {
+    ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+    attached++;
+    return 1;
+  }
+  refused += errno != ESRCH;
+  return errno != ESRCH;
+}
+
+int main(int count, char **args) {
+  char line[512];
   out = count == 2 ? fopen(args[1], "w") : NULL;
   if (!out)
     return 1;
@@ -181,20 +193,11 @@ int main(int count, char **args) {
   while (file && mounts < 512 && fgets(line, sizeof line, file))
     own_mounts[mounts++] = atoi(line);
   look(getpid());
-  int last = getpid(), attached = 0, refused = 0;
+  int last = getpid();
   printf("watching\n");
   fflush(stdout);
   while (!over) {
-    for (int pid = last + 1; pid <= last + AHEAD; pid++) {
-      if (!ptrace(PTRACE_SEIZE, pid, 0, options)) {
-        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
-        attached++;
-        last = pid;
-      } else if (errno != ESRCH) {
-        refused++;
-        last = pid;
-      }
-    }
+    last = meet_after(last, seize);
     int status, pid;
     while ((pid = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
       if (WIFSTOPPED(status))
