@@ -168,17 +168,34 @@ static void stopped(int pid, int status) {
 }
 
 static int attached, refused;
+static int waiting[64], waiters; // not to be traced yet: perhaps at a later moment
 
 static int seize(int pid) {
   const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
                        PTRACE_O_TRACEVFORK;
-  if (!ptrace(PTRACE_SEIZE, pid, 0, options)) {
-    ptrace(PTRACE_INTERRUPT, pid, 0, 0);
-    attached++;
+  if (ptrace(PTRACE_SEIZE, pid, 0, options))
+    return 0;
+  ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+  attached++;
+  return 1;
+}
+
+static int meet(int pid) {
+  if (seize(pid))
     return 1;
-  }
-  refused += errno != ESRCH;
-  return errno != ESRCH;
+  if (errno == ESRCH)
+    return 0;
+  refused++;
+  if (waiters == sizeof waiting / sizeof *waiting)
+    abort();
+  waiting[waiters++] = pid;
+  return 1;
+}
+
+static void try_again(void) {
+  for (int i = 0; i < waiters; i++)
+    if (seize(waiting[i]) || errno == ESRCH)
+      waiting[i--] = waiting[--waiters];
 }
 
 int main(int count, char **args) {
@@ -197,7 +214,8 @@ int main(int count, char **args) {
   printf("watching\n");
   fflush(stdout);
   while (!over) {
-    last = meet_after(last, seize);
+    last = meet_after(last, meet);
+    try_again();
     int status, pid;
     while ((pid = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
       if (WIFSTOPPED(status))
