@@ -46,73 +46,42 @@ const NAMES: [&str; 30] = [
     "var/copied",
 ];
 
-/// What stands there instead.
-#[derive(Clone, Copy, Debug)]
-enum Instead {
-    /// An absolute link to the canary, which exists on the machine only.
-    LinkToCanary,
-    /// The same with many `..` before it.
-    LinkUpToCanary,
-    /// To a file of the canary.
-    LinkToCanaryFile,
-    /// To a name in the canary that is not there.
-    LinkToNewInCanary,
-    /// Absolute, to what root and machine both have.
-    LinkToShared,
-    /// To nothing.
-    LinkToNothing,
-    /// To itself.
-    Loop,
-    /// To the root.
-    LinkToRoot,
-    /// A magic link of the runtime itself: the bundle's folder, if it were followed.
-    LinkToOwnCwd,
-    Fifo,
-    File,
-    Folder,
-}
+/// What makes it at a place, given the canary.
+type Put = fn(&Path, &Path);
 
-const INSTEADS: [Instead; 12] = {
-    use Instead::*;
-    [
-        LinkToCanary,
-        LinkUpToCanary,
-        LinkToCanaryFile,
-        LinkToNewInCanary,
-        LinkToShared,
-        LinkToNothing,
-        Loop,
-        LinkToRoot,
-        LinkToOwnCwd,
-        Fifo,
-        File,
-        Folder,
-    ]
-};
+/// What stands there instead.
+const INSTEADS: [(&str, Put); 13] = [
+    ("a link to the canary, which exists on the machine only", |place, canary| link(place, canary)),
+    ("a link up to it", |place, canary| {
+        link(place, Path::new(&format!("{}{}", "../".repeat(30), canary.display())));
+    }),
+    ("a link to a file of it", |place, canary| link(place, &canary.join("secret"))),
+    ("a link to a name in it that is not there", |place, canary| link(place, &canary.join("new"))),
+    ("a link to what root and machine both have", |place, _| link(place, Path::new("/etc"))),
+    ("a link to nothing", |place, _| link(place, Path::new("/rcrun-nowhere/at/all"))),
+    ("a link to itself", |place, _| link(place, Path::new(place.file_name().expect("a name")))),
+    ("a link to the root", |place, _| link(place, Path::new("/"))),
+    // The bundle's folder, if it were followed.
+    ("a magic link of the runtime itself", |place, _| link(place, Path::new("/proc/self/cwd"))),
+    ("a FIFO", |place, _| {
+        nix::unistd::mkfifo(place, nix::sys::stat::Mode::from_bits_truncate(0o666)).expect("mkfifo");
+    }),
+    ("a socket", |place, _| drop(UnixListener::bind(place).expect("a socket"))),
+    ("a file", |place, _| fs::write(place, "of the image").expect("a file")),
+    ("a folder", |place, _| fs::create_dir(place).expect("a folder")),
+];
 
 const SECRET: &str = "of the machine";
 
-fn put(instead: Instead, place: &Path, canary: &Path) {
+fn link(place: &Path, to: &Path) {
+    symlink(to, place).expect("a link");
+}
+
+/// Makes room at a place.
+fn clear(place: &Path) {
     let _ = fs::remove_dir_all(place);
     let _ = fs::remove_file(place);
     fs::create_dir_all(place.parent().expect("a parent")).expect("the folder above");
-    let link = |to: &dyn AsRef<Path>| symlink(to.as_ref(), place).expect("a link");
-    match instead {
-        Instead::LinkToCanary => link(&canary),
-        Instead::LinkUpToCanary => link(&format!("{}{}", "../".repeat(30), canary.display())),
-        Instead::LinkToCanaryFile => link(&canary.join("secret")),
-        Instead::LinkToNewInCanary => link(&canary.join("new")),
-        Instead::LinkToShared => link(&"/etc"),
-        Instead::LinkToNothing => link(&"/rcrun-nowhere/at/all"),
-        Instead::Loop => link(&place.file_name().expect("a name")),
-        Instead::LinkToRoot => link(&"/"),
-        Instead::LinkToOwnCwd => link(&"/proc/self/cwd"),
-        Instead::Fifo => {
-            nix::unistd::mkfifo(place, nix::sys::stat::Mode::from_bits_truncate(0o666)).expect("mkfifo");
-        }
-        Instead::File => fs::write(place, "of the image").expect("a file"),
-        Instead::Folder => fs::create_dir(place).expect("a folder"),
-    }
 }
 
 /// With a tmpfs on /dev, as engines do it, or with all of /dev made in the image.
@@ -188,8 +157,8 @@ fn go(way: Way, dev: Dev) {
     let before_mounts = mounts();
     let (mut went, mut refused) = (0, 0);
     for name in NAMES {
-        for instead in INSTEADS {
-            let place = format!("{name} is {instead:?}, {dev:?}, {way:?}");
+        for (instead, put) in INSTEADS {
+            let place = format!("{name} is {instead}, {dev:?}, {way:?}");
             let script = if way == Way::Run { script } else { "sleep 1000" };
             let bundle = Bundle::new("hostile", &["sh", "-c", script]);
             let canary = bundle.path().join("canary");
@@ -204,7 +173,9 @@ fn go(way: Way, dev: Dev) {
                 configure(config, dev, &canary);
                 config["process"]["terminal"] = json!(way == Way::CreateWithTerminal);
             });
-            put(instead, &bundle.root().join(name), &canary);
+            let target = bundle.root().join(name);
+            clear(&target);
+            put(&target, &canary);
             let before = tree(bundle.path(), &[&bundle.root()]);
             // The cgroup has the id's name: tests run side by side.
             let id = format!("hostile-{way:?}-{dev:?}");
