@@ -90,6 +90,47 @@ fn payloads_of_run_exec_and_hooks_have_only_their_three_fds_whatever_the_runtime
 }
 
 #[test]
+fn what_preserve_fds_passes_on_reaches_the_payload_and_no_hook() {
+    own_mount_namespace();
+    let runtime = Runtime::new();
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    // Hooks in the container's namespaces see its root from startContainer on, which is why that one has busybox's shell.
+    let bundle = bundle("preserved", &["sh", "-c", "cat <&3; ls /proc/self/fd | tr '\\n' ' '"]);
+    let here = bundle.path().to_path_buf();
+    let place = |kind: &str| match kind {
+        "startContainer" => here.join("rootfs/tmp").join(kind),
+        _ => here.join(kind),
+    };
+    let hooks = kinds.map(|kind| {
+        let to = if kind == "startContainer" { "/tmp/startContainer".into() } else { place(kind) };
+        let script = format!("ls /proc/self/fd | tr '\\n' ' ' > {}", to.display());
+        (
+            kind.to_string(),
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]),
+        )
+    });
+    let bundle = bundle.with(|config| {
+        config["root"]["readonly"] = json!(false);
+        config["hooks"] = serde_json::Value::Object(hooks.into_iter().collect());
+    });
+    let path = bundle.path().to_str().expect("a path").to_string();
+    fs::write(bundle.path().join("given"), "given ").expect("a file");
+    let command = runtime.command(["run", "--preserve-fds", "2", "--bundle", &path, "preserved"]);
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", "exec \"$@\" 3<given 4<. 5<.", "bash"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let ran =
+        said(&shell.current_dir(bundle.path()).stdin(std::process::Stdio::null()).output().expect("bash"));
+    // The last is the folder itself, which ls has open.
+    assert_eq!((ran.status, ran.out.as_str()), (0, "given 0 1 2 3 4 5 "), "{}", ran.err);
+    for kind in kinds {
+        assert_eq!(fs::read_to_string(place(kind)).expect(kind), "0 1 2 3 ", "{kind}");
+    }
+}
+
+#[test]
 fn a_machine_that_refuses_executable_memfds_runs_containers_too() {
     own_mount_namespace();
     let runtime = Runtime::new();
