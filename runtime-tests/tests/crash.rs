@@ -31,6 +31,17 @@ fn demanding(name: &str) -> Bundle {
     })
 }
 
+/// The same with hooks that do little: each system call of theirs is a stop.
+fn demanding_with_short_hooks(name: &str) -> Bundle {
+    let bundle = demanding(name);
+    let busybox = bundle.root().join("bin/true");
+    bundle.with(|config| {
+        for hooks in config["hooks"].as_object_mut().expect("hooks").values_mut() {
+            hooks[0]["path"] = json!(busybox);
+        }
+    })
+}
+
 fn plain(name: &str) -> Bundle {
     Bundle::new(name, &["sleep", "1000"])
 }
@@ -138,7 +149,7 @@ fn create_killed_at_any_system_call_leaves_nothing_that_delete_does_not_clear() 
 
 #[test]
 fn detached_run_killed_at_any_system_call_leaves_nothing_that_delete_does_not_clear() {
-    kill_everywhere("run", demanding, &["run", "--detach"], Victim::Command, 25);
+    kill_everywhere("run", demanding_with_short_hooks, &["run", "--detach"], Victim::Command, 7);
 }
 
 #[test]
