@@ -178,7 +178,7 @@ fn go(way: Way, dev: Dev) {
             put(&target, &canary);
             let before = tree(bundle.path(), &[&bundle.root()]);
             // The cgroup has the id's name: tests run side by side.
-            let id = format!("hostile-{way:?}-{dev:?}");
+            let id = format!("hostile-{way:?}-{dev:?}-{}", std::process::id());
             match attempt(&runtime, &bundle, way, &id, &place) {
                 true => went += 1,
                 false => refused += 1,
