@@ -15,6 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -44,6 +45,11 @@ pub struct Traced {
 /// Traces `command` to its end and kills `victim` at stop `at`, if it comes so far. The calling thread must have no other
 /// child that is traced.
 pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
+    trace_since(command, victim, None, at)
+}
+
+/// The same, counting only from the moment on that the file `since` exists: how many calls come before may vary.
+pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: u32) -> Traced {
     let child = spawn_reading(command);
     let main = Pid::from_raw(child.0.id() as i32);
     let options = Options::PTRACE_O_TRACESYSGOOD
@@ -54,7 +60,8 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
         | Options::PTRACE_O_EXITKILL;
     ptrace::seize(main, options).expect("ptrace seize");
     child.go();
-    let mut run = Run { main, victim, at, begun: false, stops: 0, killed_at: None, living: BTreeMap::new() };
+    let mut run =
+        Run { main, victim, since, at, begun: false, stops: 0, killed_at: None, living: BTreeMap::new() };
     run.living.insert(main, 0);
     let status = run.follow();
     run.living.remove(&main);
@@ -109,9 +116,10 @@ impl Reading {
     }
 }
 
-struct Run {
+struct Run<'a> {
     main: Pid,
     victim: Victim,
+    since: Option<&'a Path>,
     at: u32,
     begun: bool,
     stops: u32,
@@ -120,7 +128,7 @@ struct Run {
     living: BTreeMap<Pid, u32>,
 }
 
-impl Run {
+impl Run<'_> {
     /// Until the command has ended.
     fn follow(&mut self) -> i32 {
         loop {
@@ -172,9 +180,10 @@ impl Run {
             // After its second execve it is the payload.
             Victim::Init => self.begun && pid != self.main && self.living.get(&pid).is_none_or(|e| *e < 2),
         };
-        if !counts || self.killed_at.is_some() {
+        if !counts || self.killed_at.is_some() || self.since.is_some_and(|file| !file.exists()) {
             return;
         }
+        self.since = None;
         if self.stops == self.at {
             let victim = if self.victim == Victim::Command { self.main } else { pid };
             // The number is kept while the call is done, and after it.

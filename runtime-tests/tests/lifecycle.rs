@@ -368,6 +368,8 @@ fn a_foreground_run_whose_container_was_deleted_spares_the_next_one_of_its_name(
     let mut child = runtime.command(words).stdout(Stdio::piped()).spawn().expect("spawn");
     let mut lines = Lines::of(child.stdout.take().expect("piped").into());
     assert_eq!(lines.line(), "up");
+    // What says "up" may be ahead of the run that started it: a start waits for that, and is refused then.
+    assert!(runtime.say(["start", id]).err.contains("cannot start an already running container"));
     // Held back between the end of its container and its care for what is left.
     kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).expect("kill");
     runtime.ok(["delete", "--force", id]);
@@ -745,4 +747,20 @@ fn runtime_cgroup(id: &str) -> std::path::PathBuf {
 fn processes_of(cgroup: &Path) -> Vec<i32> {
     let text = std::fs::read_to_string(cgroup.join("cgroup.procs")).expect("cgroup.procs");
     text.lines().map(|l| l.parse().expect("a pid")).collect()
+}
+
+#[test]
+fn a_low_limit_on_the_stack_is_the_payloads_and_does_not_hurt_rcrun() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("low-stack", &["sh", "-c", "ulimit -s"]);
+    let rcrun = runtime.command([
+        "run".as_ref(),
+        "--bundle".as_ref(),
+        bundle.path().as_os_str(),
+        "low-stack".as_ref(),
+    ]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -s 64; exec \"$@\"", "sh"]).arg(rcrun.get_program()).args(rcrun.get_args());
+    let said = said(&shell.stdin(std::process::Stdio::null()).output().expect("sh"));
+    assert_eq!((said.status, said.out.as_str()), (0, "64\n"), "{}", said.err);
 }

@@ -52,7 +52,32 @@ static ALLOCATOR: sys::allocator::Populated = sys::allocator::Populated::new();
 
 fn main() {
     // All output is written when it is made: nothing is left to flush.
-    sys::exit::now(rcrun().0)
+    sys::exit::now(with_room(rcrun).0)
+}
+
+/// What a start needs of its stack at most, with room to spare.
+const STACK: usize = 1 << 20;
+
+/// Runs `work`, on a stack of its own where the caller's limit is too low (`ulimit -s 64`): the limit is the payload's to
+/// inherit, so it cannot be raised. Signals stay with the thread that works.
+fn with_room(work: fn() -> ExitCode) -> ExitCode {
+    use nix::sys::signal::{SigSet, SigmaskHow};
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack);
+    if limit.current.is_none_or(|bytes| bytes >= STACK as u64) {
+        return work();
+    }
+    let Ok(before) = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK) else { return work() };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        let _ = before.thread_set_mask();
+        work()
+    });
+    match thread {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
+        Err(_) => {
+            let _ = before.thread_set_mask();
+            work()
+        }
+    }
 }
 
 fn rcrun() -> ExitCode {

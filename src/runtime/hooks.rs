@@ -43,7 +43,7 @@ fn run_one(hook: &Hook, kind: &str, index: usize, bundle: &Path, state: &[u8]) -
 /// Names the hook in `outcome`'s error: for hooks that were started elsewhere, too.
 pub fn named<T>(outcome: Result<T>, hook: &Hook, kind: &str, index: usize) -> Result<T> {
     outcome
-        .context(format!("hooks/{kind}/{index}: {}", hook.path().display()))
+        .context(format!("/hooks/{kind}/{index}: {}", hook.path().display()))
         .map_err(|error| error.with_code(Code::Hook).at(format!("/hooks/{kind}/{index}")))
 }
 
@@ -280,10 +280,10 @@ mod tests {
     fn failures_name_the_hook_and_repeat_its_last_words() {
         let folder = Folder::new("hooks");
         for (failing, text) in [
-            (shell("echo bad >&2; exit 3"), "hooks/prestart/1: /bin/sh: exit status 3: bad"),
-            (shell("exit 1"), "hooks/prestart/1: /bin/sh: exit status 1"),
-            (shell("kill -KILL $$"), "hooks/prestart/1: /bin/sh: killed by signal 9"),
-            (hook("/nowhere", &[]), "hooks/prestart/1: /nowhere: execve: no such file or directory"),
+            (shell("echo bad >&2; exit 3"), "/hooks/prestart/1: /bin/sh: exit status 3: bad"),
+            (shell("exit 1"), "/hooks/prestart/1: /bin/sh: exit status 1"),
+            (shell("kill -KILL $$"), "/hooks/prestart/1: /bin/sh: killed by signal 9"),
+            (hook("/nowhere", &[]), "/hooks/prestart/1: /nowhere: execve: no such file or directory"),
         ] {
             let after = shell("touch after");
             let hooks = [shell("true"), failing, after];
@@ -335,7 +335,10 @@ mod tests {
             move || fs::read(path).unwrap()
         });
         let error = run(&[slow], "createRuntime", folder.path(), b"").unwrap_err();
-        assert_eq!(error.to_string(), "hooks/createRuntime/0: /bin/sh: did not end within 1 seconds, killed");
+        assert_eq!(
+            error.to_string(),
+            "/hooks/createRuntime/0: /bin/sh: did not end within 1 seconds, killed"
+        );
         assert!(reader.join().unwrap().is_empty());
     }
 

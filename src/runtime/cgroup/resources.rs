@@ -420,6 +420,10 @@ fn compile_network(out: &mut Compiled, network: &LinuxNetwork) {
     }
 }
 
+/// Of the files that every cgroup has those that a container may ask for. A pid in cgroup.procs would make a process of the
+/// machine one of the container, and `delete` would kill it.
+const UNIFIED_OF_THE_CORE: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+
 fn compile_unified(out: &mut Compiled, file: &str, value: &str) -> Result<()> {
     let pointer = format!("unified/{}", escape(file));
     if file.is_empty() || file.contains(['/', '\0']) || file == "." || file == ".." {
@@ -427,6 +431,14 @@ fn compile_unified(out: &mut Compiled, file: &str, value: &str) -> Result<()> {
     }
     if value.contains('\0') {
         return refuse(&pointer, "contains a NUL");
+    }
+    if file.starts_with("cgroup.") && !UNIFIED_OF_THE_CORE.contains(&file) {
+        return refuse(
+            &pointer,
+            format!(
+                "{file} is no limit: it moves, kills or freezes processes, or changes what the cgroup is"
+            ),
+        );
     }
     let controller = file.split('.').next().unwrap_or(file).to_string();
     // Files such as io.max take one line a write.

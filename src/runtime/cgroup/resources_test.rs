@@ -179,6 +179,16 @@ fn a_value_that_means_nothing_is_refused_where_it_stands() {
         (r#"{"unified":{"../memory.max":"1"}}"#, "unified/..~1memory.max", "no slashes"),
         (r#"{"unified":{"..":"1"}}"#, "unified/..", "no slashes"),
         (r#"{"unified":{"memory.max":"1\u00002"}}"#, "unified/memory.max", "NUL"),
+        (r#"{"unified":{"cgroup.procs":"1"}}"#, "unified/cgroup.procs", "cgroup.procs is no limit"),
+        (r#"{"unified":{"cgroup.threads":"1"}}"#, "unified/cgroup.threads", "is no limit"),
+        (r#"{"unified":{"cgroup.kill":"1"}}"#, "unified/cgroup.kill", "is no limit"),
+        (r#"{"unified":{"cgroup.freeze":"1"}}"#, "unified/cgroup.freeze", "is no limit"),
+        (r#"{"unified":{"cgroup.type":"threaded"}}"#, "unified/cgroup.type", "is no limit"),
+        (
+            r#"{"unified":{"cgroup.subtree_control":"+pids"}}"#,
+            "unified/cgroup.subtree_control",
+            "is no limit",
+        ),
     ] {
         let error = compiled(json).expect_err(json);
         assert_eq!(error.pointer(), Some(format!("/linux/resources/{pointer}").as_str()), "{json}");
