@@ -159,5 +159,5 @@ fn create_whose_init_is_killed_at_any_system_call_fails_and_leaves_nothing() {
 
 #[test]
 fn detached_run_whose_init_is_killed_at_any_system_call_leaves_nothing_that_delete_does_not_clear() {
-    kill_everywhere("init-run", demanding, &["run", "--detach"], Victim::Init, 3);
+    kill_everywhere("init-run", demanding, &["run", "--detach"], Victim::Init, 2);
 }
