@@ -1,0 +1,203 @@
+//! The reader of zstd frames, which bounds their windows before memory is taken for them. Uses: error, compression.
+
+use std::io::{self, BufRead, Read};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::undone;
+use crate::error::{Error, Result};
+
+/// A zstd window of 128 MiB: what every zstd decoder takes without being asked, so images have no more. Of windows
+/// above 8 MiB only one at a time is decoded in a process: a second stream waits until the first one ends, so no thread
+/// may read two of them in turns.
+pub const WINDOW_LOG_MAX: u32 = 27;
+
+/// A frame's window up to this is every decoder's own affair.
+const WINDOW_OF_ALL: u64 = 8 << 20;
+
+/// The longest header of a frame.
+const HEADER_MAX: usize = 18;
+
+/// The right to a window above [`WINDOW_OF_ALL`]: one decoder of the process has it at a time, until its stream ends.
+struct Wide;
+
+static WIDE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+impl Wide {
+    fn take() -> Wide {
+        let (taken, freed) = &WIDE;
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *freed.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner) = true;
+        Wide
+    }
+}
+
+impl Drop for Wide {
+    fn drop(&mut self) {
+        let (taken, freed) = &WIDE;
+        *taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        freed.notify_one();
+    }
+}
+
+/// The window that a zstd frame asks for by its header; `None` for a skippable frame, and for what is no header, of
+/// which the decoder tells.
+fn window_of(header: &[u8]) -> Option<u64> {
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = header else { return None };
+    if descriptor & 0x20 == 0 {
+        let window = *rest.first()?;
+        let base = 1u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // A single segment: its window is its content.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size = rest.get(dictionary..)?;
+    let number = |bytes: usize| {
+        size.get(..bytes).map(|b| b.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    match descriptor >> 6 {
+        0 => number(1),
+        1 => number(2).map(|n| n + 256),
+        2 => number(4),
+        _ => number(8),
+    }
+}
+
+/// zstd's own streaming state, fed by hand: the crate's reader says nothing of where a frame begins.
+pub(super) struct Zstd<R> {
+    input: R,
+    /// What was read to look at a frame's header, and is not decoded yet.
+    head: Vec<u8>,
+    state: zstd::stream::raw::Decoder<'static>,
+    /// Within a frame: end of file is none here.
+    inside: bool,
+    wide: Option<Wide>,
+}
+
+impl<R: BufRead> Zstd<R> {
+    pub(super) fn new(input: R) -> Result<Self> {
+        let mut state = zstd::stream::raw::Decoder::new().map_err(|e| Error::call("zstd", e))?;
+        state
+            .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(WINDOW_LOG_MAX))
+            .map_err(|e| Error::call("zstd", e))?;
+        Ok(Zstd { input, head: Vec::new(), state, inside: false, wide: None })
+    }
+
+    /// Looks at the header of the next frame. `Ok(false)` at the end of the stream.
+    fn begin(&mut self) -> io::Result<bool> {
+        while self.head.len() < HEADER_MAX {
+            let input = self.input.fill_buf()?;
+            if input.is_empty() {
+                break;
+            }
+            let take = input.len().min(HEADER_MAX - self.head.len());
+            self.head.extend_from_slice(&input[..take]);
+            self.input.consume(take);
+        }
+        if self.wide.is_none() && window_of(&self.head).is_some_and(|window| window > WINDOW_OF_ALL) {
+            self.wide = Some(Wide::take());
+        }
+        self.inside = !self.head.is_empty();
+        Ok(self.inside)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use zstd::stream::raw::Operation;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.inside && !self.begin()? {
+                return Ok(0);
+            }
+            let from_head = !self.head.is_empty();
+            let input = if from_head { &self.head[..] } else { self.input.fill_buf()? };
+            let ended = input.is_empty();
+            // What the decoder holds back comes out without more input.
+            let status = self.state.run_on_buffers(input, buffer).map_err(|error| undone("zstd", error))?;
+            match from_head {
+                true => drop(self.head.drain(..status.bytes_read)),
+                false => self.input.consume(status.bytes_read),
+            }
+            self.inside = status.remaining != 0;
+            if status.bytes_written > 0 {
+                return Ok(status.bytes_written);
+            }
+            if ended && self.inside {
+                return Err(undone("zstd", io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::{decompress, tests::*};
+    use super::*;
+
+    #[test]
+    fn the_window_is_read_from_the_header() {
+        let with = |log: u32, pledged: bool| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.window_log(log).unwrap();
+            let content = vec![7; 100_000];
+            if pledged {
+                encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
+            }
+            encoder.write_all(&content).unwrap();
+            encoder.finish().unwrap()
+        };
+        for (packed, window) in [
+            (with(20, false), Some(1 << 20)),
+            (with(27, false), Some(1 << 27)),
+            (with(27, true), Some(100_000)),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 9], Some(9)),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x60, 1, 1], Some(513)),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0xe3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Some(1 << 56)),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x0f], Some((1 << 11) + 7 * (1 << 8))),
+            (vec![0x28, 0xb5, 0x2f, 0xfd], None),
+            (skippable(b"x"), None),
+        ] {
+            assert_eq!(window_of(&packed[..packed.len().min(HEADER_MAX)]), window, "{:x?}", &packed[..4]);
+        }
+    }
+
+    #[test]
+    fn two_wide_windows_are_never_decoded_at_once() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&content()).unwrap();
+        let wide = encoder.finish().unwrap();
+        let mut first = decompress(&wide[..], None, 1 << 20).unwrap();
+        first.read_exact(&mut [0; 10]).unwrap();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let wide = &wide;
+            scope.spawn(move || {
+                assert_eq!(out(wide, None).unwrap(), content());
+                sender.send(()).unwrap();
+            });
+            assert_eq!(out(&zstd(&content()), None).unwrap(), content(), "a small window does not wait");
+            assert!(
+                receiver.recv_timeout(std::time::Duration::from_millis(200)).is_err(),
+                "the second waits"
+            );
+            drop(first);
+            receiver.recv().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_zstd_window_above_128_mib_is_refused_before_memory_is_taken() {
+        // Magic, a descriptor without single segment, a window descriptor of exponent `log - 10`, an empty last block.
+        let frame = |log: u8| vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3, 0x01, 0x00, 0x00];
+        assert_eq!(out(&frame(27), None).unwrap(), b"");
+        for log in [28, 31, 41] {
+            let error = out(&frame(log), None).unwrap_err().to_string();
+            assert!(error.contains("zstd stream is broken"), "{error}");
+        }
+    }
+}

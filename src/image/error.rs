@@ -1,0 +1,91 @@
+//! One error type: a sentence that names the image, the blob, the cause and where we know it the remedy, and a class.
+//! Knows no other module.
+
+use std::fmt;
+use std::io;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A class of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The image is not what its format or its digests say.
+    Invalid,
+    /// The image passes one of the bounds that are set for untrusted input.
+    Limit,
+    /// Something that this crate does not read: a digest algorithm, a media type, an artifact.
+    Unsupported,
+    /// No such image, name or platform.
+    NotFound,
+    /// Several images answer to what was asked for.
+    Ambiguous,
+    /// The store holds something broken; `fsck` tells what.
+    Damaged,
+    /// The caller's argument is wrong.
+    Usage,
+    /// A system call failed.
+    System,
+}
+
+/// A failure in words. `Display` gives the one sentence.
+#[derive(Debug)]
+pub struct Error {
+    code: Code,
+    errno: Option<i32>,
+    message: String,
+}
+
+impl Error {
+    /// A failure of class `code`, told by `message`.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, errno: None, message: message.into() }
+    }
+
+    /// An image that is not what it says.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(Code::Invalid, message)
+    }
+
+    /// A failed call: `what` says which, on what (`open index.json`); the errno follows in words.
+    pub fn call(what: impl fmt::Display, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        // Readers of this crate carry their sentence through io::Read as an io::Error: it comes out as it went in.
+        let error = match error.downcast::<Error>() {
+            Ok(carried) => return carried,
+            Err(error) => error,
+        };
+        Error { code: Code::System, errno: error.raw_os_error(), message: format!("{what}: {error}") }
+    }
+
+    /// The same failure, of `context` (`app.tar: layer 3`).
+    pub fn of(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// The class of the failure.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The errno of the system call that failed.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Lets a reader that verifies fail with its own sentence.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        io::Error::other(error)
+    }
+}

@@ -1,0 +1,365 @@
+//! The content store: blobs and unpacked layers by digest, each once, and names. Any number of processes use it at a
+//! time; a process that dies at any moment leaves it valid. Uses: digest, document, error, name, source (its types).
+//!
+//! ```text
+//! <store>/                  0700
+//!   lock                    flock: shared to add a lease or a workspace, exclusive to decide what is garbage; both short
+//!   boot                    the boot in which the store was last opened
+//!   blobs/<alg>/<hex>       content; 0600 until it is known to be on the disk, then 0400
+//!   layers/<alg>/<hex>/fs   a layer, unpacked, by its diffID; the folder 0700 until it is on the disk, then 0500
+//!   images/<alg>/<hex>      by the digest of the manifest, written last: what is named here is complete
+//!   names/<hex>             {"name": ..., "manifest": ...}, under the SHA-256 of the name
+//!   leases/<id>             what a container or an import under way uses: prune keeps it
+//!   tmp/<id>/               what is not yet published; the folder is locked by its process while that lives
+//! ```
+//!
+//! What reaches the disk when: records and names are synced before they are renamed into place. Blobs and layers are
+//! renamed without, since that would cost more than all of the rest; their mode says so. After a reboot the next opener
+//! hashes each blob that was not known to be on the disk, and removes such layers: they are unpacked again from their
+//! blobs. [`Store::settle`] makes all of it durable at once.
+
+mod folder;
+mod fsck;
+mod lease;
+mod prune;
+mod record;
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::digest::{Algorithm, Digest, Verified};
+use crate::document::{Config, Document, Manifest, SIZE_MAX};
+use crate::error::{Code, Error, Result};
+use crate::source::{Blobs, Image, Layer};
+pub(crate) use folder::Folder;
+pub use fsck::Problem;
+pub use lease::Lease;
+pub use prune::Pruned;
+pub use record::{Named, Record, RecordLayer};
+
+/// A file's mode while nobody knows whether it is on the disk, and after.
+const FILE: [u32; 2] = [0o600, 0o400];
+/// A folder's.
+const FOLDER: [u32; 2] = [0o700, 0o500];
+
+/// An opened store.
+#[derive(Debug)]
+pub struct Store {
+    top: Folder,
+    blobs: [Folder; 2],
+    layers: [Folder; 2],
+    images: [Folder; 2],
+    names: Folder,
+    leases: Folder,
+    tmp: Folder,
+}
+
+/// A lock on the store; it goes when it is dropped, or with the process.
+#[derive(Debug)]
+struct Lock {
+    _fd: OwnedFd,
+}
+
+/// A folder for what is not published. It is removed when dropped, or by the next opener after the process died.
+#[derive(Debug)]
+pub(crate) struct Workspace<'a> {
+    store: &'a Store,
+    pub(crate) folder: Folder,
+    name: String,
+    count: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store at `path`, makes it if it is not there, and clears what dead processes left.
+    pub fn open(path: &Path) -> Result<Store> {
+        Store::at(path).map_err(|e| e.of(format_args!("store {}", path.display())))
+    }
+
+    fn at(path: &Path) -> Result<Store> {
+        let top = Folder::top(path)?;
+        let pair = |name: &str| -> Result<[Folder; 2]> {
+            let folder = top.make(name)?;
+            let [one, two] = Algorithm::ALL.map(|algorithm| folder.make(algorithm.as_str()));
+            Ok([one?, two?])
+        };
+        let store = Store {
+            blobs: pair("blobs")?,
+            layers: pair("layers")?,
+            images: pair("images")?,
+            names: top.make("names")?,
+            leases: top.make("leases")?,
+            tmp: top.make("tmp")?,
+            top,
+        };
+        store.sweep()?;
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// A folder of the store for files without a name: archives that are decompressed before they are read.
+    pub fn scratch(&self) -> BorrowedFd<'_> {
+        self.tmp.as_fd()
+    }
+
+    fn lock_file(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.top, "lock", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| Error::call("open lock", e))
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<Lock> {
+        let fd = self.lock_file()?;
+        loop {
+            match rustix::fs::flock(&fd, operation) {
+                Ok(()) => return Ok(Lock { _fd: fd }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::call("flock lock", error)),
+            }
+        }
+    }
+
+    /// Removes the workspaces of the dead. Who makes one holds the lock until it is locked itself.
+    fn sweep(&self) -> Result<()> {
+        if self.tmp.names()?.is_empty() {
+            return Ok(());
+        }
+        let mut dead = Vec::new();
+        {
+            let lock = self.lock_file()?;
+            if !folder::try_lock(&lock)? {
+                return Ok(());
+            }
+            for name in self.tmp.names()? {
+                if let Some(folder) = self.tmp.find(&name)?
+                    && folder.try_lock()?
+                {
+                    dead.push((name, folder));
+                }
+            }
+        }
+        // Two openers cannot have the same one: its lock is held until it is gone.
+        dead.iter().try_for_each(|(name, _)| self.tmp.remove_tree(name))
+    }
+
+    /// After a reboot: what was not known to be on the disk is looked at, or removed.
+    fn recover(&self) -> Result<()> {
+        let boot = std::fs::read("/proc/sys/kernel/random/boot_id")
+            .map_err(|e| Error::call("read /proc/sys/kernel/random/boot_id", e))?;
+        if self.top.read("boot", 100)?.as_deref() == Some(boot.as_slice()) {
+            return Ok(());
+        }
+        let _lock = self.lock(FlockOperation::LockExclusive)?;
+        if self.top.read("boot", 100)?.as_deref() == Some(boot.as_slice()) {
+            return Ok(());
+        }
+        let workspace = self.workspace_locked()?;
+        for algorithm in Algorithm::ALL {
+            let blobs = &self.blobs[algorithm as usize];
+            for name in blobs.names()? {
+                if blobs.mode(&name)? == Some(FILE[0]) {
+                    match Digest::from_hex(algorithm, &name) {
+                        Some(digest) if self.blob_is_whole(&digest)? => blobs.set_mode(&name, FILE[1])?,
+                        _ => workspace.take(blobs, &name)?,
+                    }
+                }
+            }
+            let layers = &self.layers[algorithm as usize];
+            for name in layers.names()? {
+                if layers.mode(&name)? == Some(FOLDER[0]) {
+                    workspace.take(layers, &name)?;
+                }
+            }
+        }
+        self.top.publish(&workspace.folder, "boot", &boot)
+    }
+
+    /// Writes all of the store to the disk, and remembers that it is there.
+    pub fn settle(&self) -> Result<()> {
+        // Shared is enough against prune; what is published after the listing is settled by the next.
+        let _lock = self.lock(FlockOperation::LockShared)?;
+        let mut unsettled: Vec<(&Folder, String, u32)> = Vec::new();
+        for (folders, modes) in [(&self.blobs, FILE), (&self.layers, FOLDER)] {
+            for folder in folders {
+                for name in folder.names()? {
+                    if folder.mode(&name)? == Some(modes[0]) {
+                        unsettled.push((folder, name, modes[1]));
+                    }
+                }
+            }
+        }
+        if unsettled.is_empty() {
+            return Ok(());
+        }
+        rustix::fs::syncfs(&self.top).map_err(|e| Error::call("syncfs", e))?;
+        unsettled.iter().try_for_each(|(folder, name, mode)| folder.set_mode(name, *mode))
+    }
+
+    /// A folder for what is not published.
+    pub(crate) fn workspace(&self) -> Result<Workspace<'_>> {
+        let _lock = self.lock(FlockOperation::LockShared)?;
+        self.workspace_locked()
+    }
+
+    fn workspace_locked(&self) -> Result<Workspace<'_>> {
+        loop {
+            let name = unique();
+            match self.tmp.make_new(&name) {
+                Ok(()) => {
+                    let folder = self.tmp.open(&name)?;
+                    if !folder.try_lock()? {
+                        return Err(Error::new(
+                            Code::Damaged,
+                            format!("tmp/{name} is locked by another process"),
+                        ));
+                    }
+                    return Ok(Workspace { store: self, folder, name, count: AtomicU64::new(0) });
+                }
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(Error::call("mkdir in tmp", error)),
+            }
+        }
+    }
+
+    fn blob_folder(&self, digest: &Digest) -> &Folder {
+        &self.blobs[digest.algorithm() as usize]
+    }
+
+    fn layer_folder(&self, diff_id: &Digest) -> &Folder {
+        &self.layers[diff_id.algorithm() as usize]
+    }
+
+    /// Whether the blob is there.
+    pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.blob_folder(digest).mode(&digest.hex())?.is_some())
+    }
+
+    /// The layer of `diff_id`, unpacked, if it is there.
+    pub fn layer(&self, diff_id: &Digest) -> Result<Option<OwnedFd>> {
+        match self.layer_folder(diff_id).find(&diff_id.hex())? {
+            Some(layer) => layer.open("fs").map(|fs| Some(fs.into_fd())),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the layer is there.
+    pub fn has_layer(&self, diff_id: &Digest) -> Result<bool> {
+        Ok(self.layer_folder(diff_id).mode(&diff_id.hex())?.is_some())
+    }
+
+    /// Where, below the store, a layer is or would be: for those who can only name it, such as mount options.
+    pub fn layer_path(diff_id: &Digest) -> String {
+        format!("layers/{}/{}/fs", diff_id.algorithm().as_str(), diff_id.hex())
+    }
+
+    fn blob_is_whole(&self, digest: &Digest) -> Result<bool> {
+        let Some(file) = self.blob_folder(digest).file(&digest.hex())? else { return Ok(false) };
+        let size = file.metadata().map_err(|e| Error::call("fstat", e))?.len();
+        let mut blob = Verified::new(file, *digest, size);
+        match std::io::copy(&mut blob, &mut std::io::sink()) {
+            Ok(_) => Ok(true),
+            Err(error) => match Error::call(format_args!("read blob {digest}"), error) {
+                error if error.code() == Code::Invalid => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// The text of a document's blob, verified.
+    fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let text = self
+            .blob_folder(digest)
+            .read(&digest.hex(), SIZE_MAX)?
+            .ok_or_else(|| damaged(digest, "is not there"))?;
+        let mut out = Vec::new();
+        Verified::new(&text[..], *digest, text.len() as u64)
+            .read_to_end(&mut out)
+            .map_err(|_| damaged(digest, "has another content"))?;
+        Ok(out)
+    }
+
+    /// The image of the manifest `digest`: its documents, verified.
+    pub fn image(&self, digest: &Digest) -> Result<Image> {
+        self.record(digest)?
+            .ok_or_else(|| Error::new(Code::NotFound, format!("the store has no image {digest}")))?;
+        let text = self.document(digest)?;
+        let what = format!("manifest {digest}");
+        let Document::Manifest(manifest) = Document::parse(&what, &text, None)? else {
+            return Err(damaged(digest, "is an index, not a manifest"));
+        };
+        let Manifest { config: config_descriptor, layers, .. } = *manifest;
+        let config_text = self.document(&config_descriptor.digest)?;
+        let what = format!("configuration {}", config_descriptor.digest);
+        let config = Config::parse(&what, &config_text, layers.len())?;
+        let layers = layers
+            .into_iter()
+            .zip(&config.rootfs.diff_ids)
+            .map(|(descriptor, diff_id)| Layer { descriptor, diff_id: *diff_id, member: String::new() })
+            .collect();
+        let names = self.names()?.into_iter().filter(|n| n.manifest == *digest).map(|n| n.name).collect();
+        Ok(Image { names, manifest: text, digest: *digest, config_descriptor, config_text, config, layers })
+    }
+}
+
+impl Blobs for Store {
+    fn open<'a>(&'a self, layer: &Layer) -> Result<Box<dyn Read + Send + 'a>> {
+        let digest = &layer.descriptor.digest;
+        let file =
+            self.blob_folder(digest).file(&digest.hex())?.ok_or_else(|| damaged(digest, "is not there"))?;
+        Ok(Box::new(file))
+    }
+}
+
+fn damaged(digest: &Digest, why: &str) -> Error {
+    Error::new(
+        Code::Damaged,
+        format!("the store's blob {digest} {why}: fsck tells what else is damaged; load the image again"),
+    )
+}
+
+/// A name that no other process uses at this moment; who uses it must still create it exclusively.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:x}-{count}", std::process::id(), now.as_nanos())
+}
+
+impl Workspace<'_> {
+    /// A name that nothing in the workspace has.
+    pub(crate) fn fresh(&self) -> String {
+        self.count.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// Takes `name` out of `from`: it is gone with the workspace.
+    fn take(&self, from: &Folder, name: &str) -> Result<()> {
+        loop {
+            if from.hand_over(name, &self.folder, &self.fresh())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Publishes the file `name` as the blob of `digest`.
+    pub(crate) fn publish_blob(&self, name: &str, digest: &Digest) -> Result<()> {
+        self.folder.hand_over(name, self.store.blob_folder(digest), &digest.hex())?;
+        Ok(())
+    }
+
+    /// Publishes the folder `name`, which has the layer in `fs`.
+    pub(crate) fn publish_layer(&self, name: &str, diff_id: &Digest) -> Result<()> {
+        // When another process was first, this one's goes with the workspace.
+        self.folder.hand_over(name, self.store.layer_folder(diff_id), &diff_id.hex())?;
+        Ok(())
+    }
+}
+
+impl Drop for Workspace<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now, the next opener removes.
+        let _ = self.store.tmp.remove_tree(&self.name);
+    }
+}

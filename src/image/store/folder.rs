@@ -1,0 +1,320 @@
+//! A folder of the store, by its fd: every name below is one component. Uses: error.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result};
+
+/// An opened folder.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Folder {
+    /// The folder at `path`, made if it is not there, 0700: what is unpacked in it may have set-id bits and belong to
+    /// users of this machine.
+    pub(crate) fn top(path: &Path) -> Result<Folder> {
+        use std::os::unix::fs::DirBuilderExt;
+        let shown = path.display();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| Error::call(format_args!("store {shown}: mkdir"), e))?;
+        // The store itself may be a link; nothing in it may.
+        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| Error::call(format_args!("store {shown}: open"), e))?;
+        let stat =
+            rustix::fs::fstat(&fd).map_err(|e| Error::call(format_args!("store {shown}: fstat"), e))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(Error::new(
+                Code::Usage,
+                format!("store {shown}: belongs to user {}, who could change what is run", stat.st_uid),
+            ));
+        }
+        if stat.st_mode & 0o077 != 0 {
+            rustix::fs::fchmod(&fd, Mode::RWXU)
+                .map_err(|e| Error::call(format_args!("store {shown}: fchmod"), e))?;
+        }
+        Ok(Folder(fd))
+    }
+
+    /// The folder `name`, made if it is not there.
+    pub(crate) fn make(&self, name: &str) -> Result<Folder> {
+        match self.make_new(name) {
+            Ok(()) | Err(Errno::EXIST) => self.open(name),
+            Err(error) => Err(Error::call(format_args!("mkdir {name}"), error)),
+        }
+    }
+
+    /// Makes the folder `name`, which must not be there.
+    pub(crate) fn make_new(&self, name: &str) -> std::result::Result<(), Errno> {
+        rustix::fs::mkdirat(&self.0, name, Mode::RWXU)
+    }
+
+    /// The folder `name`.
+    pub(crate) fn open(&self, name: &str) -> Result<Folder> {
+        self.find(name)?.ok_or_else(|| Error::call(format_args!("open {name}"), Errno::NOENT))
+    }
+
+    /// The folder `name`, if it is there.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Folder>> {
+        match rustix::fs::openat(&self.0, name, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(Folder(fd))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::call(format_args!("open {name}"), error)),
+        }
+    }
+
+    /// The fd itself.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    /// The regular file `name`, if it is there.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => {
+                return Err(Error::new(Code::Damaged, format!("{name} is a link")));
+            }
+            Err(error) => return Err(Error::call(format_args!("open {name}"), error)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::call(format_args!("fstat {name}"), e))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::new(Code::Damaged, format!("{name} is no regular file")));
+        }
+        Ok(Some(File::from(fd)))
+    }
+
+    /// The file `name`, made; it must not be there.
+    pub(crate) fn create(&self, name: &str) -> std::result::Result<File, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+    }
+
+    /// The text of `name`, if it is there; at most `limit` bytes.
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.file(name)? else { return Ok(None) };
+        let mut text = Vec::new();
+        file.take(limit + 1)
+            .read_to_end(&mut text)
+            .map_err(|e| Error::call(format_args!("read {name}"), e))?;
+        if text.len() as u64 > limit {
+            return Err(Error::new(Code::Damaged, format!("{name} is larger than {limit} bytes")));
+        }
+        Ok(Some(text))
+    }
+
+    /// Writes `text` as `name`, whole and on the disk or not at all; by way of `unpublished`.
+    pub(crate) fn publish(&self, unpublished: &Folder, name: &str, text: &[u8]) -> Result<()> {
+        let failed = |call: &'static str| move |e| Error::call(format_args!("{call} {name}"), e);
+        let mut file = unpublished.create(name).map_err(|e| failed("create")(e.into()))?;
+        file.write_all(text).map_err(failed("write"))?;
+        file.sync_all().map_err(failed("fsync"))?;
+        rustix::fs::renameat(unpublished, name, self, name).map_err(|e| failed("rename")(e.into()))?;
+        self.sync()
+    }
+
+    /// What was renamed into or out of this folder is on the disk when this returns.
+    pub(crate) fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.0).map_err(|e| Error::call("fsync of a folder", e))
+    }
+
+    /// Moves `name` to `to` as `new`, if nothing of that name is there. Whether it was moved.
+    pub(crate) fn hand_over(&self, name: &str, to: &Folder, new: &str) -> Result<bool> {
+        match rustix::fs::renameat_with(&self.0, name, to, new, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
+            Err(error) => Err(Error::call(format_args!("rename {name} to {new}"), error)),
+        }
+    }
+
+    /// Permission bits of `name`; `None` if it is not there.
+    pub(crate) fn mode(&self, name: &str) -> Result<Option<u32>> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_mode & 0o7777)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::call(format_args!("stat {name}"), error)),
+        }
+    }
+
+    /// Sets the permission bits of `name`, which is no link.
+    pub(crate) fn set_mode(&self, name: &str, mode: u32) -> Result<()> {
+        match rustix::fs::chmodat(&self.0, name, Mode::from_raw_mode(mode), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::call(format_args!("chmod {name}"), error)),
+        }
+    }
+
+    /// The names in it, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0).map_err(|e| Error::call("read a folder of the store", e))? {
+            let entry = entry.map_err(|e| Error::call("read a folder of the store", e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes the file `name`. Whether it was there.
+    pub(crate) fn remove(&self, name: &str) -> Result<bool> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(Error::call(format_args!("unlink {name}"), error)),
+        }
+    }
+
+    /// Removes `name` and all below it. A tree may be deeper than there are fds: folders below are first moved up, so
+    /// that at any time two are open.
+    pub(crate) fn remove_tree(&self, name: &str) -> Result<()> {
+        let failed = |e: Errno| Error::call(format_args!("remove {name}"), e);
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let open = |at: &Folder, name: &std::ffi::CStr| -> std::result::Result<Folder, Errno> {
+            match rustix::fs::openat(&at.0, name, DIRECTORY, Mode::empty()) {
+                // Without privilege, a folder of an image may be closed to its owner.
+                Err(Errno::ACCESS) => {
+                    rustix::fs::chmodat(&at.0, name, Mode::RWXU, AtFlags::empty())?;
+                    rustix::fs::openat(&at.0, name, DIRECTORY, Mode::empty()).map(Folder)
+                }
+                opened => opened.map(Folder),
+            }
+        };
+        let c_name = std::ffi::CString::new(name).map_err(|_| failed(Errno::INVAL))?;
+        let tree = open(self, &c_name).map_err(failed)?;
+        let _ = rustix::fs::fchmod(&tree, Mode::RWXU);
+        let mut moved = 0u64;
+        loop {
+            let mut again = false;
+            let entries: Vec<_> = Dir::read_from(&tree.0)
+                .map_err(failed)?
+                .collect::<std::result::Result<_, _>>()
+                .map_err(failed)?;
+            for entry in entries {
+                let name = entry.file_name();
+                if name == c"." || name == c".." {
+                    continue;
+                }
+                match rustix::fs::unlinkat(&tree.0, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => continue,
+                    Err(Errno::ISDIR | Errno::PERM) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+                let folder = open(&tree, name).map_err(failed)?;
+                let _ = rustix::fs::fchmod(&folder, Mode::RWXU);
+                for below in Dir::read_from(&folder.0).map_err(failed)? {
+                    let below = below.map_err(failed)?;
+                    let below = below.file_name();
+                    if below == c"." || below == c".." {
+                        continue;
+                    }
+                    match rustix::fs::unlinkat(&folder.0, below, AtFlags::empty()) {
+                        Ok(()) | Err(Errno::NOENT) => continue,
+                        Err(Errno::ISDIR | Errno::PERM) => {}
+                        Err(error) => return Err(failed(error)),
+                    }
+                    // A folder can be moved only by who may write to it: its `..` changes.
+                    let _ = rustix::fs::chmodat(&folder.0, below, Mode::RWXU, AtFlags::empty());
+                    loop {
+                        let up = format!(".removed-{moved}");
+                        moved += 1;
+                        match rustix::fs::renameat_with(
+                            &folder.0,
+                            below,
+                            &tree.0,
+                            &up,
+                            RenameFlags::NOREPLACE,
+                        ) {
+                            Ok(()) => break,
+                            Err(Errno::EXIST) => {}
+                            Err(error) => return Err(failed(error)),
+                        }
+                    }
+                    again = true;
+                }
+                rustix::fs::unlinkat(&tree.0, name, AtFlags::REMOVEDIR).map_err(failed)?;
+            }
+            if !again {
+                break;
+            }
+        }
+        rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(failed)
+    }
+
+    /// Locks the folder itself, if no living process has.
+    pub(crate) fn try_lock(&self) -> Result<bool> {
+        try_lock(&self.0)
+    }
+}
+
+/// Locks an opened file for this process alone, if no living process has. The kernel unlocks when the process ends,
+/// however it ends.
+pub(crate) fn try_lock(fd: impl AsFd) -> Result<bool> {
+    match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(error) => Err(Error::call("flock", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_there_are_fds_is_removed_and_links_are_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let top = Folder::top(&place.path().join("store")).unwrap();
+        std::fs::write(place.path().join("outside"), "kept").unwrap();
+        let tree = top.make("tree").unwrap();
+        let mut at = tree;
+        for depth in 0..3000 {
+            if depth % 100 == 0 {
+                at.create("file").unwrap();
+                rustix::fs::symlinkat("../../../../outside", &at, "link").unwrap();
+                at.make(".removed-1").unwrap();
+            }
+            at = at.make("deeper").unwrap();
+        }
+        top.remove_tree("tree").unwrap();
+        assert_eq!(top.names().unwrap(), Vec::<String>::new());
+        assert_eq!(std::fs::read_to_string(place.path().join("outside")).unwrap(), "kept");
+        top.remove_tree("tree").unwrap();
+    }
+
+    #[test]
+    fn the_store_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a/store");
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Folder::top(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

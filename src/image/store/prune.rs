@@ -1,0 +1,99 @@
+//! What nobody needs goes. Deciding takes the lock for some renames; removing takes none.
+//! Uses: digest, error, lease, record, folder.
+
+use std::collections::HashSet;
+
+use rustix::fs::FlockOperation;
+
+use super::{Folder, Store};
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Code, Error, Result};
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Images by the digests of their manifests.
+    pub images: Vec<Digest>,
+    /// Blobs.
+    pub blobs: Vec<Digest>,
+    /// Unpacked layers by their diffIDs.
+    pub layers: Vec<Digest>,
+}
+
+impl Store {
+    /// Removes images that have no name and are in no use, and blobs and layers that no image has. `alive` says whether
+    /// a container that a lease was written for still is; the lease of one that is not goes too.
+    pub fn prune(&self, alive: &dyn Fn(&str) -> bool) -> Result<Pruned> {
+        let named: Vec<Digest>;
+        let workspace = self.workspace()?;
+        let mut pruned = Pruned::default();
+        {
+            let _lock = self.lock(FlockOperation::LockExclusive)?;
+            named = self.names()?.into_iter().map(|named| named.manifest).collect();
+            let mut images: HashSet<Digest> = named.into_iter().collect();
+            let mut blobs = HashSet::new();
+            let mut layers = HashSet::new();
+            for lease in self.leases()? {
+                if lease.dead || lease.container.as_deref().is_some_and(|id| !alive(id)) {
+                    self.remove_lease(&lease.file)?;
+                    continue;
+                }
+                images.extend(lease.kept.images);
+                blobs.extend(lease.kept.blobs);
+                layers.extend(lease.kept.layers);
+            }
+            for image in &images {
+                // An import under way has no record yet; its lease names its blobs and layers.
+                let Some(record) = self.record(image)? else { continue };
+                blobs.extend([*image, record.config]);
+                blobs.extend(record.layers.iter().map(|layer| layer.blob));
+                layers.extend(record.layers.iter().map(|layer| layer.diff_id));
+            }
+            // Records first: a record never names what is not there, even when this process dies in between.
+            let sets: [(&[Folder; 2], &HashSet<Digest>, &mut Vec<Digest>); 3] = [
+                (&self.images, &images, &mut pruned.images),
+                (&self.blobs, &blobs, &mut pruned.blobs),
+                (&self.layers, &layers, &mut pruned.layers),
+            ];
+            for (folders, keep, gone) in sets {
+                for algorithm in Algorithm::ALL {
+                    let folder = &folders[algorithm as usize];
+                    for name in folder.names()? {
+                        let Some(digest) = Digest::from_hex(algorithm, &name) else { continue };
+                        if !keep.contains(&digest) {
+                            workspace.take(folder, &name)?;
+                            gone.push(digest);
+                        }
+                    }
+                    folder.sync()?;
+                }
+            }
+        }
+        drop(workspace);
+        Ok(pruned)
+    }
+
+    /// Removes the image of the manifest `digest` with all its names, unless it is in use. Its blobs and layers stay
+    /// until they are pruned.
+    pub fn remove_image(&self, digest: &Digest) -> Result<()> {
+        let workspace = self.workspace()?;
+        let _lock = self.lock(FlockOperation::LockExclusive)?;
+        for lease in self.leases()? {
+            if !lease.dead && lease.kept.images.contains(digest) {
+                let by = lease
+                    .container
+                    .map_or("an import or run under way".into(), |id| format!("container {id}"));
+                return Err(Error::new(Code::Usage, format!("image {digest} is in use by {by}")));
+            }
+        }
+        for named in self.names()?.into_iter().filter(|named| named.manifest == *digest) {
+            self.untag(&named.name)?;
+        }
+        let images = &self.images[digest.algorithm() as usize];
+        if images.mode(&digest.hex())?.is_none() {
+            return Err(Error::new(Code::NotFound, format!("the store has no image {digest}")));
+        }
+        workspace.take(images, &digest.hex())?;
+        images.sync()
+    }
+}
