@@ -9,6 +9,7 @@ pub mod digest;
 pub mod document;
 pub mod error;
 pub mod import;
+pub mod layer;
 pub mod name;
 mod pipeline;
 pub mod platform;

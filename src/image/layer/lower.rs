@@ -1,0 +1,124 @@
+//! The layers below, looked at as overlayfs would: the topmost that has a name says what it is, whiteouts and opaque
+//! folders hide what is further down.
+//! Uses: rustix, error, attributes.
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::attributes::get_xattr;
+use super::error::{Call, Error, Result};
+use super::{Form, Lower};
+
+/// The layers below, opened when first asked for.
+pub struct Below<'a> {
+    form: Form,
+    open: Option<Lower<'a>>,
+    layers: OnceCell<Vec<OwnedFd>>,
+}
+
+/// What a name is in the layers below.
+pub struct Found {
+    /// A folder open for reading, anything else as O_PATH.
+    pub fd: OwnedFd,
+    /// What fstat(2) says of it.
+    pub stat: Stat,
+}
+
+impl Found {
+    /// What it is.
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+const RESOLVE: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// Opens one name without following anything.
+pub fn open_one(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat2(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), RESOLVE)
+}
+
+/// Whether this is how overlayfs says that nothing is there.
+pub fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+impl<'a> Below<'a> {
+    /// What `open` opens.
+    pub fn new(form: Form, open: Option<Lower<'a>>) -> Self {
+        let open = if form == Form::Flat { None } else { open };
+        Below { form, open, layers: OnceCell::new() }
+    }
+
+    fn layers(&self) -> Result<&[OwnedFd]> {
+        if let Some(layers) = self.layers.get() {
+            return Ok(layers);
+        }
+        let layers = match self.open {
+            Some(open) => open().map_err(|e| Error::call("open of the layers below", e))?,
+            None => Vec::new(),
+        };
+        Ok(self.layers.get_or_init(|| layers))
+    }
+
+    /// What the path `parts`, none of them a symbolic link but perhaps the last, is below.
+    pub fn look<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> Result<Option<Found>> {
+        let layers = self.layers()?;
+        // The folders that make up the one looked at, topmost first.
+        let mut merged: Vec<OwnedFd> = Vec::with_capacity(layers.len());
+        for layer in layers {
+            merged.push(layer.try_clone().map_err(|e| Error::call("dup of a lower layer", e))?);
+            if self.is_opaque(layer.as_fd())? {
+                break;
+            }
+        }
+        let mut parts = parts.peekable();
+        while let Some(part) = parts.next() {
+            let mut next = Vec::new();
+            for dir in &merged {
+                let fd = match open_one(dir.as_fd(), part, OFlags::PATH) {
+                    Ok(fd) => fd,
+                    Err(Errno::NOENT) => continue,
+                    Err(e) => return Err(Error::call("openat2 in a lower layer", e)),
+                };
+                let stat = rustix::fs::fstat(&fd).call("fstat in a lower layer")?;
+                if is_whiteout(&stat) {
+                    break;
+                }
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    if next.is_empty() && parts.peek().is_none() {
+                        return Ok(Some(Found { fd, stat }));
+                    }
+                    break;
+                }
+                let fd = open_one(dir.as_fd(), part, OFlags::RDONLY | OFlags::DIRECTORY)
+                    .call("openat2 in a lower layer")?;
+                let opaque = self.is_opaque(fd.as_fd())?;
+                next.push(fd);
+                if opaque {
+                    break;
+                }
+            }
+            merged = next;
+            if merged.is_empty() {
+                return Ok(None);
+            }
+        }
+        match merged.into_iter().next() {
+            Some(fd) => {
+                let stat = rustix::fs::fstat(&fd).call("fstat in a lower layer")?;
+                Ok(Some(Found { fd, stat }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn is_opaque(&self, dir: BorrowedFd<'_>) -> Result<bool> {
+        let Some(private) = self.form.private() else { return Ok(false) };
+        Ok(get_xattr(dir, format!("{private}opaque").as_bytes())?.is_some_and(|value| value == b"y"))
+    }
+}

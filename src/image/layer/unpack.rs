@@ -1,0 +1,505 @@
+//! Entries of a layer to files, one by one, in the order of the archive.
+//! Uses: rustix, error, attributes, lower, name, notes, remove, tar, tree.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, timestamps};
+use super::error::{Call, Error, Result, Shown};
+use super::lower::{Below, is_whiteout};
+use super::name::{self, Wish};
+use super::notes::Sort;
+use super::remove::{self, Keep};
+use super::tar::read::Reader;
+use super::tar::sparse::Extent;
+use super::tar::{Entry, Kind};
+use super::tree::Tree;
+use super::{Form, Summary, Unpack};
+
+/// Unpacks the tar `stream` into the folder `into`, and reads it to its very end.
+///
+/// In the overlay forms `into` is an empty folder; in form `Flat` it holds the layers below. Nothing outside of it is
+/// touched. After an error, what is in it is of no use: the caller removes it.
+pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> Result<Summary> {
+    let mut reader = Reader::new(stream);
+    let attributes = Attributes::new(options.form, options.rootless);
+    let below = Below::new(options.form, options.lower);
+    let tree = Tree::new(into, options.form, options.limits, attributes, below)?;
+    let mut unpacker =
+        Unpacker { options, tree, summary: Summary::default(), path: Vec::new(), target: Vec::new(), left_out: Vec::new() };
+    let mut entry = Entry::default();
+    while reader.next(&mut entry)? {
+        unpacker.summary.entries += 1;
+        unpacker.entry(&mut reader, &mut entry).map_err(|e| match e.kind() {
+            super::Kind::Stream => e,
+            _ => e.of(format_args!("entry {}", Shown(&entry.path))),
+        })?;
+    }
+    reader.drain()?;
+    let Unpacker { tree, mut summary, .. } = unpacker;
+    if !reader.global().is_empty() {
+        tree.notes.add(Sort::Global, || reader.global().join(", "));
+    }
+    let (notes, looked_below) = tree.finish()?;
+    summary.notes = notes.sentences();
+    summary.depends_on_lower = looked_below;
+    Ok(summary)
+}
+
+struct Unpacker<'o, 'a> {
+    options: &'o Unpack<'a>,
+    tree: Tree<'a>,
+    summary: Summary,
+    /// The plain forms of the entry's name and of its link's target.
+    path: Vec<u8>,
+    target: Vec<u8>,
+    /// Where device nodes would be.
+    left_out: Vec<Vec<u8>>,
+}
+
+const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+impl Unpacker<'_, '_> {
+    fn entry<R: Read>(&mut self, reader: &mut Reader<R>, entry: &mut Entry) -> Result<()> {
+        let size: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > self.options.limits.xattrs {
+            return Err(Error::limit(format!(
+                "{size} bytes of extended attributes (at most {})",
+                self.options.limits.xattrs
+            )));
+        }
+        let mut path = std::mem::take(&mut self.path);
+        let done = name::plain(&entry.path, &self.options.limits, &mut path)
+            .and_then(|()| self.wish(reader, entry, &path));
+        self.path = path;
+        done
+    }
+
+    fn wish<R: Read>(&mut self, reader: &mut Reader<R>, entry: &mut Entry, path: &[u8]) -> Result<()> {
+        if path.is_empty() {
+            return self.root(entry);
+        }
+        let (parent, wish) = name::wish(path)?;
+        match wish {
+            Wish::Aufs => Ok(()),
+            Wish::Whiteout(name) => self.whiteout(parent, name),
+            Wish::Opaque => self.opaque(parent),
+            Wish::Entry(name) => {
+                if entry.kind == Kind::HardLink {
+                    return self.hard_link(entry, parent, name);
+                }
+                self.tree.go(parent)?;
+                match entry.kind {
+                    Kind::Directory => self.directory(entry, path, name),
+                    Kind::File => self.file(reader, entry, name),
+                    _ => self.special(entry, name),
+                }
+            }
+        }
+    }
+
+    /// An entry for the root itself.
+    fn root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(Error::archive("the root is a folder, and nothing else"));
+        }
+        self.tree.go(b"")?;
+        self.summary.root = true;
+        self.replace(entry)
+    }
+
+    /// Gives the folder at hand, which was there before, the attributes of `entry`.
+    fn replace(&mut self, entry: &Entry) -> Result<()> {
+        let fd = &self.tree.top().fd;
+        self.tree.attributes.replace(fd.as_fd(), entry, &self.tree.notes)?;
+        let closed = open_mode(fd, entry.mode)?;
+        self.tree.set_times((entry.atime.unwrap_or(entry.mtime), entry.mtime), closed);
+        self.tree.refresh()
+    }
+
+    fn directory(&mut self, entry: &Entry, path: &[u8], name: &[u8]) -> Result<()> {
+        let times = (entry.atime.unwrap_or(entry.mtime), entry.mtime);
+        let mode = self.tree.attributes.birth_mode(entry.mode | 0o700);
+        let mut opaque = false;
+        match rustix::fs::mkdirat(&self.tree.top().fd, name, mode) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let stat = self.stat(name)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    self.tree.made(name)?;
+                    self.tree.enter(name, times)?;
+                    self.replace(entry)?;
+                    self.tree.is_at(path);
+                    return Ok(());
+                }
+                // Something else stood there, a whiteout perhaps: what is below it is gone.
+                opaque = true;
+                self.clear(name)?;
+                rustix::fs::mkdirat(&self.tree.top().fd, name, mode).call("mkdirat")?;
+            }
+            Err(e) => return Err(Error::call("mkdirat", e)),
+        }
+        self.tree.made(name)?;
+        let place = self.tree.top().place;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = super::lower::open_one(self.tree.top().fd.as_fd(), name, flags).call("openat2")?;
+        self.tree.attributes.finish_fd(fd.as_fd(), entry, place, &self.tree.notes)?;
+        let closed = open_mode(&fd, entry.mode)?;
+        self.tree.enter_new(fd, name, times, closed, opaque)?;
+        self.tree.is_at(path);
+        Ok(())
+    }
+
+    fn file<R: Read>(&mut self, reader: &mut Reader<R>, entry: &Entry, name: &[u8]) -> Result<()> {
+        let data = match &entry.sparse {
+            Some(extents) => extents.iter().map(|extent| extent.len).sum(),
+            None => entry.size,
+        };
+        self.charge(data)?;
+        let mode = self.tree.attributes.birth_mode(entry.mode);
+        let fd = self.create(name, |dir| rustix::fs::openat(dir, name, NEW_FILE, mode), "openat")?;
+        match &entry.sparse {
+            None => {
+                while let Some(piece) = reader.data()? {
+                    write_all(&fd, piece)?;
+                }
+            }
+            Some(extents) => write_sparse(reader, &fd, extents, entry.size)?,
+        }
+        let place = self.tree.top().place;
+        self.tree.attributes.finish_fd(fd.as_fd(), entry, place, &self.tree.notes)?;
+        rustix::fs::futimens(&fd, &timestamps(entry.atime.unwrap_or(entry.mtime), entry.mtime)).call("futimens")
+    }
+
+    fn charge(&mut self, bytes: u64) -> Result<()> {
+        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+        if self.summary.bytes > self.options.limits.bytes {
+            return Err(Error::limit(format!("more than {} bytes of data", self.options.limits.bytes)));
+        }
+        Ok(())
+    }
+
+    /// Symbolic links, FIFOs, devices.
+    fn special(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        let mode = self.tree.attributes.birth_mode(entry.mode);
+        match entry.kind {
+            Kind::Symlink => {
+                let target = &entry.link[..];
+                if target.is_empty() || target.contains(&0) || target.len() >= 4096 {
+                    return Err(Error::archive(format!("a symbolic link to \"{}\"", Shown(target))));
+                }
+                self.create(name, |dir| rustix::fs::symlinkat(target, dir, name), "symlinkat")?;
+            }
+            Kind::Fifo => {
+                self.create(name, |dir| rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0), "mknodat")?;
+            }
+            _ => {
+                let (major, minor) = entry.device;
+                let kind = match entry.kind {
+                    Kind::BlockDevice => FileType::BlockDevice,
+                    _ if (major, minor) == (0, 0) => {
+                        return Err(Error::archive("character device 0:0 is overlayfs's word for nothing"));
+                    }
+                    _ => FileType::CharacterDevice,
+                };
+                if self.tree.attributes.rootless() {
+                    self.tree.notes.add(Sort::Device, || Shown(&entry.path).to_string());
+                    self.left_out.push([&self.tree.path(), name].join(&b'/'));
+                    // What is below under that name is not to show in its place.
+                    return self.hide(name);
+                }
+                let device = rustix::fs::makedev(major, minor);
+                self.create(name, |dir| rustix::fs::mknodat(dir, name, kind, mode, device), "mknodat")?;
+            }
+        }
+        let top = self.tree.top();
+        self.tree.attributes.finish_at(top.fd.as_fd(), name, entry, top.place, &self.tree.notes)
+    }
+
+    /// Makes `name` in the folder at hand; what stands there goes.
+    fn create<T>(
+        &mut self,
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<T>,
+        call: &str,
+    ) -> Result<T> {
+        let made = match make(self.tree.top().fd.as_fd()) {
+            Err(Errno::EXIST) => {
+                self.clear(name)?;
+                make(self.tree.top().fd.as_fd()).call(call)?
+            }
+            other => other.call(call)?,
+        };
+        self.tree.made(name)?;
+        Ok(made)
+    }
+
+    /// Removes `name` in the folder at hand with all below it.
+    fn clear(&mut self, name: &[u8]) -> Result<()> {
+        self.tree.touch();
+        let top = self.tree.top();
+        remove::remove(top.fd.as_fd(), top.ino, name, Keep::Nothing, self.options.limits.depth + 1)
+    }
+
+    fn stat(&self, name: &[u8]) -> Result<Stat> {
+        rustix::fs::statat(&self.tree.top().fd, name, AtFlags::SYMLINK_NOFOLLOW).call("fstatat")
+    }
+
+    fn stat_if_there(&self, name: &[u8]) -> Result<Option<Stat>> {
+        match rustix::fs::statat(&self.tree.top().fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::call("fstatat", e)),
+        }
+    }
+
+    fn whiteout(&mut self, parent: &[u8], name: &[u8]) -> Result<()> {
+        self.summary.whiteouts += 1;
+        if self.tree.go_if_there(parent)? { self.hide(name) } else { Ok(()) }
+    }
+
+    /// Hides what is below under `name` in the folder at hand. What this layer has there stays.
+    fn hide(&mut self, name: &[u8]) -> Result<()> {
+        if self.options.form == Form::Flat {
+            self.tree.touch();
+            let top = self.tree.top();
+            let keep = Keep::Made(&self.tree.made);
+            return remove::remove(top.fd.as_fd(), top.ino, name, keep, self.options.limits.depth + 1);
+        }
+        match self.stat_if_there(name)? {
+            None if self.tree.hides() => Ok(()),
+            None => {
+                let mode = Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(&self.tree.top().fd, name, FileType::CharacterDevice, mode, 0)
+                    .call("mknodat of a whiteout")?;
+                let times = timestamps(Default::default(), Default::default());
+                rustix::fs::utimensat(&self.tree.top().fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .call("utimensat")?;
+                self.tree.made(name)?;
+                self.tree.hold_whiteouts()
+            }
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                let path = [&self.tree.path(), name].join(&b'/');
+                self.tree.go(&path)?;
+                self.make_opaque()
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn opaque(&mut self, parent: &[u8]) -> Result<()> {
+        self.summary.whiteouts += 1;
+        if !self.tree.go_if_there(parent)? {
+            return Ok(());
+        }
+        if self.options.form == Form::Flat {
+            self.tree.touch();
+            let keep = Keep::Made(&self.tree.made);
+            return remove::empty(self.tree.top().fd.as_fd(), keep, self.options.limits.depth + 1);
+        }
+        self.make_opaque()
+    }
+
+    /// Makes the folder at hand opaque; whiteouts in it hide nothing any more.
+    fn make_opaque(&mut self) -> Result<()> {
+        if self.tree.hides() {
+            return Ok(());
+        }
+        self.tree.make_opaque()?;
+        let dir = self.tree.top().fd.as_fd();
+        for (name, kind) in remove::list(dir)? {
+            if matches!(kind, FileType::CharacterDevice | FileType::Unknown) && is_whiteout(&self.stat(&name)?) {
+                rustix::fs::unlinkat(dir, &name[..], AtFlags::empty()).call("unlinkat")?;
+            }
+        }
+        self.tree.touch();
+        Ok(())
+    }
+
+    fn hard_link(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {
+        let mut target = std::mem::take(&mut self.target);
+        let done = name::plain(&entry.link, &self.options.limits, &mut target)
+            .and_then(|()| self.link(&target, parent, name))
+            .map_err(|e| e.of(format_args!("hard link to {}", Shown(&entry.link))));
+        self.target = target;
+        done
+    }
+
+    fn link(&mut self, target: &[u8], parent: &[u8], name: &[u8]) -> Result<()> {
+        let (target_parent, target_name) = name::split(target);
+        let gone = || Error::archive("no such file in the archive before it, nor below");
+        if target.is_empty() {
+            return Err(Error::archive("the root is a folder"));
+        }
+        if !self.tree.go_if_there(target_parent)? {
+            return Err(gone());
+        }
+        if !self.left_out.is_empty() {
+            let path = [&self.tree.path(), target_name].join(&b'/');
+            if self.left_out.contains(&path) {
+                self.tree.notes.add(Sort::Device, || Shown(target).to_string());
+                return Ok(());
+            }
+        }
+        let stat = match self.stat_if_there(target_name)? {
+            Some(stat) if self.options.form != Form::Flat && is_whiteout(&stat) => return Err(gone()),
+            Some(stat) => stat,
+            // overlayfs cannot link across layers: as it does itself, the file is copied up first.
+            None => {
+                self.copy_up(target_name)?.ok_or_else(gone)?;
+                self.stat(target_name)?
+            }
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(Error::archive("it is a folder"));
+        }
+        let same_folder = target_parent == parent;
+        let from = if same_folder {
+            None
+        } else {
+            let fd = self.tree.top().fd.try_clone().map_err(|e| Error::call("dup", e))?;
+            self.tree.go(parent)?;
+            Some(fd)
+        };
+        // A second name of the file already: to remove it might be to remove the file.
+        if let Some(there) = self.stat_if_there(name)?
+            && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
+        {
+            return self.tree.made(name);
+        }
+        self.create(
+            name,
+            |dir| {
+                let from = from.as_ref().map_or(dir, |fd| fd.as_fd());
+                rustix::fs::linkat(from, target_name, dir, name, AtFlags::empty())
+            },
+            "linkat",
+        )
+    }
+
+    /// Copies `name` from below into the folder at hand; `None` where there is no such thing.
+    fn copy_up(&mut self, name: &[u8]) -> Result<Option<()>> {
+        let Some(found) = self.tree.look_below(name)? else { return Ok(None) };
+        let stat = found.stat;
+        let kind = found.kind();
+        if kind == FileType::Directory {
+            return Err(Error::archive("it is a folder"));
+        }
+        if self.options.rootless && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Ok(None);
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
+        let time = |seconds: i64, nanoseconds: u64| super::tar::Time { seconds, nanoseconds: nanoseconds as u32 };
+        let (atime, mtime) =
+            (time(stat.st_atime, stat.st_atime_nsec as u64), time(stat.st_mtime, stat.st_mtime_nsec as u64));
+        if kind == FileType::RegularFile {
+            self.charge(u64::try_from(stat.st_size).unwrap_or(0))?;
+            let magic = super::attributes::magic_path(found.fd.as_fd());
+            let from: OwnedFd = std::fs::File::open(magic).map_err(|e| Error::call("open of a lower file", e))?.into();
+            let to = self.create(name, |dir| rustix::fs::openat(dir, name, NEW_FILE, mode), "openat")?;
+            copy_data(&from, &to)?;
+            self.tree.attributes.copy(from.as_fd(), to.as_fd(), &self.tree.notes)?;
+            rustix::fs::futimens(&to, &timestamps(atime, mtime)).call("futimens")?;
+            return Ok(Some(()));
+        }
+        let magic = super::attributes::magic_path(found.fd.as_fd());
+        let mut entry = Entry {
+            path: name.to_vec(),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime,
+            atime: Some(atime),
+            kind: match kind {
+                FileType::Symlink => Kind::Symlink,
+                FileType::Fifo => Kind::Fifo,
+                FileType::BlockDevice => Kind::BlockDevice,
+                FileType::CharacterDevice => Kind::CharDevice,
+                _ => return Err(Error::archive("it is a socket")),
+            },
+            device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+            ..Entry::default()
+        };
+        if entry.kind == Kind::Symlink {
+            entry.link = rustix::fs::readlinkat(&found.fd, "", Vec::new()).call("readlinkat")?.into_bytes();
+        }
+        for xattr in super::attributes::names(|buffer| rustix::fs::listxattr(&magic, buffer))? {
+            let get = |buffer: &mut [u8]| rustix::fs::getxattr(&magic, &xattr[..], buffer);
+            if let Some(value) = super::attributes::value(&xattr, get)? {
+                entry.xattrs.extend(self.tree.attributes.plain_name(&xattr).map(|name| (name, value)));
+            }
+        }
+        self.special(&entry, name)?;
+        Ok(Some(()))
+    }
+}
+
+/// The mode to set when a folder is left, where it closes the folder to its owner; it stays open until then.
+fn open_mode(fd: &OwnedFd, mode: u32) -> Result<Option<u32>> {
+    if mode & 0o700 == 0o700 {
+        return Ok(None);
+    }
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(mode | 0o700)).call("fchmod")?;
+    Ok(Some(mode))
+}
+
+fn write_all(fd: &OwnedFd, mut piece: &[u8]) -> Result<()> {
+    while !piece.is_empty() {
+        match rustix::io::write(fd, piece) {
+            Ok(0) => return Err(Error::call("write", io::Error::from(io::ErrorKind::WriteZero))),
+            Ok(n) => piece = &piece[n.min(piece.len())..],
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(Error::call("write", e)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the data where the map says; the rest are holes.
+fn write_sparse<R: Read>(reader: &mut Reader<R>, fd: &OwnedFd, extents: &[Extent], size: u64) -> Result<()> {
+    let mut extents = extents.iter();
+    let mut now = Extent { offset: 0, len: 0 };
+    while let Some(mut piece) = reader.data()? {
+        while !piece.is_empty() {
+            if now.len == 0 {
+                let lying = || Error::archive("more data than the map of the sparse file tells of");
+                now = *extents.next().ok_or_else(lying)?;
+                rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(now.offset)).call("lseek")?;
+            }
+            let step = piece.len().min(usize::try_from(now.len).unwrap_or(usize::MAX));
+            write_all(fd, &piece[..step])?;
+            now.len -= step as u64;
+            piece = &piece[step..];
+        }
+    }
+    rustix::fs::ftruncate(fd, size).call("ftruncate")
+}
+
+/// All data of a file, in the kernel where it can, holes and all.
+fn copy_data(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    loop {
+        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => break,
+            Err(e) => return Err(Error::call("copy_file_range", e)),
+        }
+    }
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return Ok(()),
+            Ok(n) => write_all(to, &buffer[..n])?,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(Error::call("read of a lower file", e)),
+        }
+    }
+}
