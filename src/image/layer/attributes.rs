@@ -37,7 +37,9 @@ pub struct Birthplace {
 /// All bits that chmod(2) sets.
 const BITS: u32 = 0o7777;
 
+/// The ACL of a file.
 pub const ACCESS_ACL: &str = "system.posix_acl_access";
+/// The ACL that a folder gives to what is made in it.
 pub const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 impl Attributes {
@@ -104,6 +106,19 @@ impl Attributes {
             rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
         }
         Ok(())
+    }
+
+    /// Makes a folder that was just made in `place`, and of which no archive tells, one of root's with mode 0755.
+    pub fn bare(&self, fd: BorrowedFd<'_>, place: Birthplace) -> Result<()> {
+        if place.acl {
+            for name in [ACCESS_ACL, DEFAULT_ACL] {
+                remove_xattr(fd, name)?;
+            }
+        }
+        if self.chown && (self.uid, place.group.unwrap_or(self.gid)) != (0, 0) {
+            self.fchown(fd, 0, 0)?;
+        }
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(0o755)).call("fchmod")
     }
 
     /// Makes the attributes of a folder that was there before those of `entry`, but for its times.
@@ -175,6 +190,9 @@ impl Attributes {
         let stat = rustix::fs::fstat(from).call("fstat of the lower layer")?;
         if self.chown {
             self.fchown(to, stat.st_uid, stat.st_gid)?;
+        }
+        for name in [ACCESS_ACL, DEFAULT_ACL] {
+            remove_xattr(to, name)?;
         }
         rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & BITS)).call("fchmod")?;
         for name in list_xattrs(from)? {

@@ -159,7 +159,7 @@ impl<'a> Tree<'a> {
         Ok(Folder {
             fd,
             ino: stat.st_ino,
-            place: Birthplace { group: (stat.st_mode & 0o2000 != 0).then_some(stat.st_gid), acl },
+            place: Birthplace { group: group(stat), acl },
             name,
             hides,
             times,
@@ -296,29 +296,47 @@ impl<'a> Tree<'a> {
                 (time(stat.st_atime, stat.st_atime_nsec as u64), time(stat.st_mtime, stat.st_mtime_nsec as u64))
             }
             None => {
-                rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).call("fchmod")?;
+                self.attributes.bare(fd.as_fd(), self.top().place)?;
                 // No clock: the same layer gives the same tree.
                 (Time::default(), Time::default())
             }
         };
-        self.enter_new(fd, name, times, None, hidden)?;
+        let acl = match &found {
+            Some(_) => get_xattr(fd.as_fd(), DEFAULT_ACL.as_bytes())?.is_some(),
+            None => false,
+        };
+        self.enter_new(fd, name, times, None, acl, hidden)?;
         Ok(Step::In)
     }
 
-    /// Enters a folder that was just made. `opaque`: what is below under its name is not to show.
+    /// Enters a folder that was just made. `acl`: it has a default ACL. `opaque`: what is below under its name is not to
+    /// show.
     pub fn enter_new(
         &mut self,
         fd: OwnedFd,
         name: &[u8],
         times: Times,
         mode: Option<u32>,
+        acl: bool,
         opaque: bool,
     ) -> Result<()> {
         let stat = rustix::fs::fstat(&fd).call("fstat")?;
         // An inode that was removed may be back under another name.
         self.left.insert(stat.st_ino, Left { times, opaque: false });
-        let folder = self.folder(fd, &stat, name.to_vec())?;
-        self.stack.push(Folder { mode, touched: true, ..folder });
+        let hides = self.top().hides;
+        let place = Birthplace { group: group(&stat), acl };
+        let name = name.to_vec();
+        self.stack.push(Folder {
+            fd,
+            ino: stat.st_ino,
+            place,
+            name,
+            hides,
+            times,
+            touched: true,
+            mode,
+            whiteouts: false,
+        });
         if opaque { self.make_opaque() } else { Ok(()) }
     }
 
@@ -350,7 +368,7 @@ impl<'a> Tree<'a> {
         let stat = rustix::fs::fstat(&folder.fd).call("fstat")?;
         let acl = get_xattr(folder.fd.as_fd(), DEFAULT_ACL.as_bytes())?.is_some();
         self.top_mut().place =
-            Birthplace { group: (stat.st_mode & 0o2000 != 0).then_some(stat.st_gid), acl };
+            Birthplace { group: group(&stat), acl };
         Ok(())
     }
 
@@ -430,6 +448,11 @@ enum Step {
     Link(Vec<u8>),
     /// Nowhere, and nothing was made.
     Nowhere,
+}
+
+/// The group that new files get in a folder with its set-group-id bit.
+fn group(stat: &Stat) -> Option<u32> {
+    (stat.st_mode & 0o2000 != 0).then_some(stat.st_gid)
 }
 
 fn no_folder(name: &[u8]) -> Error {

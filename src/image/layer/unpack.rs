@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, timestamps};
+use super::attributes::{Attributes, DEFAULT_ACL, timestamps};
 use super::error::{Call, Error, Result, Shown};
 use super::lower::{Below, is_whiteout};
 use super::name::{self, Wish};
@@ -152,7 +152,8 @@ impl Unpacker<'_, '_> {
         let fd = super::lower::open_one(self.tree.top().fd.as_fd(), name, flags).call("openat2")?;
         self.tree.attributes.finish_fd(fd.as_fd(), entry, place, &self.tree.notes)?;
         let closed = open_mode(&fd, entry.mode)?;
-        self.tree.enter_new(fd, name, times, closed, opaque)?;
+        let acl = entry.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL.as_bytes());
+        self.tree.enter_new(fd, name, times, closed, acl, opaque)?;
         self.tree.is_at(path);
         Ok(())
     }

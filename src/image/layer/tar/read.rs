@@ -66,10 +66,6 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Where in the stream the next byte is.
-    pub fn position(&self) -> u64 {
-        self.passed
-    }
 
     /// Keywords of global headers that were not followed.
     pub fn global(&self) -> &[String] {
