@@ -121,13 +121,13 @@ mod tests {
             assert_eq!((record.value, rest), (&value[..], &b""[..]));
             all.extend_from_slice(&one);
         }
-        assert!(first(&all).unwrap().1.starts_with(b"10 path=\n\n"));
+        assert!(first(&all).unwrap().1.starts_with(b"9 path=\n\n"));
     }
 
     #[test]
     fn broken_records_are_refused() {
         for text in [
-            &b"path=x\n"[..], b"9 path=x", b"10 path=x\n", b"8 path=x\n", b"9 pathxx\n", b"0 path=x\n", b"-9 path=x\n",
+            &b"path=x\n"[..], b"9 path=x", b"11 path=x\n", b"8 path=x\n", b"9 pathxx\n", b"0 path=x\n", b"-9 path=x\n",
             b"18446744073709551625 path=x\n", b"4 =x\n", b"3 \n", b"2 ", b"", b" path=x\n", b"0x9 path=x\n",
         ] {
             assert!(first(text).is_err(), "{}", text.escape_ascii());
