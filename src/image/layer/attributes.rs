@@ -80,7 +80,13 @@ impl Attributes {
     }
 
     /// Finishes a new file, folder, FIFO or device open as `fd`, but for its times.
-    pub fn finish_fd(&self, fd: BorrowedFd<'_>, entry: &Entry, place: Birthplace, notes: &Notes) -> Result<()> {
+    pub fn finish_fd(
+        &self,
+        fd: BorrowedFd<'_>,
+        entry: &Entry,
+        place: Birthplace,
+        notes: &Notes,
+    ) -> Result<()> {
         if self.owner_differs(entry, place, notes) {
             self.fchown(fd, entry.uid, entry.gid)?;
         }
@@ -162,7 +168,8 @@ impl Attributes {
         }
         if !link && self.mode_differs(entry.mode, place, false) {
             // Not a symbolic link: this process made it, and nobody else is in the tree.
-            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+                .call("fchmodat")?;
         }
         if !entry.xattrs.is_empty() {
             // Kernels before 6.13 have no setxattrat(2). The magic link leads to the inode that the fd has, be it a
@@ -200,9 +207,13 @@ impl Attributes {
                 continue;
             }
             let Some(value) = get_xattr(from, &name)? else { continue };
-            self.set(&name, &value, &mut |name, value| {
-                rustix::fs::fsetxattr(to, name, value, XattrFlags::empty())
-            }, notes, || Shown(&name).to_string())?;
+            self.set(
+                &name,
+                &value,
+                &mut |name, value| rustix::fs::fsetxattr(to, name, value, XattrFlags::empty()),
+                notes,
+                || Shown(&name).to_string(),
+            )?;
         }
         Ok(())
     }
@@ -228,10 +239,13 @@ impl Attributes {
     ) -> Result<()> {
         for (name, value) in &entry.xattrs {
             let told = || format!("{}: {}", Shown(&entry.path), Shown(name));
-            if forbidden(name) || (self.form == Form::Flat && [Form::Overlay, Form::UserOverlay].iter().any(|f| {
-                // A flat tree may be made a layer of an overlay, to which these speak.
-                f.private().is_some_and(|p| name.starts_with(p.as_bytes()))
-            })) {
+            if forbidden(name)
+                || (self.form == Form::Flat
+                    && [Form::Overlay, Form::UserOverlay].iter().any(|f| {
+                        // A flat tree may be made a layer of an overlay, to which these speak.
+                        f.private().is_some_and(|p| name.starts_with(p.as_bytes()))
+                    }))
+            {
                 notes.add(Sort::Forbidden, told);
                 continue;
             }
@@ -333,7 +347,10 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
 }
 
 /// The value that `get` tells of `name`.
-pub fn value(name: &[u8], mut get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Option<Vec<u8>>> {
+pub fn value(
+    name: &[u8],
+    mut get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Option<Vec<u8>>> {
     let mut buffer = vec![0; 256];
     let len = loop {
         match get(&mut buffer) {

@@ -224,7 +224,7 @@ impl<W: Write> Walk<'_, W> {
     }
 
     fn describe(&self, stat: &Stat, kind: Kind, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Entry {
-        let mut mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 };
+        let mut mtime = Time::both(stat).1;
         if let Some(latest) = self.options.latest.filter(|&latest| mtime.seconds >= latest) {
             mtime = Time { seconds: latest, nanoseconds: 0 };
         }

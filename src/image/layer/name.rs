@@ -111,7 +111,11 @@ mod tests {
         ] {
             let mut out = Vec::new();
             let got = plain(raw.as_bytes(), &limits, &mut out).map(|()| String::from_utf8(out).unwrap());
-            assert_eq!(got.map_err(|e| e.to_string()).as_deref(), expected.map_err(str::to_string).as_ref().map(|s| *s), "{raw}");
+            assert_eq!(
+                got.map_err(|e| e.to_string()).as_deref(),
+                expected.map_err(str::to_string).as_ref().map(|s| *s),
+                "{raw}"
+            );
         }
     }
 

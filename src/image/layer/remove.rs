@@ -1,15 +1,17 @@
 //! Removes what is replaced or hidden, by fd, one name at a time.
-//! Uses: rustix, error.
+//! Uses: rustix, attributes, error, tar.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attributes::timestamps;
 use super::error::{Call, Error, Result};
+use super::tar::Time;
 
 /// Names that this layer made, by the inode of their folder: what is below it may be hidden, they may not. Kept as
 /// 128 bits of a keyed hash, so that a million take 32 MiB.
@@ -21,11 +23,7 @@ pub struct Made {
 
 impl Made {
     fn print(&self, folder: u64, name: &[u8]) -> (u64, u64) {
-        let print = |key: &RandomState| {
-            let mut hasher = key.build_hasher();
-            (folder, name).hash(&mut hasher);
-            hasher.finish()
-        };
+        let print = |key: &RandomState| key.hash_one((folder, name));
         (print(&self.keys.0), print(&self.keys.1))
     }
 
@@ -69,15 +67,18 @@ pub fn remove(dir: BorrowedFd<'_>, folder: u64, name: &[u8], keep: Keep<'_>, dep
         Err(Errno::ACCESS) => open_closed(dir, name)?,
         Err(e) => return Err(Error::call("openat", e)),
     };
+    let stat = rustix::fs::fstat(&fd).call("fstat")?;
     empty(fd.as_fd(), keep, depth)?;
-    if kept {
-        return Ok(());
+    if !kept {
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOTEMPTY) if matches!(keep, Keep::Made(_)) => {}
+            Err(e) => return Err(Error::call("rmdir", e)),
+        }
     }
-    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOTEMPTY) if matches!(keep, Keep::Made(_)) => Ok(()),
-        Err(e) => Err(Error::call("rmdir", e)),
-    }
+    // It stays, and what went from it is not to be seen in its times.
+    let (atime, mtime) = Time::both(&stat);
+    rustix::fs::futimens(&fd, &timestamps(atime, mtime)).call("futimens")
 }
 
 /// Removes all that is in `dir`, but not itself.

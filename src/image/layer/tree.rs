@@ -95,8 +95,13 @@ impl<'a> Tree<'a> {
         attributes: Attributes,
         below: Below<'a>,
     ) -> Result<Self> {
-        let fd = rustix::fs::openat(root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .call("open of the root")?;
+        let fd = rustix::fs::openat(
+            root,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .call("open of the root")?;
         let stat = rustix::fs::fstat(&fd).call("fstat of the root")?;
         let mut tree = Tree {
             attributes,
@@ -148,9 +153,7 @@ impl<'a> Tree<'a> {
     /// A folder that was there before: with the attributes and times it has.
     fn folder(&self, fd: OwnedFd, stat: &Stat, name: Vec<u8>) -> Result<Folder> {
         let acl = get_xattr(fd.as_fd(), DEFAULT_ACL.as_bytes())?.is_some();
-        let time = |seconds: i64, nanoseconds: u64| Time { seconds, nanoseconds: nanoseconds as u32 };
-        let mut times =
-            (time(stat.st_atime, stat.st_atime_nsec as u64), time(stat.st_mtime, stat.st_mtime_nsec as u64));
+        let mut times = Time::both(stat);
         let mut hides = self.stack.last().is_some_and(|parent| parent.hides);
         if let Some(left) = self.left.get(&stat.st_ino) {
             times = left.times;
@@ -213,7 +216,10 @@ impl<'a> Tree<'a> {
                 Step::Link(target) => {
                     links += 1;
                     if links > LINKS {
-                        return Err(Error::archive(format!("the folder {}: too many symbolic links", Shown(path))));
+                        return Err(Error::archive(format!(
+                            "the folder {}: too many symbolic links",
+                            Shown(path)
+                        )));
                     }
                     if target.starts_with(b"/") {
                         self.leave_to(1)?;
@@ -275,7 +281,8 @@ impl<'a> Tree<'a> {
         let found = if hidden { None } else { self.look_below(name)? };
         match &found {
             Some(found) if found.kind() == FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&found.fd, "", Vec::new()).call("readlinkat in a lower layer")?;
+                let target =
+                    rustix::fs::readlinkat(&found.fd, "", Vec::new()).call("readlinkat in a lower layer")?;
                 return Ok(Step::Link(target.into_bytes()));
             }
             Some(found) if found.kind() != FileType::Directory => return Err(no_folder(name)),
@@ -291,9 +298,7 @@ impl<'a> Tree<'a> {
         let times = match &found {
             Some(found) => {
                 self.attributes.copy(found.fd.as_fd(), fd.as_fd(), &self.notes)?;
-                let time = |seconds: i64, nanoseconds: u64| Time { seconds, nanoseconds: nanoseconds as u32 };
-                let stat = &found.stat;
-                (time(stat.st_atime, stat.st_atime_nsec as u64), time(stat.st_mtime, stat.st_mtime_nsec as u64))
+                Time::both(&found.stat)
             }
             None => {
                 self.attributes.bare(fd.as_fd(), self.top().place)?;
@@ -367,8 +372,7 @@ impl<'a> Tree<'a> {
         let folder = self.top();
         let stat = rustix::fs::fstat(&folder.fd).call("fstat")?;
         let acl = get_xattr(folder.fd.as_fd(), DEFAULT_ACL.as_bytes())?.is_some();
-        self.top_mut().place =
-            Birthplace { group: group(&stat), acl };
+        self.top_mut().place = Birthplace { group: group(&stat), acl };
         Ok(())
     }
 

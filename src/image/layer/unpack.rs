@@ -15,7 +15,7 @@ use super::notes::Sort;
 use super::remove::{self, Keep};
 use super::tar::read::Reader;
 use super::tar::sparse::Extent;
-use super::tar::{Entry, Kind};
+use super::tar::{Entry, Kind, Time};
 use super::tree::Tree;
 use super::{Form, Summary, Unpack};
 
@@ -28,8 +28,14 @@ pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> 
     let attributes = Attributes::new(options.form, options.rootless);
     let below = Below::new(options.form, options.lower);
     let tree = Tree::new(into, options.form, options.limits, attributes, below)?;
-    let mut unpacker =
-        Unpacker { options, tree, summary: Summary::default(), path: Vec::new(), target: Vec::new(), left_out: Vec::new() };
+    let mut unpacker = Unpacker {
+        options,
+        tree,
+        summary: Summary::default(),
+        path: Vec::new(),
+        target: Vec::new(),
+        left_out: Vec::new(),
+    };
     let mut entry = Entry::default();
     while reader.next(&mut entry)? {
         unpacker.summary.entries += 1;
@@ -60,11 +66,8 @@ struct Unpacker<'o, 'a> {
     left_out: Vec<Vec<u8>>,
 }
 
-const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Unpacker<'_, '_> {
     fn entry<R: Read>(&mut self, reader: &mut Reader<R>, entry: &mut Entry) -> Result<()> {
@@ -176,7 +179,8 @@ impl Unpacker<'_, '_> {
         }
         let place = self.tree.top().place;
         self.tree.attributes.finish_fd(fd.as_fd(), entry, place, &self.tree.notes)?;
-        rustix::fs::futimens(&fd, &timestamps(entry.atime.unwrap_or(entry.mtime), entry.mtime)).call("futimens")
+        rustix::fs::futimens(&fd, &timestamps(entry.atime.unwrap_or(entry.mtime), entry.mtime))
+            .call("futimens")
     }
 
     fn charge(&mut self, bytes: u64) -> Result<()> {
@@ -316,7 +320,9 @@ impl Unpacker<'_, '_> {
         self.tree.make_opaque()?;
         let dir = self.tree.top().fd.as_fd();
         for (name, kind) in remove::list(dir)? {
-            if matches!(kind, FileType::CharacterDevice | FileType::Unknown) && is_whiteout(&self.stat(&name)?) {
+            if matches!(kind, FileType::CharacterDevice | FileType::Unknown)
+                && is_whiteout(&self.stat(&name)?)
+            {
                 rustix::fs::unlinkat(dir, &name[..], AtFlags::empty()).call("unlinkat")?;
             }
         }
@@ -397,13 +403,12 @@ impl Unpacker<'_, '_> {
             return Ok(None);
         }
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-        let time = |seconds: i64, nanoseconds: u64| super::tar::Time { seconds, nanoseconds: nanoseconds as u32 };
-        let (atime, mtime) =
-            (time(stat.st_atime, stat.st_atime_nsec as u64), time(stat.st_mtime, stat.st_mtime_nsec as u64));
+        let (atime, mtime) = Time::both(&stat);
         if kind == FileType::RegularFile {
             self.charge(u64::try_from(stat.st_size).unwrap_or(0))?;
             let magic = super::attributes::magic_path(found.fd.as_fd());
-            let from: OwnedFd = std::fs::File::open(magic).map_err(|e| Error::call("open of a lower file", e))?.into();
+            let from: OwnedFd =
+                std::fs::File::open(magic).map_err(|e| Error::call("open of a lower file", e))?.into();
             let to = self.create(name, |dir| rustix::fs::openat(dir, name, NEW_FILE, mode), "openat")?;
             copy_data(&from, &to)?;
             self.tree.attributes.copy(from.as_fd(), to.as_fd(), &self.tree.notes)?;

@@ -38,6 +38,15 @@ pub(in crate::layer) struct Time {
     pub nanoseconds: u32,
 }
 
+impl Time {
+    /// Last read and last changed, as stat(2) tells them.
+    pub fn both(stat: &rustix::fs::Stat) -> (Time, Time) {
+        // Types differ between architectures; nanoseconds are below 10^9 on all.
+        let time = |seconds: i64, nanoseconds| Time { seconds, nanoseconds };
+        (time(stat.st_atime, stat.st_atime_nsec as u32), time(stat.st_mtime, stat.st_mtime_nsec as u32))
+    }
+}
+
 /// An entry, all its extended headers applied.
 #[derive(Clone, Debug)]
 pub(in crate::layer) struct Entry {

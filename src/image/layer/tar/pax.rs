@@ -57,9 +57,8 @@ pub fn time(text: &[u8]) -> Option<Time> {
     }
     let seconds = if whole.is_empty() { 0 } else { decimal(whole).unwrap_or(u64::MAX) };
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    let nanoseconds = (0..9).fold(0u32, |value, i| {
-        value * 10 + fraction.get(i).map_or(0, |digit| u32::from(digit - b'0'))
-    });
+    let nanoseconds =
+        (0..9).fold(0u32, |value, i| value * 10 + fraction.get(i).map_or(0, |digit| u32::from(digit - b'0')));
     // Nanoseconds count forward from the second before.
     Some(match (negative, nanoseconds) {
         (false, _) => Time { seconds, nanoseconds },
@@ -113,7 +112,8 @@ mod tests {
     #[test]
     fn records_are_read_as_written() {
         let mut all = Vec::new();
-        for len in [0, 1, 2, 3, 85, 86, 87, 88, 89, 90, 91, 92, 93, 985, 986, 987, 988, 989, 990, 9984, 9985] {
+        for len in [0, 1, 2, 3, 85, 86, 87, 88, 89, 90, 91, 92, 93, 985, 986, 987, 988, 989, 990, 9984, 9985]
+        {
             let value = vec![b'\n'; len];
             let mut one = Vec::new();
             append(&mut one, b"path", &value);
@@ -127,8 +127,20 @@ mod tests {
     #[test]
     fn broken_records_are_refused() {
         for text in [
-            &b"path=x\n"[..], b"9 path=x", b"11 path=x\n", b"8 path=x\n", b"9 pathxx\n", b"0 path=x\n", b"-9 path=x\n",
-            b"18446744073709551625 path=x\n", b"4 =x\n", b"3 \n", b"2 ", b"", b" path=x\n", b"0x9 path=x\n",
+            &b"path=x\n"[..],
+            b"9 path=x",
+            b"11 path=x\n",
+            b"8 path=x\n",
+            b"9 pathxx\n",
+            b"0 path=x\n",
+            b"-9 path=x\n",
+            b"18446744073709551625 path=x\n",
+            b"4 =x\n",
+            b"3 \n",
+            b"2 ",
+            b"",
+            b" path=x\n",
+            b"0x9 path=x\n",
         ] {
             assert!(first(text).is_err(), "{}", text.escape_ascii());
         }

@@ -66,7 +66,6 @@ impl<R: Read> Reader<R> {
         }
     }
 
-
     /// Keywords of global headers that were not followed.
     pub fn global(&self) -> &[String] {
         &self.global
@@ -219,8 +218,7 @@ impl<R: Read> Reader<R> {
                 flag @ (b'L' | b'K') => {
                     self.whole(&header)?;
                     let name = self.scratch.split(|&b| b == 0).next().unwrap_or_default().to_vec();
-                    let place =
-                        if flag == b'L' { &mut extended.long_path } else { &mut extended.long_link };
+                    let place = if flag == b'L' { &mut extended.long_path } else { &mut extended.long_link };
                     if place.replace(name).is_some() {
                         return Err(Error::archive("two GNU long names for one entry"));
                     }
@@ -267,7 +265,8 @@ impl<R: Read> Reader<R> {
             let (record, rest) = pax::first(records)?;
             records = rest;
             match record.key {
-                b"comment" | b"hdrcharset" | b"charset" | b"atime" | b"ctime" | b"mtime" | b"uname" | b"gname" => {
+                b"comment" | b"hdrcharset" | b"charset" | b"atime" | b"ctime" | b"mtime" | b"uname"
+                | b"gname" => {
                     let key = String::from_utf8_lossy(record.key).into_owned();
                     if key != "comment" && !self.global.contains(&key) {
                         self.global.push(key);
@@ -284,7 +283,13 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn take(&mut self, header: &Header<'_>, flag: u8, mut extended: Extended, entry: &mut Entry) -> Result<()> {
+    fn take(
+        &mut self,
+        header: &Header<'_>,
+        flag: u8,
+        mut extended: Extended,
+        entry: &mut Entry,
+    ) -> Result<()> {
         header.path(&mut entry.path);
         let path = one_name("path", extended.path.take(), extended.long_path.take())?;
         if let Some(path) = extended.sparse.name.take().or(path) {
@@ -298,7 +303,9 @@ impl<R: Read> Reader<R> {
         entry.kind = match flag {
             0 if entry.path.ends_with(b"/") => Kind::Directory,
             b'0' | b'7' if entry.path.ends_with(b"/") => {
-                return Err(Error::archive("a regular file whose name ends in a slash").of(Shown(&entry.path)));
+                return Err(
+                    Error::archive("a regular file whose name ends in a slash").of(Shown(&entry.path))
+                );
             }
             0 | b'0' | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
@@ -317,7 +324,13 @@ impl<R: Read> Reader<R> {
         self.describe(header, flag, extended, entry).map_err(|e| e.of(Shown(&entry.path)))
     }
 
-    fn describe(&mut self, header: &Header<'_>, flag: u8, extended: Extended, entry: &mut Entry) -> Result<()> {
+    fn describe(
+        &mut self,
+        header: &Header<'_>,
+        flag: u8,
+        extended: Extended,
+        entry: &mut Entry,
+    ) -> Result<()> {
         let id = |what: &str, told: Option<u64>, field: Result<i64>| -> Result<u32> {
             let id = match told {
                 Some(id) => i128::from(id),
@@ -479,8 +492,7 @@ impl Extended {
     /// Applies a record; an empty value takes an earlier one back.
     fn record(&mut self, record: &pax::Record<'_>) -> Result<()> {
         let value = record.value;
-        let wrong =
-            || Error::archive(format!("PAX {} is \"{}\"", Shown(record.key), Shown(value)));
+        let wrong = || Error::archive(format!("PAX {} is \"{}\"", Shown(record.key), Shown(value)));
         let number = || -> Result<Option<u64>> {
             if value.is_empty() { Ok(None) } else { pax::decimal(value).map(Some).ok_or_else(wrong) }
         };
@@ -504,7 +516,9 @@ impl Extended {
                     let key = pax::attribute(key);
                     self.xattrs.retain(|(other, _)| *other != key);
                     if self.xattrs.len() >= XATTRS {
-                        return Err(Error::limit(format!("more than {XATTRS} extended attributes of one file")));
+                        return Err(Error::limit(format!(
+                            "more than {XATTRS} extended attributes of one file"
+                        )));
                     }
                     self.xattrs.push((key, value.to_vec()));
                 }

@@ -49,8 +49,8 @@ impl Records {
             b"realsize" | b"size" => self.size = Some(number()?),
             // 0.0 tells the count before the map, which it spreads over records of one key.
             b"numblocks" => drop(number()?),
-            b"offset" if self.map.len() % 2 == 0 => self.push(number()?)?,
-            b"numbytes" if self.map.len() % 2 == 1 => self.push(number()?)?,
+            b"offset" if self.map.len().is_multiple_of(2) => self.push(number()?)?,
+            b"numbytes" if !self.map.len().is_multiple_of(2) => self.push(number()?)?,
             b"offset" | b"numbytes" => {
                 return Err(Error::archive("GNU.sparse.offset and GNU.sparse.numbytes do not alternate"));
             }
@@ -124,7 +124,8 @@ pub fn extents(map: &[u64], size: u64, data: u64) -> Result<Vec<Extent>> {
         if offset < end {
             return Err(wrong("goes backwards"));
         }
-        end = offset.checked_add(len).filter(|&end| end <= size).ok_or_else(|| wrong("goes beyond its end"))?;
+        end =
+            offset.checked_add(len).filter(|&end| end <= size).ok_or_else(|| wrong("goes beyond its end"))?;
         // Cannot overflow: the stretches do not overlap and end within 64 bits.
         sum += len;
         if len > 0 {

@@ -93,7 +93,8 @@ fn gnu_format_with_its_long_names_sparse_files_and_large_numbers_unpacks() {
         };
         let tar = run(format, &first, b"");
         let name = format.len();
-        let (ours, theirs) = (temp.path().join(format!("ours{name}")), temp.path().join(format!("theirs{name}")));
+        let (ours, theirs) =
+            (temp.path().join(format!("ours{name}")), temp.path().join(format!("theirs{name}")));
         std::fs::create_dir(&theirs).unwrap();
         run(&["-xp"], &theirs, &tar);
         unpack_into(&tar, &ours, Form::Flat).unwrap();
@@ -115,7 +116,8 @@ fn gnu_tar_unpacks_what_we_write_to_the_tree_it_was_made_of() {
         }
     }
     let mut tar = Vec::new();
-    diff(File::open(&first).unwrap().as_fd(), &Diff { form: Form::Flat, root: true, latest: None }, &mut tar).unwrap();
+    diff(File::open(&first).unwrap().as_fd(), &Diff { form: Form::Flat, root: true, latest: None }, &mut tar)
+        .unwrap();
     gnu(&["-xp"], &theirs, &tar);
     assert_same(&walk(&first, Tell::All), &walk(&theirs, Tell::All), "first and GNU tar's");
 }

@@ -48,7 +48,10 @@ fn run(cases: Vec<Case>) -> usize {
                 (Error(words), Err(error)) => {
                     let text = error.to_string();
                     assert!(text.contains(words), "{name}, {form:?}: {text}");
-                    assert!(!text.contains('\n') && !text.contains('\0') && text.len() < 2000, "{name}: {text}");
+                    assert!(
+                        !text.contains('\n') && !text.contains('\0') && text.len() < 2000,
+                        "{name}: {text}"
+                    );
                 }
                 (Error(words), Ok(summary)) => panic!("{name}, {form:?}: no error \"{words}\": {summary:?}"),
                 (Tree(_), Err(error)) => panic!("{name}, {form:?}: {error}"),
@@ -57,7 +60,8 @@ fn run(cases: Vec<Case>) -> usize {
                     got.remove("");
                     // Whiteouts are the business of `forms`.
                     got.retain(|_, line| line != "char 0:0");
-                    let expected = lines.iter().map(|(name, line)| (name.to_string(), line.to_string())).collect();
+                    let expected =
+                        lines.iter().map(|(name, line)| (name.to_string(), line.to_string())).collect();
                     assert_same(&expected, &got, &format!("{name}, {form:?}: expected and got"));
                 }
             }
@@ -118,11 +122,7 @@ fn names_never_lead_out() {
         Case("root as a hard link", tar().file("a", "x").hard(".", "a").end(), Error("the root is a folder")),
         Case("no name", tar().file("", "x").end(), Error("an empty name")),
         Case("NUL", tar().pax(&[("path", b"a\0/../b")]).file("x", "x").end(), Error("a NUL in the name")),
-        Case(
-            "backslashes are letters",
-            tar().file("..\\a", "x").end(),
-            Tree(vec![("..\\\\a", "file:x")]),
-        ),
+        Case("backslashes are letters", tar().file("..\\a", "x").end(), Tree(vec![("..\\\\a", "file:x")])),
         Case(
             "PAX path with dot dot",
             tar().pax(&[("path", b"../sibling")]).file("x", "x").end(),
@@ -141,7 +141,11 @@ fn names_never_lead_out() {
         Case(
             "a sparse file's real name with dot dot",
             tar()
-                .pax(&[("GNU.sparse.name", b"../sibling"), ("GNU.sparse.realsize", b"1"), ("GNU.sparse.map", b"0,1")])
+                .pax(&[
+                    ("GNU.sparse.name", b"../sibling"),
+                    ("GNU.sparse.realsize", b"1"),
+                    ("GNU.sparse.map", b"0,1"),
+                ])
                 .file("x", "x")
                 .end(),
             Error("\"..\" in the name"),
@@ -190,9 +194,21 @@ fn links_never_lead_out() {
                 ("f/x", "file:x"),
             ]),
         ),
-        Case("a loop", tar().sym("a", "b").sym("b", "a").file("a/x", "x").end(), Error("too many symbolic links")),
-        Case("a link to itself", tar().sym("a", "a").file("a/x", "x").end(), Error("too many symbolic links")),
-        Case("a link to /", tar().sym("a", "/").file("a/x", "x").end(), Tree(vec![("a", "->/"), ("x", "file:x")])),
+        Case(
+            "a loop",
+            tar().sym("a", "b").sym("b", "a").file("a/x", "x").end(),
+            Error("too many symbolic links"),
+        ),
+        Case(
+            "a link to itself",
+            tar().sym("a", "a").file("a/x", "x").end(),
+            Error("too many symbolic links"),
+        ),
+        Case(
+            "a link to /",
+            tar().sym("a", "/").file("a/x", "x").end(),
+            Tree(vec![("a", "->/"), ("x", "file:x")]),
+        ),
         Case(
             "a file over a link",
             tar().sym("a", "../sibling").file("a", "x").end(),
@@ -215,7 +231,10 @@ fn links_never_lead_out() {
         ),
         Case(
             "chmod through a link",
-            tar().sym("a", "../sibling").header(Header::new(b"a", b'0', 0).with(100, b"0006777\0"), b"").end(),
+            tar()
+                .sym("a", "../sibling")
+                .header(Header::new(b"a", b'0', 0).with(100, b"0006777\0"), b"")
+                .end(),
             Tree(vec![("a", "file:")]),
         ),
         Case(
@@ -235,7 +254,11 @@ fn links_never_lead_out() {
             Error("a symbolic link to"),
         ),
         Case("through a file", tar().file("a", "x").file("a/b", "x").end(), Error("\"a\" is no folder")),
-        Case("through a FIFO", tar().node("a", b'6', 0, 0).file("a/b", "x").end(), Error("\"a\" is no folder")),
+        Case(
+            "through a FIFO",
+            tar().node("a", b'6', 0, 0).file("a/b", "x").end(),
+            Error("\"a\" is no folder"),
+        ),
         Case("hard link to dot dot", tar().hard("a", "../sibling").end(), Error("\"..\" in the name")),
         Case("hard link, absolute", tar().hard("a", &out("/file")).end(), Error("no such file")),
         Case(
@@ -339,17 +362,17 @@ fn whiteouts_hide_nothing_but_names_below() {
         ),
         Case("in a folder that is not there", tar().file("a/b/.wh.c", "").end(), Tree(vec![])),
         Case("a device that is one", tar().node("a", b'3', 0, 0).end(), Error("character device 0:0")),
-        Case(
-            "hard link to a whiteout",
-            tar().file(".wh.a", "").hard("b", "a").end(),
-            Error("no such file"),
-        ),
+        Case("hard link to a whiteout", tar().file(".wh.a", "").hard("b", "a").end(), Error("no such file")),
         Case(
             "hard link as whiteout",
             tar().file("a", "x").hard(".wh.b", "a").end(),
             Tree(vec![("a", "file:x")]),
         ),
-        Case("whiteout with data", tar().file(".wh.a", "data").file("b", "x").end(), Tree(vec![("b", "file:x")])),
+        Case(
+            "whiteout with data",
+            tar().file(".wh.a", "data").file("b", "x").end(),
+            Tree(vec![("b", "file:x")]),
+        ),
     ];
     assert_eq!(run(cases), 16);
 }
@@ -366,15 +389,31 @@ fn numbers_that_lie_are_caught() {
             tar().header(sized(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"), b"").end(),
             Error("bytes of data"),
         ),
-        Case("negative size", tar().header(sized(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), b"").end(), Error("a size of -1")),
-        Case("size too large for 64 bits", tar().header(sized(b"\x80\x01\0\0\0\0\0\0\0\0\0\0"), b"").end(), Error("size is no number")),
-        Case("size that is none", tar().header(sized(b"lots\0\0\0\0\0\0\0\0"), b"").end(), Error("size is no number")),
+        Case(
+            "negative size",
+            tar().header(sized(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), b"").end(),
+            Error("a size of -1"),
+        ),
+        Case(
+            "size too large for 64 bits",
+            tar().header(sized(b"\x80\x01\0\0\0\0\0\0\0\0\0\0"), b"").end(),
+            Error("size is no number"),
+        ),
+        Case(
+            "size that is none",
+            tar().header(sized(b"lots\0\0\0\0\0\0\0\0"), b"").end(),
+            Error("size is no number"),
+        ),
         Case(
             "PAX size beyond 63 bits",
             tar().pax(&[("size", b"18446744073709551615")]).file("a", "x").end(),
             Error("a size of 18446744073709551615"),
         ),
-        Case("PAX size, negative", tar().pax(&[("size", b"-1")]).file("a", "x").end(), Error("PAX size is \"-1\"")),
+        Case(
+            "PAX size, negative",
+            tar().pax(&[("size", b"-1")]).file("a", "x").end(),
+            Error("PAX size is \"-1\""),
+        ),
         Case(
             "PAX size wins",
             tar().pax(&[("size", b"1")]).header(Header::new(b"a", b'0', 3000), b"x").file("b", "y").end(),
@@ -395,7 +434,11 @@ fn numbers_that_lie_are_caught() {
             tar().file("a", "x").header(Header::new(b"b", b'1', 1).link(b"a"), b"").file("c", "y").end(),
             Tree(vec![("a", "file:x =a"), ("b", "file:x =a"), ("c", "file:y")]),
         ),
-        Case("wrong checksum", tar().raw(&Header::new(b"a", b'0', 0).0).end(), Error("its checksum is wrong")),
+        Case(
+            "wrong checksum",
+            tar().raw(&Header::new(b"a", b'0', 0).0).end(),
+            Error("its checksum is wrong"),
+        ),
         Case("text", tar().raw(&[b'x'; 2048]).0, Error("its checksum is wrong")),
         Case(
             "uid of 2^32",
@@ -409,7 +452,9 @@ fn numbers_that_lie_are_caught() {
         ),
         Case(
             "gid below zero",
-            tar().header(Header::new(b"a", b'0', 0).with(116, b"\xff\xff\xff\xff\xff\xff\xff\xfe"), b"").end(),
+            tar()
+                .header(Header::new(b"a", b'0', 0).with(116, b"\xff\xff\xff\xff\xff\xff\xff\xfe"), b"")
+                .end(),
             Error("gid -2 is none"),
         ),
         Case("device beyond 12 bits", tar().node("a", b'3', 4096, 0).end(), Error("4096:0 is out of range")),
@@ -438,8 +483,16 @@ fn numbers_that_lie_are_caught() {
 fn extended_headers_are_bounded_and_agree() {
     let tar = Tar::new;
     let cases = vec![
-        Case("broken record", tar().extended(b'x', b"99 path=a\n").file("a", "").end(), Error("a broken PAX record")),
-        Case("record without a key", tar().extended(b'x', b"5 =a\n").file("a", "").end(), Error("a broken PAX record")),
+        Case(
+            "broken record",
+            tar().extended(b'x', b"99 path=a\n").file("a", "").end(),
+            Error("a broken PAX record"),
+        ),
+        Case(
+            "record without a key",
+            tar().extended(b'x', b"5 =a\n").file("a", "").end(),
+            Error("a broken PAX record"),
+        ),
         Case(
             "record of 2^64 bytes",
             tar().extended(b'x', b"18446744073709551617 path=a\n").file("a", "").end(),
@@ -508,7 +561,11 @@ fn extended_headers_are_bounded_and_agree() {
             Tree(vec![("a", "file:x")]),
         ),
         Case("type M", tar().header(Header::new(b"a", b'M', 0), b"").end(), Error("entries of type 'M'")),
-        Case("type of no letter", tar().header(Header::new(b"a", 0xff, 0), b"").end(), Error("entries of type '\\xff'")),
+        Case(
+            "type of no letter",
+            tar().header(Header::new(b"a", 0xff, 0), b"").end(),
+            Error("entries of type '\\xff'"),
+        ),
         Case(
             "a volume's label is passed over",
             tar().header(Header::new(b"label", b'V', 0), b"").file("a", "x").end(),
@@ -523,13 +580,18 @@ fn extended_headers_are_bounded_and_agree() {
         Case(
             "star has times where ustar has the prefix",
             tar()
-                .header(Header::new(b"a", b'0', 0).with(345, b"p").with(476, b"00000000001 ").with(508, b"tar\0"), b"")
+                .header(
+                    Header::new(b"a", b'0', 0).with(345, b"p").with(476, b"00000000001 ").with(508, b"tar\0"),
+                    b"",
+                )
                 .end(),
             Tree(vec![("p", "dir"), ("p/a", "file:")]),
         ),
         Case(
             "GNU has times there too",
-            tar().header(Header::new(b"a", b'0', 0).with(257, b"ustar  \0").with(345, b"00000000001"), b"").end(),
+            tar()
+                .header(Header::new(b"a", b'0', 0).with(257, b"ustar  \0").with(345, b"00000000001"), b"")
+                .end(),
             Tree(vec![("a", "file:")]),
         ),
     ];
@@ -573,7 +635,17 @@ fn sparse_files_of_every_dialect_are_checked() {
         ),
         Case(
             "old, backwards",
-            tar().header(old(&[("00000000004", "00000000001"), ("00000000000", "00000000001")], 0, "00000000007", 2), b"ab").end(),
+            tar()
+                .header(
+                    old(
+                        &[("00000000004", "00000000001"), ("00000000000", "00000000001")],
+                        0,
+                        "00000000007",
+                        2,
+                    ),
+                    b"ab",
+                )
+                .end(),
             Error("goes backwards"),
         ),
         Case(
@@ -581,7 +653,11 @@ fn sparse_files_of_every_dialect_are_checked() {
             tar().header(old(&[("00000000006", "00000000003")], 0, "00000000007", 3), b"abc").end(),
             Error("goes beyond its end"),
         ),
-        Case("old, more and the end", tar().header(old(&[], 1, "00000000007", 0), b"").0, Error("ends at byte")),
+        Case(
+            "old, more and the end",
+            tar().header(old(&[], 1, "00000000007", 0), b"").0,
+            Error("ends at byte"),
+        ),
         Case(
             "old, less data than the map",
             tar().header(old(&[("00000000000", "00000000003")], 0, "00000000007", 2), b"ab").end(),
@@ -612,23 +688,35 @@ fn sparse_files_of_every_dialect_are_checked() {
         ),
         Case("0.1", sparse(b"1,2", b"4").file("s", "ab").end(), Tree(vec![("s", "file:\\x00ab\\x00")])),
         Case("0.1, odd", sparse(b"1,2,3", b"9").file("s", "ab").end(), Error("an offset without a length")),
-        Case("0.1, no number", sparse(b"1,x", b"9").file("s", "ab").end(), Error("GNU.sparse.map is no number")),
         Case(
-            "0.1, overlapping",
-            sparse(b"0,2,1,2", b"9").file("s", "abcd").end(),
-            Error("goes backwards"),
+            "0.1, no number",
+            sparse(b"1,x", b"9").file("s", "ab").end(),
+            Error("GNU.sparse.map is no number"),
         ),
+        Case("0.1, overlapping", sparse(b"0,2,1,2", b"9").file("s", "abcd").end(), Error("goes backwards")),
         Case(
             "0.1, wrapping",
             sparse(b"18446744073709551615,2", b"9").file("s", "ab").end(),
             Error("goes beyond its end"),
         ),
         Case("0.1, more data", sparse(b"0,1", b"9").file("s", "ab").end(), Error("the archive has 2")),
-        Case("no size", tar().pax(&[("GNU.sparse.map", b"0,1")]).file("s", "a").end(), Error("without its real size")),
+        Case(
+            "no size",
+            tar().pax(&[("GNU.sparse.map", b"0,1")]).file("s", "a").end(),
+            Error("without its real size"),
+        ),
         Case("1.0", one("1\n2\n3\n", "abc"), Tree(vec![("s", "file:\\x00\\x00abc\\x00\\x00\\x00\\x00")])),
-        Case("1.0, all a hole", one("0\n", ""), Tree(vec![("s", "file:\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00")])),
+        Case(
+            "1.0, all a hole",
+            one("0\n", ""),
+            Tree(vec![("s", "file:\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00")]),
+        ),
         Case("1.0, a map that ends in zeros", one("3\n1\n", ""), Error("holds no number")),
-        Case("1.0, a map without an end", one(&format!("300\n{}", "11\n".repeat(169)), ""), Error("longer than its data")),
+        Case(
+            "1.0, a map without an end",
+            one(&format!("300\n{}", "11\n".repeat(169)), ""),
+            Error("longer than its data"),
+        ),
         Case("1.0, a map of billions", one("4000000000\n1\n", ""), Error("a sparse file of more than")),
         Case("1.0, no number", one("one\n", ""), Error("holds no number")),
         Case("1.0, digits without end", one(&"1".repeat(600), ""), Error("holds no number")),
@@ -637,8 +725,16 @@ fn sparse_files_of_every_dialect_are_checked() {
             tar().pax(&[("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")]).file("s", "a").end(),
             Error("a sparse file of version 2.0"),
         ),
-        Case("unknown", tar().pax(&[("GNU.sparse.odd", b"2")]).file("s", "a").end(), Error("GNU.sparse.odd is unknown")),
-        Case("a sparse link", sparse(b"0,1", b"9").sym("s", "a").end(), Error("only regular files are sparse")),
+        Case(
+            "unknown",
+            tar().pax(&[("GNU.sparse.odd", b"2")]).file("s", "a").end(),
+            Error("GNU.sparse.odd is unknown"),
+        ),
+        Case(
+            "a sparse link",
+            sparse(b"0,1", b"9").sym("s", "a").end(),
+            Error("only regular files are sparse"),
+        ),
         Case(
             "a hole of 8 EiB",
             sparse(b"0,1", b"9223372036854775807").file("s", "a").end(),
@@ -703,7 +799,15 @@ fn broken_ends_and_odd_orders_give_an_error_or_the_tree() {
         ),
         Case(
             "a folder that was removed while it was gone into",
-            tar().dir("a").dir("a/b").file("a/b/c", "x").file("a", "y").dir("a").dir("a/b").file("a/b/d", "z").end(),
+            tar()
+                .dir("a")
+                .dir("a/b")
+                .file("a/b/c", "x")
+                .file("a", "y")
+                .dir("a")
+                .dir("a/b")
+                .file("a/b/d", "z")
+                .end(),
             Tree(vec![("a", "dir"), ("a/b", "dir"), ("a/b/d", "file:z")]),
         ),
         Case(
@@ -711,8 +815,16 @@ fn broken_ends_and_odd_orders_give_an_error_or_the_tree() {
             tar().file("a/b/c", "x").dir("a/b").dir("a").end(),
             Tree(vec![("a", "dir"), ("a/b", "dir"), ("a/b/c", "file:x")]),
         ),
-        Case("a name of 256 bytes", tar().pax(&[("path", &[b'n'; 256])]).file("a", "").end(), Error("a part of 256 bytes")),
-        Case("a name of 4 KiB", tar().pax(&[("path", &[b'n'; 4096])]).file("a", "").end(), Error("a part of 4096 bytes")),
+        Case(
+            "a name of 256 bytes",
+            tar().pax(&[("path", &[b'n'; 256])]).file("a", "").end(),
+            Error("a part of 256 bytes"),
+        ),
+        Case(
+            "a name of 4 KiB",
+            tar().pax(&[("path", &[b'n'; 4096])]).file("a", "").end(),
+            Error("a part of 4096 bytes"),
+        ),
         Case(
             "a path of 5000 bytes",
             tar().pax(&[("path", &b"n/".repeat(2500))]).dir("a").end(),
@@ -746,7 +858,11 @@ fn broken_ends_and_odd_orders_give_an_error_or_the_tree() {
             },
             Error("more than 1024 extended attributes"),
         ),
-        Case("an xattr of no namespace", tar().pax(&[("SCHILY.xattr.a", b"x")]).file("a", "").end(), Tree(vec![("a", "file:")])),
+        Case(
+            "an xattr of no namespace",
+            tar().pax(&[("SCHILY.xattr.a", b"x")]).file("a", "").end(),
+            Tree(vec![("a", "file:")]),
+        ),
         Case(
             "a name that would write on a terminal",
             tar().file("a/../\x1b[31m\n", "").end(),
@@ -785,7 +901,8 @@ fn every_cut_of_an_archive_ends_in_an_error_or_a_part_of_the_tree() {
             Ok(_) => {
                 good += 1;
                 for (name, line) in walk(&root, Tell::Shape) {
-                    let whole = whole.get(&name).unwrap_or_else(|| panic!("{name} is in no archive, cut at {cut}"));
+                    let whole =
+                        whole.get(&name).unwrap_or_else(|| panic!("{name} is in no archive, cut at {cut}"));
                     assert!(whole.starts_with(&line), "{name}: {line} against {whole}, cut at {cut}");
                 }
             }

@@ -6,6 +6,7 @@ mod forms;
 mod gnu;
 mod hostile;
 mod round;
+mod umoci;
 mod walk;
 
 use std::fs::File;
@@ -16,7 +17,10 @@ use super::{Form, Limits, Result, Summary, Unpack, unpack};
 
 /// Unpacks `tar` into `into`, over the layers `below`, the topmost first.
 fn unpack_over(tar: &[u8], into: &Path, form: Form, below: &[&Path]) -> Result<Summary> {
-    assert!(rustix::process::geteuid().is_root(), "tests of layers make device nodes and owners: run them as root");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "tests of layers make device nodes and owners: run them as root"
+    );
     std::fs::create_dir_all(into).unwrap();
     let open = || below.iter().map(|layer| File::open(layer).map(OwnedFd::from)).collect();
     let options = Unpack { form, rootless: false, limits: Limits::default(), lower: Some(&open) };

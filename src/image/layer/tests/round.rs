@@ -72,7 +72,12 @@ fn later_times_become_the_latest() {
     std::fs::write(temp.path().join("a"), "").unwrap();
     let tar = |latest| {
         let mut out = Vec::new();
-        diff(File::open(temp.path()).unwrap().as_fd(), &Diff { form: Form::Flat, root: true, latest }, &mut out).unwrap();
+        diff(
+            File::open(temp.path()).unwrap().as_fd(),
+            &Diff { form: Form::Flat, root: true, latest },
+            &mut out,
+        )
+        .unwrap();
         out
     };
     let first = tar(Some(1_000_000_000));

@@ -40,7 +40,11 @@ fn visit(
         0o040000 => "dir".to_string(),
         0o100000 => {
             let data = std::fs::read(path).unwrap();
-            if data.len() < 100 { format!("file:{}", data.escape_ascii()) } else { format!("file#{}#{:016x}", data.len(), sum(&data)) }
+            if data.len() < 100 {
+                format!("file:{}", data.escape_ascii())
+            } else {
+                format!("file#{}#{:016x}", data.len(), sum(&data))
+            }
         }
         0o120000 => format!("->{}", std::fs::read_link(path).unwrap().as_os_str().as_bytes().escape_ascii()),
         0o010000 => "fifo".to_string(),
@@ -54,7 +58,8 @@ fn visit(
     }
     if tell != Tell::Shape {
         let mode = if kind == 0o120000 { 0 } else { meta.mode() & 0o7777 };
-        line += &format!(" {mode:o} {}:{} @{}.{:09}", meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
+        line +=
+            &format!(" {mode:o} {}:{} @{}.{:09}", meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
         for (key, value) in xattrs(path) {
             line += &format!(" {key}={}", value.escape_ascii());
         }
@@ -64,7 +69,8 @@ fn visit(
     }
     lines.insert(name.to_string(), line);
     if kind == 0o040000 {
-        let mut children: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut children: Vec<_> =
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         children.sort();
         for child in children {
             let escaped = child.as_bytes().escape_ascii().to_string();
@@ -128,7 +134,8 @@ pub fn everything(root: &Path) {
     let xattr = |name: &str, key: &str, value: &[u8]| {
         rustix::fs::lsetxattr(root.join(name), key, value, XattrFlags::empty()).unwrap();
     };
-    let own = |name: &str, uid, gid| std::os::unix::fs::lchown(root.join(name), Some(uid), Some(gid)).unwrap();
+    let own =
+        |name: &str, uid, gid| std::os::unix::fs::lchown(root.join(name), Some(uid), Some(gid)).unwrap();
     let mode = |name: &str, mode| rustix::fs::chmod(root.join(name), Mode::from_raw_mode(mode)).unwrap();
     let node = |name: &str, kind, major, minor| {
         let device = rustix::fs::makedev(major, minor);
