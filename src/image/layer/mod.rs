@@ -1,10 +1,12 @@
 //! Layers: a tar stream becomes a folder that overlayfs can stack, or changes a tree; a folder becomes a tar.
 //! Uses: rustix. Below it: `unpack` and `diff` are the two ways, `tar` the format, `tree` the way through the folders,
-//! `lower` what is beneath, `attributes` owners, modes, xattrs and times, `remove` what goes, `name` and `notes`.
+//! `link` hard links, `lower` what is beneath, `attributes` owners, modes, xattrs and times, `remove` what goes, `name`
+//! and `notes` what their names say.
 
 mod attributes;
 mod diff;
 mod error;
+mod link;
 mod lower;
 mod name;
 mod notes;
@@ -64,9 +66,11 @@ pub struct Unpack<'a> {
 /// What an archive may ask for. The defaults hold for every image that is meant well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of the stream, from the first to the last.
+    pub stream: u64,
     /// Bytes of file data, all files together. Holes are none.
     pub bytes: u64,
-    /// Files, folders and links made.
+    /// Entries, and files, folders and links made.
     pub inodes: u64,
     /// Folders in a path. Each may be an open fd while the layer is unpacked.
     pub depth: usize,
@@ -80,7 +84,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { bytes: 64 << 30, inodes: 4_000_000, depth: 256, name: 255, path: 4096, xattrs: 256 << 10 }
+        Limits {
+            stream: 128 << 30,
+            bytes: 64 << 30,
+            inodes: 4_000_000,
+            depth: 256,
+            name: 255,
+            path: 4096,
+            xattrs: 256 << 10,
+        }
     }
 }
 

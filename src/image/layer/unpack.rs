@@ -15,7 +15,7 @@ use super::notes::Sort;
 use super::remove::{self, Keep};
 use super::tar::read::Reader;
 use super::tar::sparse::Extent;
-use super::tar::{Entry, Kind, Time};
+use super::tar::{Entry, Kind};
 use super::tree::Tree;
 use super::{Form, Summary, Unpack};
 
@@ -24,7 +24,7 @@ use super::{Form, Summary, Unpack};
 /// In the overlay forms `into` is an empty folder; in form `Flat` it holds the layers below. Nothing outside of it is
 /// touched. After an error, what is in it is of no use: the caller removes it.
 pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> Result<Summary> {
-    let mut reader = Reader::new(stream);
+    let mut reader = Reader::new(stream, options.limits.stream);
     let attributes = Attributes::new(options.form, options.rootless);
     let below = Below::new(options.form, options.lower);
     let tree = Tree::new(into, options.form, options.limits, attributes, below)?;
@@ -39,6 +39,10 @@ pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> 
     let mut entry = Entry::default();
     while reader.next(&mut entry)? {
         unpacker.summary.entries += 1;
+        if unpacker.summary.entries > options.limits.inodes {
+            // An entry that makes nothing takes time all the same.
+            return Err(Error::limit(format!("more than {} entries", options.limits.inodes)));
+        }
         unpacker.entry(&mut reader, &mut entry).map_err(|e| match e.kind() {
             super::Kind::Stream => e,
             _ => e.of(format_args!("entry {}", Shown(&entry.path))),
@@ -55,18 +59,24 @@ pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> 
     Ok(summary)
 }
 
-struct Unpacker<'o, 'a> {
-    options: &'o Unpack<'a>,
-    tree: Tree<'a>,
-    summary: Summary,
-    /// The plain forms of the entry's name and of its link's target.
-    path: Vec<u8>,
-    target: Vec<u8>,
+/// A layer that is being unpacked.
+pub struct Unpacker<'o, 'a> {
+    /// What was asked for.
+    pub options: &'o Unpack<'a>,
+    /// Where it goes.
+    pub tree: Tree<'a>,
+    /// What was done.
+    pub summary: Summary,
+    /// The plain form of the target of a hard link.
+    pub target: Vec<u8>,
     /// Where device nodes would be.
-    left_out: Vec<Vec<u8>>,
+    pub left_out: Vec<Vec<u8>>,
+    /// The plain form of the entry's name.
+    path: Vec<u8>,
 }
 
-const NEW_FILE: OFlags =
+/// Makes a file, and opens none that is there.
+pub const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Unpacker<'_, '_> {
@@ -183,7 +193,8 @@ impl Unpacker<'_, '_> {
             .call("futimens")
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<()> {
+    /// Counts bytes of data before they are written.
+    pub fn charge(&mut self, bytes: u64) -> Result<()> {
         self.summary.bytes = self.summary.bytes.saturating_add(bytes);
         if self.summary.bytes > self.options.limits.bytes {
             return Err(Error::limit(format!("more than {} bytes of data", self.options.limits.bytes)));
@@ -192,7 +203,7 @@ impl Unpacker<'_, '_> {
     }
 
     /// Symbolic links, FIFOs, devices.
-    fn special(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+    pub fn special(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
         let mode = self.tree.attributes.birth_mode(entry.mode);
         match entry.kind {
             Kind::Symlink => {
@@ -229,7 +240,7 @@ impl Unpacker<'_, '_> {
     }
 
     /// Makes `name` in the folder at hand; what stands there goes.
-    fn create<T>(
+    pub fn create<T>(
         &mut self,
         name: &[u8],
         make: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<T>,
@@ -253,11 +264,13 @@ impl Unpacker<'_, '_> {
         remove::remove(top.fd.as_fd(), top.ino, name, Keep::Nothing, self.options.limits.depth + 1)
     }
 
-    fn stat(&self, name: &[u8]) -> Result<Stat> {
+    /// What `name` in the folder at hand is.
+    pub fn stat(&self, name: &[u8]) -> Result<Stat> {
         rustix::fs::statat(&self.tree.top().fd, name, AtFlags::SYMLINK_NOFOLLOW).call("fstatat")
     }
 
-    fn stat_if_there(&self, name: &[u8]) -> Result<Option<Stat>> {
+    /// What `name` in the folder at hand is, if anything.
+    pub fn stat_if_there(&self, name: &[u8]) -> Result<Option<Stat>> {
         match rustix::fs::statat(&self.tree.top().fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -329,122 +342,6 @@ impl Unpacker<'_, '_> {
         self.tree.touch();
         Ok(())
     }
-
-    fn hard_link(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {
-        let mut target = std::mem::take(&mut self.target);
-        let done = name::plain(&entry.link, &self.options.limits, &mut target)
-            .and_then(|()| self.link(&target, parent, name))
-            .map_err(|e| e.of(format_args!("hard link to {}", Shown(&entry.link))));
-        self.target = target;
-        done
-    }
-
-    fn link(&mut self, target: &[u8], parent: &[u8], name: &[u8]) -> Result<()> {
-        let (target_parent, target_name) = name::split(target);
-        let gone = || Error::archive("no such file in the archive before it, nor below");
-        if target.is_empty() {
-            return Err(Error::archive("the root is a folder"));
-        }
-        if !self.tree.go_if_there(target_parent)? {
-            return Err(gone());
-        }
-        if !self.left_out.is_empty() {
-            let path = [&self.tree.path(), target_name].join(&b'/');
-            if self.left_out.contains(&path) {
-                self.tree.notes.add(Sort::Device, || Shown(target).to_string());
-                return Ok(());
-            }
-        }
-        let stat = match self.stat_if_there(target_name)? {
-            Some(stat) if self.options.form != Form::Flat && is_whiteout(&stat) => return Err(gone()),
-            Some(stat) => stat,
-            // overlayfs cannot link across layers: as it does itself, the file is copied up first.
-            None => {
-                self.copy_up(target_name)?.ok_or_else(gone)?;
-                self.stat(target_name)?
-            }
-        };
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(Error::archive("it is a folder"));
-        }
-        let same_folder = target_parent == parent;
-        let from = if same_folder {
-            None
-        } else {
-            let fd = self.tree.top().fd.try_clone().map_err(|e| Error::call("dup", e))?;
-            self.tree.go(parent)?;
-            Some(fd)
-        };
-        // A second name of the file already: to remove it might be to remove the file.
-        if let Some(there) = self.stat_if_there(name)?
-            && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
-        {
-            return self.tree.made(name);
-        }
-        self.create(
-            name,
-            |dir| {
-                let from = from.as_ref().map_or(dir, |fd| fd.as_fd());
-                rustix::fs::linkat(from, target_name, dir, name, AtFlags::empty())
-            },
-            "linkat",
-        )
-    }
-
-    /// Copies `name` from below into the folder at hand; `None` where there is no such thing.
-    fn copy_up(&mut self, name: &[u8]) -> Result<Option<()>> {
-        let Some(found) = self.tree.look_below(name)? else { return Ok(None) };
-        let stat = found.stat;
-        let kind = found.kind();
-        if kind == FileType::Directory {
-            return Err(Error::archive("it is a folder"));
-        }
-        if self.options.rootless && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
-            return Ok(None);
-        }
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-        let (atime, mtime) = Time::both(&stat);
-        if kind == FileType::RegularFile {
-            self.charge(u64::try_from(stat.st_size).unwrap_or(0))?;
-            let magic = super::attributes::magic_path(found.fd.as_fd());
-            let from: OwnedFd =
-                std::fs::File::open(magic).map_err(|e| Error::call("open of a lower file", e))?.into();
-            let to = self.create(name, |dir| rustix::fs::openat(dir, name, NEW_FILE, mode), "openat")?;
-            copy_data(&from, &to)?;
-            self.tree.attributes.copy(from.as_fd(), to.as_fd(), &self.tree.notes)?;
-            rustix::fs::futimens(&to, &timestamps(atime, mtime)).call("futimens")?;
-            return Ok(Some(()));
-        }
-        let magic = super::attributes::magic_path(found.fd.as_fd());
-        let mut entry = Entry {
-            path: name.to_vec(),
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime,
-            atime: Some(atime),
-            kind: match kind {
-                FileType::Symlink => Kind::Symlink,
-                FileType::Fifo => Kind::Fifo,
-                FileType::BlockDevice => Kind::BlockDevice,
-                FileType::CharacterDevice => Kind::CharDevice,
-                _ => return Err(Error::archive("it is a socket")),
-            },
-            device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
-            ..Entry::default()
-        };
-        if entry.kind == Kind::Symlink {
-            entry.link = rustix::fs::readlinkat(&found.fd, "", Vec::new()).call("readlinkat")?.into_bytes();
-        }
-        for xattr in super::attributes::names(|buffer| rustix::fs::listxattr(&magic, buffer))? {
-            let get = |buffer: &mut [u8]| rustix::fs::getxattr(&magic, &xattr[..], buffer);
-            if let Some(value) = super::attributes::value(&xattr, get)? {
-                entry.xattrs.extend(self.tree.attributes.plain_name(&xattr).map(|name| (name, value)));
-            }
-        }
-        self.special(&entry, name)?;
-        Ok(Some(()))
-    }
 }
 
 /// The mode to set when a folder is left, where it closes the folder to its owner; it stays open until then.
@@ -456,7 +353,8 @@ fn open_mode(fd: &OwnedFd, mode: u32) -> Result<Option<u32>> {
     Ok(Some(mode))
 }
 
-fn write_all(fd: &OwnedFd, mut piece: &[u8]) -> Result<()> {
+/// Writes a piece whole.
+pub fn write_all(fd: &OwnedFd, mut piece: &[u8]) -> Result<()> {
     while !piece.is_empty() {
         match rustix::io::write(fd, piece) {
             Ok(0) => return Err(Error::call("write", io::Error::from(io::ErrorKind::WriteZero))),
@@ -486,26 +384,4 @@ fn write_sparse<R: Read>(reader: &mut Reader<R>, fd: &OwnedFd, extents: &[Extent
         }
     }
     rustix::fs::ftruncate(fd, size).call("ftruncate")
-}
-
-/// All data of a file, in the kernel where it can, holes and all.
-fn copy_data(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    loop {
-        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => break,
-            Err(e) => return Err(Error::call("copy_file_range", e)),
-        }
-    }
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match rustix::io::read(from, &mut buffer[..]) {
-            Ok(0) => return Ok(()),
-            Ok(n) => write_all(to, &buffer[..n])?,
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(Error::call("read of a lower file", e)),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! tar, as far as layers need it: ustar, PAX, GNU's extensions, and its three ways to write sparse files.
 //! Uses: error. Touches no file: `read` takes a stream apart, `write` puts one together.
 
+pub(in crate::layer) mod extended;
 pub(in crate::layer) mod header;
 pub(in crate::layer) mod pax;
 pub(in crate::layer) mod read;

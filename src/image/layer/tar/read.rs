@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 
 use super::super::error::{Error, Result, Shown};
+use super::extended::{Extended, one_name};
 use super::header::Header;
 use super::{BLOCK, Entry, Kind, Time, pax, sparse};
 
@@ -13,9 +14,6 @@ const BUFFER: usize = 256 << 10;
 /// All extended attributes of a file are at most 64 KiB each, and few: no archive needs more than this.
 const EXTENDED: u64 = 1 << 20;
 
-/// listxattr(2) tells of no more names than fit 64 KiB.
-const XATTRS: usize = 1024;
-
 /// A tar that is being read.
 pub struct Reader<R> {
     input: R,
@@ -24,6 +22,7 @@ pub struct Reader<R> {
     end: usize,
     /// Bytes of the stream before `start`.
     passed: u64,
+    limit: u64,
     ended: bool,
     /// Bytes of the entry's data not yet handed out, and of the padding after them.
     data: u64,
@@ -32,32 +31,16 @@ pub struct Reader<R> {
     global: Vec<String>,
 }
 
-/// What extended headers said about the entry that follows.
-#[derive(Default)]
-struct Extended {
-    pax: bool,
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    long_path: Option<Vec<u8>>,
-    long_link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<Time>,
-    atime: Option<Time>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: sparse::Records,
-}
-
 impl<R: Read> Reader<R> {
-    /// A tar that begins where `input` stands.
-    pub fn new(input: R) -> Self {
+    /// A tar that begins where `input` stands; more than `limit` bytes are not read.
+    pub fn new(input: R, limit: u64) -> Self {
         Reader {
             input,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             start: 0,
             end: 0,
             passed: 0,
+            limit,
             ended: false,
             data: 0,
             padding: 0,
@@ -81,6 +64,9 @@ impl<R: Read> Reader<R> {
                 self.start = 0;
             }
             while self.end - self.start < want {
+                if self.passed > self.limit {
+                    return Err(Error::limit(format!("a layer of more than {} bytes", self.limit)));
+                }
                 match self.input.read(&mut self.buffer[self.end..]) {
                     Ok(0) => {
                         self.ended = true;
@@ -99,6 +85,7 @@ impl<R: Read> Reader<R> {
     fn consume(&mut self, n: usize) {
         self.start += n;
         self.passed += n as u64;
+        debug_assert!(self.start <= self.end);
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
@@ -461,69 +448,6 @@ impl<R: Read> Reader<R> {
                 if left == Some(0) {
                     break;
                 }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// PAX and GNU each have a way to tell a long name: told by both, they must agree.
-fn one_name(what: &str, pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
-    match (pax, gnu) {
-        (Some(pax), Some(gnu)) if pax != gnu => Err(Error::archive(format!(
-            "{what} is \"{}\" to PAX and \"{}\" to GNU",
-            Shown(&pax),
-            Shown(&gnu)
-        ))),
-        (pax, gnu) => Ok(pax.or(gnu)),
-    }
-}
-
-impl Extended {
-    fn read(&mut self, mut records: &[u8]) -> Result<()> {
-        while !records.is_empty() {
-            let (record, rest) = pax::first(records)?;
-            records = rest;
-            self.record(&record)?;
-        }
-        Ok(())
-    }
-
-    /// Applies a record; an empty value takes an earlier one back.
-    fn record(&mut self, record: &pax::Record<'_>) -> Result<()> {
-        let value = record.value;
-        let wrong = || Error::archive(format!("PAX {} is \"{}\"", Shown(record.key), Shown(value)));
-        let number = || -> Result<Option<u64>> {
-            if value.is_empty() { Ok(None) } else { pax::decimal(value).map(Some).ok_or_else(wrong) }
-        };
-        let time = || -> Result<Option<Time>> {
-            if value.is_empty() { Ok(None) } else { pax::time(value).map(Some).ok_or_else(wrong) }
-        };
-        let name = || if value.is_empty() { None } else { Some(value.to_vec()) };
-        match record.key {
-            b"path" => self.path = name(),
-            b"linkpath" => self.link = name(),
-            b"size" => self.size = number()?,
-            b"uid" => self.uid = number()?,
-            b"gid" => self.gid = number()?,
-            b"mtime" => self.mtime = time()?,
-            b"atime" => self.atime = time()?,
-            key => {
-                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
-                    return self.sparse.take(key, value);
-                }
-                if let Some(key) = key.strip_prefix(b"SCHILY.xattr.") {
-                    let key = pax::attribute(key);
-                    self.xattrs.retain(|(other, _)| *other != key);
-                    if self.xattrs.len() >= XATTRS {
-                        return Err(Error::limit(format!(
-                            "more than {XATTRS} extended attributes of one file"
-                        )));
-                    }
-                    self.xattrs.push((key, value.to_vec()));
-                }
-                // POSIX: a keyword that is not known is passed over. ACLs and SELinux labels in Schilling's and
-                // Red Hat's keywords are read by no engine.
             }
         }
         Ok(())

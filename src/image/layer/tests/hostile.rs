@@ -979,14 +979,24 @@ fn limits_are_kept() {
         (result, std::fs::read_dir(temp.path()).unwrap().count())
     };
     assert!(run(&many(50), limits).0.is_ok());
-    let (result, made) = run(&many(51), limits);
+    let (result, made) =
+        run(&Tar::new().dir("a/a/a/a/a/a/a/a/a/a/a/a/a").end(), Limits { inodes: 10, ..limits });
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), made), (Kind::Limit, 51));
-    assert!(error.to_string().ends_with("more than 50 files, folders and links"), "{error}");
+    assert_eq!((error.kind(), made), (Kind::Limit, 1));
+    assert!(error.to_string().ends_with("more than 10 files, folders and links"), "{error}");
+    let error = run(&many(51), limits).0.unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (Kind::Limit, "more than 50 entries".into()));
     let (result, made) = run(&many(40), Limits { bytes: 100, ..limits });
     let error = result.unwrap_err();
     assert_eq!((error.kind(), made), (Kind::Limit, 10));
     assert!(error.to_string().ends_with("more than 100 bytes of data"), "{error}");
+    // Whiteouts of what the layer has make nothing.
+    let idle = (0..51).fold(Tar::new().file("a", ""), |tar, _| tar.file(".wh.a", "")).end();
+    let error = run(&idle, limits).0.unwrap_err();
+    assert_eq!(error.to_string(), "more than 50 entries");
+    let endless = [many(1), vec![0; 2 << 20]].concat();
+    let error = run(&endless, Limits { stream: 1 << 20, ..limits }).0.unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (Kind::Limit, "a layer of more than 1048576 bytes".into()));
     // What a file says it has is charged before any of it is written.
     let lie = Tar::new().header(Header::new(b"a", b'0', 1 << 32), b"").end();
     let (result, made) = run(&lie, limits);
@@ -1000,7 +1010,7 @@ fn the_stream_is_read_to_its_end_whatever_comes_in_pieces() {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             // In pieces that end where no block ends, with interruptions.
             self.1 = self.1 * 7 % 1009 + 1;
-            if self.1 % 5 == 0 {
+            if self.1.is_multiple_of(5) {
                 return Err(std::io::ErrorKind::Interrupted.into());
             }
             let n = self.1.min(buffer.len()).min(self.0.len());
