@@ -7,6 +7,7 @@ mod gnu;
 mod hostile;
 mod round;
 mod umoci;
+mod users;
 mod walk;
 
 use std::fs::File;
