@@ -65,6 +65,11 @@ impl<'a> Below<'a> {
         Ok(self.layers.get_or_init(|| layers))
     }
 
+    /// How many layers there are.
+    pub fn count(&self) -> Result<usize> {
+        Ok(self.layers()?.len())
+    }
+
     /// What the path `parts`, none of them a symbolic link but perhaps the last, is below.
     pub fn look<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> Result<Option<Found>> {
         let layers = self.layers()?;

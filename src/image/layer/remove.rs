@@ -1,6 +1,7 @@
 //! Removes what is replaced or hidden, by fd, one name at a time.
 //! Uses: rustix, attributes, error, tar.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,6 +20,7 @@ use super::tar::Time;
 pub struct Made {
     names: HashSet<(u64, u64)>,
     keys: (RandomState, RandomState),
+    looked_at: Cell<u64>,
 }
 
 impl Made {
@@ -31,6 +33,11 @@ impl Made {
     pub fn add(&mut self, folder: u64, name: &[u8]) {
         let print = self.print(folder, name);
         self.names.insert(print);
+    }
+
+    /// How many names were looked at to see whether they stay, since this was last asked.
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at.take()
     }
 
     fn has(&self, folder: u64, name: &[u8]) -> bool {
@@ -88,6 +95,9 @@ pub fn empty(dir: BorrowedFd<'_>, keep: Keep<'_>, depth: usize) -> Result<()> {
     };
     let folder = rustix::fs::fstat(dir).call("fstat")?.st_ino;
     for (name, _) in list(dir)? {
+        if let Keep::Made(made) = keep {
+            made.looked_at.update(|n| n + 1);
+        }
         remove(dir, folder, &name, keep, deeper)?;
     }
     Ok(())

@@ -23,6 +23,10 @@ use super::{Form, Limits};
 /// As many links as Linux follows.
 const LINKS: u32 = 40;
 
+/// Folders that the entries of a layer may need opened, each, were there as many as there may be. Archives of tools go
+/// folder by folder and need less than two.
+const STEPS: u64 = 16;
+
 /// Last read and last changed.
 pub type Times = (Time, Time);
 
@@ -69,6 +73,8 @@ pub struct Tree<'a> {
     pub looked_below: bool,
     /// Files, folders and links made.
     pub inodes: u64,
+    /// Folders opened and names looked at.
+    steps: u64,
     form: Form,
     limits: Limits,
     stack: Vec<Folder>,
@@ -110,6 +116,7 @@ impl<'a> Tree<'a> {
             made: Made::default(),
             looked_below: false,
             inodes: 0,
+            steps: 0,
             form,
             limits,
             stack: Vec::new(),
@@ -142,6 +149,19 @@ impl<'a> Tree<'a> {
             self.made.add(folder, name);
         }
         self.touch();
+        Ok(())
+    }
+
+    /// Counts `steps`: an archive whose entries go to and fro between deep folders, or hide the same large folder again
+    /// and again, is small and takes hours.
+    pub fn spend(&mut self, steps: u64) -> Result<()> {
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > self.limits.inodes.saturating_mul(STEPS) {
+            return Err(Error::limit(format!(
+                "more than {STEPS} folders opened for each of {} entries",
+                self.limits.inodes
+            )));
+        }
         Ok(())
     }
 
@@ -206,6 +226,7 @@ impl<'a> Tree<'a> {
             let owned = detour.pop_front();
             let Some(part) = owned.as_deref().or_else(|| parts.next()) else { break };
             if part == b".." {
+                self.spend(1)?;
                 let up = self.stack.len().saturating_sub(1).max(1);
                 self.leave_to(up)?;
                 continue;
@@ -244,6 +265,7 @@ impl<'a> Tree<'a> {
 
     /// One name further down.
     fn step(&mut self, name: &[u8], missing: Missing) -> Result<Step> {
+        self.spend(1)?;
         let top = self.top();
         let fd = match open_one(top.fd.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
@@ -423,6 +445,7 @@ impl<'a> Tree<'a> {
             return Ok(None);
         }
         self.looked_below = true;
+        self.spend((self.stack.len() * self.below.count()?) as u64)?;
         let path = self.stack.iter().skip(1).map(|folder| &folder.name[..]);
         self.below.look(path.chain(std::iter::once(name)))
     }

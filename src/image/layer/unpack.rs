@@ -289,7 +289,8 @@ impl Unpacker<'_, '_> {
             self.tree.touch();
             let top = self.tree.top();
             let keep = Keep::Made(&self.tree.made);
-            return remove::remove(top.fd.as_fd(), top.ino, name, keep, self.options.limits.depth + 1);
+            remove::remove(top.fd.as_fd(), top.ino, name, keep, self.options.limits.depth + 1)?;
+            return self.tree.spend(self.tree.made.looked_at());
         }
         match self.stat_if_there(name)? {
             None if self.tree.hides() => Ok(()),
@@ -320,7 +321,8 @@ impl Unpacker<'_, '_> {
         if self.options.form == Form::Flat {
             self.tree.touch();
             let keep = Keep::Made(&self.tree.made);
-            return remove::empty(self.tree.top().fd.as_fd(), keep, self.options.limits.depth + 1);
+            remove::empty(self.tree.top().fd.as_fd(), keep, self.options.limits.depth + 1)?;
+            return self.tree.spend(self.tree.made.looked_at());
         }
         self.make_opaque()
     }

@@ -967,6 +967,10 @@ fn changed_bytes_never_panic_and_never_lead_out() {
     assert_same(&before, &walk(&temp.path().join("outside"), Tell::All), "outside of the root");
 }
 
+fn many_in(folder: &str, n: usize) -> Tar {
+    (0..n).fold(Tar::new(), |tar, i| tar.file(&format!("{folder}/{i}"), ""))
+}
+
 #[test]
 fn limits_are_kept() {
     let many = |n: usize| (0..n).fold(Tar::new(), |tar, i| tar.file(&format!("{i}"), "0123456789")).end();
@@ -997,6 +1001,27 @@ fn limits_are_kept() {
     let endless = [many(1), vec![0; 2 << 20]].concat();
     let error = run(&endless, Limits { stream: 1 << 20, ..limits }).0.unwrap_err();
     assert_eq!((error.kind(), error.to_string()), (Kind::Limit, "a layer of more than 1048576 bytes".into()));
+    // To and fro between two deep folders, and the same large folder hidden again and again.
+    let deep = |name: &str| [name, &"/d".repeat(100)].concat();
+    let to_and_fro = (0..20).fold(Tar::new(), |tar, i| {
+        let path = format!("{}/{i}", deep(if i % 2 == 0 { "a" } else { "b" }));
+        tar.pax(&[("path", path.as_bytes())]).file("x", "")
+    });
+    let error = run(&to_and_fro.end(), Limits { inodes: 250, ..limits }).0.map(drop);
+    assert!(error.is_ok(), "{error:?}");
+    let links = (0..40)
+        .fold(Tar::new().pax(&[("linkpath", &b"d/../".repeat(500))]).sym("l", "x"), |tar, i| {
+            tar.file(&format!("l/{i}"), "").file(&format!("{i}"), "")
+        });
+    let error = run(&links.end(), Limits { inodes: 250, ..limits }).0.unwrap_err();
+    assert!(error.to_string().ends_with("more than 16 folders opened for each of 250 entries"), "{error}");
+    let again = (0..50).fold(many_in("d", 100), |tar, _| tar.file(".wh.d", ""));
+    let temp = tempfile::tempdir().unwrap();
+    let root = std::fs::File::open(temp.path()).unwrap();
+    let limits_of = Limits { inodes: 160, bytes: 1 << 20, ..limits };
+    let options = Unpack { form: Form::Flat, rootless: false, limits: limits_of, lower: None };
+    let error = unpack(&again.end()[..], std::os::fd::AsFd::as_fd(&root), &options).unwrap_err();
+    assert!(error.to_string().ends_with("more than 16 folders opened for each of 160 entries"), "{error}");
     // What a file says it has is charged before any of it is written.
     let lie = Tar::new().header(Header::new(b"a", b'0', 1 << 32), b"").end();
     let (result, made) = run(&lie, limits);
