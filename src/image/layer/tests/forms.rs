@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::super::{Form, Kind, Limits, Unpack, unpack};
+use super::super::{Diff, Form, Kind, Limits, Unpack, diff, unpack};
 use super::archive::{Header, Tar};
 use super::walk::{Tell, assert_same, walk, xattrs};
 use super::{unpack_into, unpack_over};
@@ -27,13 +27,18 @@ fn stack(layers: &[Vec<u8>], into: &Path, form: Form) -> Vec<PathBuf> {
 
 /// What overlayfs shows of `folders`, the lowest first: mounted in a mount namespace of its own, told by find(1).
 fn shown(folders: &[PathBuf], temp: &Path, options: &str) -> BTreeMap<String, String> {
+    shown_after(":", folders, temp, options)
+}
+
+/// The same, after the script `change` has run in it, as in a container; what it changed is in `upper`.
+fn shown_after(change: &str, folders: &[PathBuf], temp: &Path, options: &str) -> BTreeMap<String, String> {
     let merged = temp.join("merged");
     for name in ["merged", "upper", "work"] {
         let _ = std::fs::create_dir(temp.join(name));
     }
     let lower: Vec<&str> = folders.iter().rev().map(|folder| folder.to_str().unwrap()).collect();
     let script = format!(
-        "mount -t overlay overlay -o lowerdir={},upperdir={t}/upper,workdir={t}/work{options} {m} && {}",
+        "mount -t overlay overlay -o lowerdir={},upperdir={t}/upper,workdir={t}/work{options} {m} && (cd {m}; {change}) && {}",
         lower.join(":"),
         find(&merged),
         t = temp.display(),
@@ -322,6 +327,49 @@ fn only_what_needs_the_layers_below_opens_them() {
     assert!(!depends(whole.clone().end()));
     assert!(depends(whole.clone().file("b/c", "").end()));
     assert!(depends(whole.file("b/.wh.c", "").end()));
+}
+
+#[test]
+fn what_a_container_changed_becomes_a_layer_that_does_the_same() {
+    let base = Tar::new()
+        .dir("etc")
+        .file("etc/a", "a")
+        .file("etc/b", "b")
+        .hard("etc/b2", "etc/b")
+        .dir("dir")
+        .dir("dir/sub")
+        .file("dir/sub/x", "x")
+        .file("dir/y", "y")
+        .sym("link", "etc")
+        .file("file", "f")
+        .node("null", b'3', 1, 3)
+        .end();
+    let change = "
+        rm etc/a; echo more >> etc/b; chmod 4755 etc/b; chown 7:8 link -h
+        rm -r dir; mkdir dir; echo new > dir/new; mkdir -p dir/sub/deeper
+        rm file; mkdir file; touch file/in; ln file/in file/again
+        rm link; echo file > link; rm null; mkfifo null
+        mkdir -p \"$(printf 'n%.0s' $(seq 200))/$(printf 'm%.0s' $(seq 200))\"
+        touch -d '1969-12-31 12:00:00.5 UTC' file/in; touch -d 2001-01-01 dir
+    ";
+    let tools = [
+        ("Overlay", Form::Overlay, ",redirect_dir=off,metacopy=off"),
+        ("User", Form::UserOverlay, ",userxattr"),
+    ];
+    for (name, form, options) in tools {
+        let temp = tempfile::tempdir().unwrap();
+        let temp = temp.path().join(name);
+        std::fs::create_dir(&temp).unwrap();
+        let folders = stack(std::slice::from_ref(&base), &temp, form);
+        let mut before = shown_after(change, &folders, &temp, options);
+        before.remove("");
+        let mut tar = Vec::new();
+        let upper = File::open(temp.join("upper")).unwrap();
+        let options = Diff { form, root: false, latest: None };
+        let summary = diff(upper.as_fd(), &options, &mut tar).unwrap();
+        assert!(summary.whiteouts >= 2 && summary.notes.is_empty(), "{summary:?}");
+        assert_same(&before, &same_both_ways(&[base.clone(), tar]), "in the container, and of its layer");
+    }
 }
 
 #[test]
