@@ -14,7 +14,7 @@ pub enum Kind {
     Archive,
     /// The archive asks for more than [`Limits`](super::Limits) allow.
     Limit,
-    /// Reading the stream, or writing to it, failed: what the stream said is the `source`.
+    /// What the caller gave failed, the stream or the layers below: what it said is the `source`.
     Stream,
     /// A system call on the tree failed.
     System,
@@ -66,7 +66,7 @@ impl Error {
         self.source.as_ref().and_then(io::Error::raw_os_error)
     }
 
-    /// What the stream said, where that is what failed: a caller finds its own error in it.
+    /// What the caller's stream or layers said, where that is what failed: a caller finds its own error in it.
     pub fn into_stream(self) -> Option<io::Error> {
         if self.kind == Kind::Stream { self.source } else { None }
     }

@@ -59,7 +59,7 @@ impl<'a> Below<'a> {
             return Ok(layers);
         }
         let layers = match self.open {
-            Some(open) => open().map_err(|e| Error::call("open of the layers below", e))?,
+            Some(open) => open().map_err(|e| Error::stream("open of the layers below", e))?,
             None => Vec::new(),
         };
         Ok(self.layers.get_or_init(|| layers))

@@ -48,7 +48,8 @@ impl Form {
 }
 
 /// Opens the layers below, each in the same overlay form, the topmost first. Called at most once in an unpack, and only
-/// when an entry needs them: a call may wait until they are complete.
+/// when an entry needs them: a call may wait until they are complete, or fail, and the caller unpacks the layer again once
+/// they are ([`Error::into_stream`] gives its error back).
 pub type Lower<'a> = &'a dyn Fn() -> io::Result<Vec<OwnedFd>>;
 
 /// How to unpack a layer.
