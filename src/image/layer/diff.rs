@@ -2,7 +2,7 @@
 //! Uses: rustix, error, attributes, lower, notes, remove, tar.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags, Stat};
@@ -44,7 +44,8 @@ pub fn diff(upper: BorrowedFd<'_>, options: &Diff, out: impl Write) -> Result<Su
     let mut walk = Walk {
         options,
         attributes: Attributes::new(options.form, false),
-        writer: Writer::new(out),
+        // Headers and padding are small, and the caller may hash each piece.
+        writer: Writer::new(BufWriter::with_capacity(256 << 10, out)),
         notes: Notes::default(),
         summary: Summary { root: options.root, ..Summary::default() },
         linked: HashMap::new(),
