@@ -4,6 +4,7 @@
 //! The way of one image: [`source::Source`] opens a layout or an archive and selects one image in it, [`import`] carries
 //! it into a [`store::Store`], where each blob and each unpacked layer lies once, under its digest.
 
+pub mod bundle;
 pub mod compression;
 pub mod digest;
 pub mod document;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod import;
 pub mod layer;
 pub mod name;
+pub mod overlay;
 mod pipeline;
 pub mod platform;
 pub mod source;

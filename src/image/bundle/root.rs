@@ -1,0 +1,209 @@
+//! Files inside a root file system that nobody vouches for: found below an fd, regular, bounded. Uses: error.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result};
+
+/// No file that is read from a root is larger.
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// openat2 gives EAGAIN when something is renamed anywhere on the machine while it goes through `..`.
+const TRIES: usize = 128;
+
+/// The root file system of a container, by its fd: that of the mounted overlay, so that whiteouts are not read past.
+#[derive(Debug)]
+pub struct RootFiles {
+    root: OwnedFd,
+}
+
+impl RootFiles {
+    /// The root behind `root`, a folder.
+    pub fn new(root: OwnedFd) -> RootFiles {
+        RootFiles { root }
+    }
+
+    /// The root at `path`.
+    pub fn open(path: &Path) -> Result<RootFiles> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map(RootFiles::new)
+            .map_err(|e| Error::call(format_args!("open {}", path.display()), e))
+    }
+
+    fn find(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = path.trim_start_matches('/');
+        let path = if path.is_empty() { "." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// The content of the file `path` of the root, or nothing if there is none. Links are followed as the container
+    /// would. What is not a regular file, or larger than a mebibyte, is refused.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let failed = |call: &str, e: Errno| Error::call(format_args!("{call} {path} in the root"), e);
+        // First without opening: to open a FIFO waits, to open a device may do anything.
+        let place = match self.find(path, OFlags::PATH) {
+            Ok(place) => place,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(e) => return Err(failed("openat2", e)),
+        };
+        let seen = rustix::fs::fstat(&place).map_err(|e| failed("fstat", e))?;
+        let kind = FileType::from_raw_mode(seen.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(Error::invalid(format!("{path} in the root is {}, not a file", words(kind))));
+        }
+        let too_large =
+            || Error::new(Code::Limit, format!("{path} in the root is larger than {FILE_MAX} bytes"));
+        if seen.st_size as u64 > FILE_MAX {
+            return Err(too_large());
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.find(path, flags).map_err(|e| failed("openat2", e))?;
+        let opened = rustix::fs::fstat(&file).map_err(|e| failed("fstat", e))?;
+        if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino) {
+            return Err(Error::invalid(format!("{path} in the root was exchanged while it was opened")));
+        }
+        let mut content = Vec::with_capacity(seen.st_size as usize);
+        File::from(file)
+            .take(FILE_MAX + 1)
+            .read_to_end(&mut content)
+            .map_err(|e| Error::call(format_args!("read {path} in the root"), e))?;
+        if content.len() as u64 > FILE_MAX {
+            return Err(too_large());
+        }
+        Ok(Some(content))
+    }
+
+    /// Makes the folder `path` of the root and those above it, 0755, where they are not there.
+    pub fn make_folder(&self, path: &str) -> Result<()> {
+        let failed = |call: &str, e: Errno| Error::call(format_args!("{call} {path} in the root"), e);
+        let mut above = self.find("/", OFlags::PATH | OFlags::DIRECTORY).map_err(|e| failed("openat2", e))?;
+        let mut reached = String::new();
+        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+            reached.push('/');
+            reached.push_str(name);
+            above = match self.find(&reached, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(found) => found,
+                Err(Errno::NOENT) => {
+                    rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))
+                        .map_err(|e| failed("mkdir", e))?;
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let made = rustix::fs::openat(&above, name, flags, Mode::empty())
+                        .map_err(|e| failed("open", e))?;
+                    // The caller's umask is not the container's.
+                    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(|e| failed("fchmod", e))?;
+                    made
+                }
+                Err(e) => return Err(failed("openat2", e)),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn words(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, RootFiles) {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("root/etc")).unwrap();
+        fs::write(place.path().join("secret"), "outside").unwrap();
+        let root = RootFiles::open(&place.path().join("root")).unwrap();
+        (place, root)
+    }
+
+    #[test]
+    fn links_are_followed_inside_of_the_root_only() {
+        let (place, root) = root();
+        let etc = place.path().join("root/etc");
+        fs::write(etc.join("real"), "inside").unwrap();
+        let secret = place.path().join("secret");
+        for (target, expected) in [
+            ("real", Some("inside")),
+            ("/etc/real", Some("inside")),
+            ("../../../../etc/real", Some("inside")),
+            ("../../secret", None),
+            (secret.to_str().unwrap(), None),
+            ("/nowhere", None),
+            ("real/x", None),
+        ] {
+            let _ = fs::remove_file(etc.join("passwd"));
+            symlink(target, etc.join("passwd")).unwrap();
+            let read = root.read("/etc/passwd").unwrap();
+            assert_eq!(read.as_deref(), expected.map(str::as_bytes), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_small_file_is_refused_and_not_waited_for() {
+        let (place, root) = root();
+        let etc = place.path().join("root/etc");
+        rustix::fs::mknodat(rustix::fs::CWD, etc.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(etc.join("socket")).unwrap();
+        fs::create_dir(etc.join("folder")).unwrap();
+        fs::File::create(etc.join("giant")).unwrap().set_len(1 << 30).unwrap();
+        fs::File::create(etc.join("most")).unwrap().set_len(FILE_MAX).unwrap();
+        fs::File::create(etc.join("more")).unwrap().set_len(FILE_MAX + 1).unwrap();
+        symlink("loop", etc.join("loop")).unwrap();
+        symlink("/proc/self/environ", etc.join("proc")).unwrap();
+        for (name, why) in [
+            ("fifo", "/etc/fifo in the root is a FIFO, not a file"),
+            ("socket", "/etc/socket in the root is a socket, not a file"),
+            ("folder", "/etc/folder in the root is a folder, not a file"),
+            ("giant", "/etc/giant in the root is larger than 1048576 bytes"),
+            ("more", "/etc/more in the root is larger than 1048576 bytes"),
+            ("loop", "openat2 /etc/loop in the root: Too many levels of symbolic links (os error 40)"),
+        ] {
+            let error = root.read(&format!("/etc/{name}")).unwrap_err();
+            assert_eq!(error.to_string(), why);
+        }
+        assert_eq!(root.read("/etc/most").unwrap().unwrap().len() as u64, FILE_MAX);
+        assert_eq!(root.read("/etc/proc").unwrap(), None);
+    }
+
+    #[test]
+    fn folders_are_made_inside_of_the_root_only() {
+        let (place, root) = root();
+        symlink("/var/real", place.path().join("root/link")).unwrap();
+        symlink("../../..", place.path().join("root/up")).unwrap();
+        fs::create_dir_all(place.path().join("root/var/real")).unwrap();
+        root.make_folder("/link/a/./b").unwrap();
+        root.make_folder("/up/c").unwrap();
+        root.make_folder("/").unwrap();
+        assert!(place.path().join("root/c").is_dir() && !place.path().join("c").exists());
+        let made = fs::metadata(place.path().join("root/var/real/a/b")).unwrap();
+        assert_eq!(made.permissions().mode() & 0o7777, 0o755);
+        symlink("/nowhere", place.path().join("root/dangling")).unwrap();
+        let error = root.make_folder("/dangling/x").unwrap_err();
+        assert_eq!(error.to_string(), "mkdir /dangling/x in the root: File exists (os error 17)");
+        fs::write(place.path().join("root/file"), "").unwrap();
+        let error = root.make_folder("/file/x").unwrap_err();
+        assert_eq!(error.to_string(), "openat2 /file/x in the root: Not a directory (os error 20)");
+    }
+}
