@@ -7,7 +7,8 @@
 //! - A volume of the image is a folder on the container's own layer: the image's data is there, what is written stays
 //!   out of the image and goes with the container. [`Converted::volumes`] names them: the caller makes those that are
 //!   missing ([`RootFiles::make_folder`]) and leaves them out of a new image. Under a read-only root each is a tmpfs that
-//!   begins with the image's data, since Docker's volumes can be written to there.
+//!   begins with the image's data, since Docker's volumes can be written to there. There are no named volumes, and none
+//!   of the container's own below a mount: a folder of the host does both.
 //! - HOME is not set: the runtime takes it from /etc/passwd when the process starts, as it does under Docker.
 //! - A folder on the host that is to be mounted must be there. Docker makes it, and hides the typing error.
 

@@ -178,6 +178,8 @@ mod tests {
         assert_eq!(root.read("/etc/link").unwrap(), None);
         let root = RootFiles::new(look(&paths[..2], false).unwrap());
         assert_eq!(root.read("/etc/passwd").unwrap().unwrap(), b"web:x:1:1:::\n");
+        let root = RootFiles::new(look(&paths[..2], true).unwrap());
+        assert_eq!(root.read("/etc/group").unwrap().unwrap(), b"middle");
         let root = RootFiles::new(look(&paths[..1], false).unwrap());
         assert_eq!(root.read("/etc/group").unwrap().unwrap(), b"low");
         assert!(look(&[], false).is_err());

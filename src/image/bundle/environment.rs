@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn who_comes_later_replaces_in_place() {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let cases: &[(&[&str], &[&str], bool, &[&str])] = &[
+        type Words<'a> = &'a [&'a str];
+        let cases: &[(Words, Words, bool, Words)] = &[
             (&[], &[], false, &[path]),
             (&[], &[], true, &[path, "TERM=xterm"]),
             (&["PATH=/bin", "A=1"], &[], false, &["PATH=/bin", "A=1"]),

@@ -35,7 +35,8 @@ pub(super) fn resolve(text: &str, root: &RootFiles) -> Result<User> {
             Some(uid) => lines(passwd).find(|line| id(line, 2) == Some(uid)),
             None => lines(passwd).find(|line| line.first() == Some(&user.as_bytes())),
         });
-        let broken = || Error::invalid(format!("the line of user {user:?} in /etc/passwd has no valid ids"));
+        let broken =
+            || Error::invalid(format!("the line of user {:?} in /etc/passwd has no valid ids", short(user)));
         (found.uid, found.gid) = match (number, line) {
             (None, None) => return Err(unknown("user", user, "/etc/passwd", passwd.is_some())),
             (None, Some(line)) => (id(&line, 2).ok_or_else(broken)?, id(&line, 3).ok_or_else(broken)?),
@@ -53,7 +54,10 @@ pub(super) fn resolve(text: &str, root: &RootFiles) -> Result<User> {
                     .and_then(|file| lines(file).find(|line| line.first() == Some(&group.as_bytes())));
                 let line = line.ok_or_else(|| unknown("group", group, "/etc/group", file.is_some()))?;
                 id(&line, 2).ok_or_else(|| {
-                    Error::invalid(format!("the line of group {group:?} in /etc/group has no valid id"))
+                    Error::invalid(format!(
+                        "the line of group {:?} in /etc/group has no valid id",
+                        short(group)
+                    ))
                 })?
             }
         };
@@ -84,19 +88,23 @@ fn number(text: &str) -> Result<Option<u32>> {
     }
     match text.parse() {
         Ok(u32::MAX) | Err(_) => {
-            let shown: String = text.chars().take(40).collect();
-            Err(Error::invalid(format!("{shown} is no id: they go from 0 to {}", u32::MAX - 1)))
+            Err(Error::invalid(format!("{} is no id: they go from 0 to {}", short(text), u32::MAX - 1)))
         }
         Ok(id) => Ok(Some(id)),
     }
 }
 
 fn unknown(what: &str, name: &str, file: &str, there: bool) -> Error {
-    let shown: String = name.chars().take(100).collect();
+    let name = short(name);
     Error::invalid(match there {
-        true => format!("{what} {shown:?} is not in the root's {file}"),
-        false => format!("{what} {shown:?} cannot be looked up: the root has no {file}; give its number"),
+        true => format!("{what} {name:?} is not in the root's {file}"),
+        false => format!("{what} {name:?} cannot be looked up: the root has no {file}; give its number"),
     })
+}
+
+/// As much of `text` as an error shows.
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 /// The lines of such a file by their fields.

@@ -154,20 +154,14 @@ fn clean(path: &str) -> std::result::Result<String, &'static str> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-/// Where the container has folders of its own, in order: the image's Volumes that nothing else is mounted on, and `-v`
-/// with one path.
+/// Where the container has folders of its own, in order: the image's Volumes, and `-v` with one path. What lies where a
+/// folder of the host or a default such as /dev is mounted is not on the container's layer: an image is overruled there, a
+/// person hears of it.
 pub(super) fn of_image(execution: &Execution, said: &[Volume]) -> Result<Vec<String>> {
     if execution.volumes.len() > VOLUMES_MAX {
         let count = execution.volumes.len();
         let message = format!("the image has {count} Volumes, more than {VOLUMES_MAX}");
         return Err(Error::new(Code::Limit, message));
-    }
-    let mut found = BTreeSet::new();
-    for path in execution.volumes.keys() {
-        let shown: String = path.chars().take(100).collect();
-        let path =
-            clean(path).map_err(|why| Error::invalid(format!("the image's volume {shown:?} {why}")))?;
-        found.insert(path);
     }
     let mut taken = BTreeSet::new();
     for volume in said {
@@ -175,13 +169,32 @@ pub(super) fn of_image(execution: &Execution, said: &[Volume]) -> Result<Vec<Str
             let message = format!("--volume: two are to be mounted on {}", volume.destination);
             return Err(Error::new(Code::Usage, message));
         }
-        match volume.source {
-            Source::Own => found.insert(volume.destination.clone()),
-            Source::Host(_) => found.remove(&volume.destination),
-        };
     }
-    // Below a default mount such as /dev there is no layer to have a folder on; Docker's volume there is hidden too.
-    found.retain(|path| !defaults::MOUNTS.iter().any(|(at, ..)| is_below(path, at)));
+    let hidden: Vec<&str> = said
+        .iter()
+        .filter(|volume| volume.source != Source::Own)
+        .map(|volume| volume.destination.as_str())
+        .chain(defaults::MOUNTS.iter().map(|(at, ..)| *at))
+        .collect();
+    let under = |path: &str| hidden.iter().find(|at| is_below(path, at));
+    let mut found = BTreeSet::new();
+    for path in execution.volumes.keys() {
+        let shown: String = path.chars().take(100).collect();
+        let path =
+            clean(path).map_err(|why| Error::invalid(format!("the image's volume {shown:?} {why}")))?;
+        if under(&path).is_none() {
+            found.insert(path);
+        }
+    }
+    for volume in said.iter().filter(|volume| volume.source == Source::Own) {
+        let path = &volume.destination;
+        if let Some(at) = under(path) {
+            let message =
+                format!("--volume: {path} lies in {at}, which is mounted; name a folder of the host for it");
+            return Err(Error::new(Code::Usage, message));
+        }
+        found.insert(path.clone());
+    }
     Ok(found.into_iter().collect())
 }
 
@@ -197,7 +210,7 @@ pub(super) fn mounts(said: &Said, around: &Surroundings, own: &[String]) -> Resu
     let mut all: Vec<Value> = defaults::MOUNTS
         .iter()
         // Who mounts a /dev brings all of it.
-        .filter(|(at, ..)| !bound(at) && !(bound("/dev") && at.starts_with("/dev/")))
+        .filter(|(at, ..)| !(bound(at) || at.starts_with("/dev/") && bound("/dev")))
         .map(|(at, kind, source, options)| mount(at, kind, source, options))
         .collect();
     let mut more: Vec<(&str, Value)> = Vec::new();
@@ -337,6 +350,16 @@ mod tests {
         let twice = ["/x:/b", "/y:/b/"].map(|text| parse(text).unwrap());
         let error = of_image(&image(&[]), &twice).unwrap_err().to_string();
         assert_eq!(error, "--volume: two are to be mounted on /b");
+        let below = ["./:/app", "/app/node_modules"].map(|text| parse(text).unwrap());
+        assert_eq!(of_image(&image(&["/app/x", "/apple"]), &below[..1]).unwrap(), ["/apple"]);
+        for (said, path, at) in
+            [(&below[..], "/app/node_modules", "/app"), (&[parse("/dev/x").unwrap()], "/dev/x", "/dev")]
+        {
+            let error = of_image(&image(&[]), said).unwrap_err().to_string();
+            let why =
+                format!("--volume: {path} lies in {at}, which is mounted; name a folder of the host for it");
+            assert_eq!(error, why);
+        }
     }
 
     fn places(volumes: &[&str], read_only: bool, own: &[&str]) -> Vec<String> {
