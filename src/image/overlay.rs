@@ -5,12 +5,16 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Code, Error, Result};
 
 /// What the kernel stacks in one overlay (OVL_MAX_STACK).
 pub const LAYERS_MAX: usize = 500;
+
+/// fsconfig(2) copies a value with its NUL into 256 bytes.
+const VALUE_MAX: usize = 255;
 
 /// What a container writes, on top of the layers.
 #[derive(Clone, Copy, Debug)]
@@ -66,27 +70,48 @@ pub fn look(layers: &[&Path], rootless: bool) -> Result<OwnedFd> {
         return rustix::fs::open(*layer, flags, Mode::empty())
             .map_err(|e| Error::call(format_args!("open {}", layer.display()), e));
     }
-    let options = options(layers, None, rootless)?;
-    let failed = |call: &str, e: rustix::io::Errno| Error::call(format_args!("overlay: {call}"), e);
-    let context =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
-    for option in options.iter().skip(1) {
-        match option.split_once('=') {
-            Some((key, value)) => rustix::mount::fsconfig_set_string(&context, key, value),
-            None => rustix::mount::fsconfig_set_flag(&context, option.as_str()),
-        }
-        .map_err(|e| failed(&format!("fsconfig {option}"), e))?;
-    }
-    // One by one, since fsconfig(2) takes 255 bytes at a time: then nothing is escaped either.
-    for layer in layers.iter().rev() {
-        rustix::mount::fsconfig_set_string(&context, "lowerdir+", *layer)
-            .map_err(|e| failed(&format!("fsconfig lowerdir+ {}", layer.display()), e))?;
-    }
-    rustix::mount::fsconfig_create(&context).map_err(|e| failed("fsconfig create", e))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    detached(layers, None, rootless, attributes)
+}
+
+/// The root of a container of `layers`, lowest first, under `upper`: mounted nowhere, to be looked at and written to by
+/// [`crate::bundle::RootFiles`], and put in its place by move_mount(2).
+pub fn mount(layers: &[&Path], upper: Upper<'_>, rootless: bool) -> Result<OwnedFd> {
+    detached(layers, Some(upper), rootless, MountAttrFlags::empty())
+}
+
+fn detached(
+    layers: &[&Path],
+    upper: Option<Upper<'_>>,
+    rootless: bool,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let failed = |call: &str, e: Errno| Error::call(format_args!("overlay: {call}"), e);
+    let context =
+        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
+    let set = |key: &str, value: &str| {
+        rustix::mount::fsconfig_set_string(&context, key, value)
+            .map_err(|e| failed(&format!("fsconfig {key}={value}"), e))
+    };
+    // Or mountinfo shows `none`.
+    set("source", "overlay")?;
+    for option in options(layers, upper, rootless)? {
+        match option.split_once('=') {
+            // Since Linux 6.7: one by one, and not escaped.
+            Some(("lowerdir", value)) if value.len() > VALUE_MAX => {
+                for layer in layers.iter().rev().map(|layer| text(layer)) {
+                    set("lowerdir+", short("a layer", layer?)?)?;
+                }
+            }
+            Some((key, value)) => set(key, short(key, value)?)?,
+            None => rustix::mount::fsconfig_set_flag(&context, option.as_str())
+                .map_err(|e| failed(&format!("fsconfig {option}"), e))?,
+        }
+    }
+    rustix::mount::fsconfig_create(&context).map_err(|e| failed("fsconfig create", e))?;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|e| failed("fsmount", e))
 }
@@ -98,6 +123,14 @@ fn text(path: &Path) -> Result<&str> {
         Some(text) if !text.starts_with('/') => usage("not an absolute path"),
         Some(text) => Ok(text),
     }
+}
+
+fn short<'a>(what: &str, value: &'a str) -> Result<&'a str> {
+    if value.len() > VALUE_MAX {
+        let message = format!("overlay: {what} has {} bytes: the kernel takes {VALUE_MAX}", value.len());
+        return Err(Error::new(Code::Limit, message));
+    }
+    Ok(value)
 }
 
 /// A layer as lowerdir takes it: a colon separates, a comma ends an option for mount(2).
@@ -183,5 +216,46 @@ mod tests {
         let root = RootFiles::new(look(&paths[..1], false).unwrap());
         assert_eq!(root.read("/etc/group").unwrap().unwrap(), b"low");
         assert!(look(&[], false).is_err());
+    }
+
+    /// As root.
+    #[test]
+    fn what_is_written_to_a_mounted_root_lies_in_the_upper_folder_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let [low, upper, work] = ["low", "upper", "work"].map(|name| place.path().join(name));
+        for folder in [&low.join("data"), &upper, &work] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(low.join("data/file"), "seed").unwrap();
+        let layers = [low.as_path()];
+        let root = RootFiles::new(mount(&layers, Upper { folder: &upper, work: &work }, false).unwrap());
+        root.make_folder("/data/new").unwrap();
+        assert_eq!(root.read("/data/file").unwrap().unwrap(), b"seed");
+        assert!(upper.join("data/new").is_dir() && !low.join("data/new").exists());
+        let deep = place.path().join("x".repeat(200)).join("y".repeat(60));
+        fs::create_dir_all(&deep).unwrap();
+        let error = mount(&layers, Upper { folder: &deep, work: &work }, false).unwrap_err().to_string();
+        assert!(
+            error.starts_with("overlay: upperdir has ") && error.ends_with("the kernel takes 255"),
+            "{error}"
+        );
+    }
+
+    /// As root.
+    #[test]
+    fn hundreds_of_layers_are_mounted_the_last_one_first() {
+        let place = tempfile::tempdir().unwrap();
+        let layers: Vec<_> = (0..LAYERS_MAX).map(|i| place.path().join(format!("layer{i}"))).collect();
+        for (i, layer) in layers.iter().enumerate() {
+            fs::create_dir(layer).unwrap();
+            fs::write(layer.join("last"), i.to_string()).unwrap();
+            fs::write(layer.join(i.to_string()), "").unwrap();
+        }
+        let paths: Vec<&Path> = layers.iter().map(|layer| layer.as_path()).collect();
+        let root = RootFiles::new(look(&paths, false).unwrap());
+        assert_eq!(root.read("/last").unwrap().unwrap(), b"499");
+        for i in [0, 250, 499] {
+            assert!(root.read(&format!("/{i}")).unwrap().is_some(), "layer {i}");
+        }
     }
 }
