@@ -42,6 +42,11 @@ impl Error {
         Error { code, errno: None, message: message.into() }
     }
 
+    /// A failure that was told already, with the errno of the call.
+    pub(crate) fn with_errno(code: Code, message: impl Into<String>, errno: Option<i32>) -> Self {
+        Error { code, errno, message: message.into() }
+    }
+
     /// An image that is not what it says.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::new(Code::Invalid, message)
@@ -61,6 +66,12 @@ impl Error {
     /// The same failure, of `context` (`app.tar: layer 3`).
     pub fn of(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// The same failure, and what failed after it.
+    pub(crate) fn and(mut self, more: impl fmt::Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
         self
     }
 

@@ -1,30 +1,25 @@
-//! An image from a source into the store: each blob is read once, and while it is read its digest and size are
-//! verified, it is decompressed, the diffID of its layer is verified, and the layer is unpacked. Uses: all others.
+//! An image from a source into the store: each blob is read once, and while it is read it is verified, kept and unpacked.
+//! Uses: carry, digest, error, layer, name, pipeline, source, store.
 //!
-//! ```text
-//! read, verify, store blob --> decompress --> hash for the diffID --> unpack     a thread each, for each layer
-//! ```
-//!
-//! Layers are carried at the same time, as many as there are processors, the largest first. A layer takes at most 18
-//! chunks of 256 KiB and its decoder's window.
+//! Layers are carried at the same time, as many as there are processors, the largest first. A layer whose tar needs the
+//! layers below (a parent or the file of a hard link is not in it) waits for them while all of them are under way:
+//! the lowest of those that wait has only layers below it that do not, so that one of them always goes on. Where one
+//! below has not begun, the layer is not unpacked now but at the end, from its blob in the store, the lowest first.
 
 use std::collections::HashSet;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::compression::{self, Compression};
-use crate::digest::{Digest, Hasher, Verified};
+use crate::carry::{Carrier, stopped, told};
+use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
+use crate::layer::{self, Summary, Unpack};
 use crate::name::Name;
-use crate::pipeline::{self, Received, Sender};
+use crate::pipeline::Received;
 use crate::source::{Blobs, Image, Layer};
-use crate::store::{RecordLayer, Store, Workspace};
-
-/// Unpacks a layer: its tar comes from the reader, its tree goes into the empty folder, in overlay form. It need not
-/// read on to the end of file.
-pub type Unpack<'a> = dyn Fn(&mut dyn Read, BorrowedFd<'_>) -> Result<()> + Sync + 'a;
+use crate::store::{LayerId, RecordLayer, Store, Workspace, privileged};
 
 /// How an image is imported.
 #[derive(Clone, Debug)]
@@ -33,8 +28,8 @@ pub struct Options {
     pub names: Vec<Name>,
     /// Layers that are carried at the same time.
     pub parallel: usize,
-    /// Bytes of a layer once it is decompressed.
-    pub layer_limit: u64,
+    /// What a layer may ask for.
+    pub limits: layer::Limits,
     /// Write all to the disk before the image gets its record and its names.
     pub durable: bool,
 }
@@ -42,12 +37,17 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Options { names: Vec::new(), parallel: processors.min(8), layer_limit: 64 << 30, durable: false }
+        Options {
+            names: Vec::new(),
+            parallel: processors.min(8),
+            limits: layer::Limits::default(),
+            durable: false,
+        }
     }
 }
 
 /// What an import did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The digest of the image's manifest.
     pub digest: Digest,
@@ -55,6 +55,8 @@ pub struct Imported {
     pub blobs: usize,
     /// Layers that were unpacked.
     pub unpacked: usize,
+    /// What was left out of the layers that were unpacked, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// A layer with work to do.
@@ -65,43 +67,78 @@ struct Work<'a> {
     unpack: bool,
 }
 
+/// Where the unpacking of a layer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Nobody has begun, or it is left for the end: who needs it now cannot wait for it.
+    Later,
+    /// Somebody is at it.
+    Begun,
+    /// It was there, or is now.
+    Done,
+}
+
 /// Carries `image` of `blobs` into `store`. What is there already is neither read nor unpacked again. When it fails,
 /// nothing is left of it but layers and blobs that were complete and verified.
-pub fn import(
-    store: &Store,
-    blobs: &dyn Blobs,
-    image: &Image,
-    options: &Options,
-    unpack: &Unpack<'_>,
-) -> Result<Imported> {
+pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options) -> Result<Imported> {
+    let privileged = privileged()?;
+    store.must_unpack_here(privileged)?;
     // From here on what is found in the store stays.
     let _hold = store.hold(image)?;
     let workspace = store.workspace()?;
     let proven = store.proven(image)?;
+    let ids = LayerId::of_chain(image.layers.iter().map(|layer| layer.diff_id));
+    let mut progress = Vec::new();
     let mut work = Vec::new();
     let mut pairs_met = HashSet::new();
     let mut layers_met = HashSet::new();
-    for (index, layer) in image.layers.iter().enumerate() {
+    for (index, (layer, id)) in image.layers.iter().zip(&ids).enumerate() {
         let pair = RecordLayer { blob: layer.descriptor.digest, diff_id: layer.diff_id };
         let first = pairs_met.insert(pair);
         let keep_blob = first && !store.has_blob(&pair.blob)?;
-        let unpack = layers_met.insert(pair.diff_id) && !store.has_layer(&pair.diff_id)?;
+        let there = store.has_layer(id)?;
+        let unpack = layers_met.insert(pair.diff_id) && !there;
         // Both may be there without belonging together: then that is all there is to verify.
         if unpack || keep_blob || first && !proven.contains(&pair) {
             work.push(Work { index, layer, keep_blob, unpack });
         }
+        progress.push(if there { Progress::Done } else { Progress::Later });
     }
     // The largest first: else the last one to begin is the one that all wait for.
     work.sort_by_key(|work| std::cmp::Reverse(work.layer.descriptor.size));
+    let import = Import {
+        store,
+        workspace: &workspace,
+        options,
+        ids: &ids,
+        rootless: !privileged,
+        stop: AtomicBool::new(false),
+        progress: Mutex::new(progress),
+        moved: Condvar::new(),
+        done: Mutex::new(Vec::new()),
+    };
+    import.carry_all(blobs, &work)?;
+    for (index, layer) in image.layers.iter().enumerate() {
+        if !store.has_layer(&ids[index])? {
+            let work = Work { index, layer, keep_blob: false, unpack: true };
+            import.carry(store, &work).map_err(|e| e.of(format_args!("layer {index}")))?;
+            if !store.has_layer(&ids[index])? {
+                let message = format!("layer {index}: a layer below it went away while it was unpacked");
+                return Err(Error::new(Code::Damaged, message));
+            }
+        }
+    }
+    let mut unpacked = import.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    unpacked.sort_by_key(|(index, _)| *index);
+    let notes = |(index, summary): &(usize, Summary)| -> Vec<String> {
+        summary.notes.iter().map(|note| format!("layer {index}: {note}")).collect()
+    };
     let done = Imported {
         digest: image.digest,
         blobs: work.iter().filter(|work| work.keep_blob).count(),
-        unpacked: work.iter().filter(|work| work.unpack).count(),
+        unpacked: unpacked.len(),
+        notes: unpacked.iter().flat_map(notes).collect(),
     };
-    carry_all(
-        &Carrier { blobs, workspace: &workspace, options, unpack, stop: AtomicBool::new(false) },
-        &work,
-    )?;
     for (digest, text) in
         [(image.config_descriptor.digest, &image.config_text), (image.digest, &image.manifest)]
     {
@@ -123,161 +160,163 @@ pub fn import(
 }
 
 /// Unpacks what the image of the manifest `digest` lacks of unpacked layers, from its blobs in the store.
-pub fn restore(store: &Store, digest: &Digest, options: &Options, unpack: &Unpack<'_>) -> Result<Imported> {
+pub fn restore(store: &Store, digest: &Digest, options: &Options) -> Result<Imported> {
     let hold = store.hold_image(digest)?;
     let image = store.image(digest)?;
-    let restored = import(store, store, &image, options, unpack);
+    let restored = import(store, store, &image, options);
     drop(hold);
     restored
 }
 
-fn carry_all(carrier: &Carrier<'_>, work: &[Work<'_>]) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<Error>> = Mutex::new(None);
-    let worker = || {
-        while !carrier.stop.load(Ordering::Relaxed) {
-            let Some(work) = work.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            if let Err(error) = carrier.carry(work) {
-                // The first failure stops the others; theirs are its consequences.
-                let first = !carrier.stop.swap(true, Ordering::Relaxed);
-                if first && let Ok(mut failure) = failure.lock() {
-                    *failure = Some(error.of(format_args!("layer {}", work.index)));
-                }
-                return;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..carrier.options.parallel.min(work.len()) {
-            scope.spawn(worker);
-        }
-        worker();
-    });
-    match failure.into_inner() {
-        Ok(None) => Ok(()),
-        Ok(Some(error)) => Err(error),
-        Err(_) => Err(Error::new(Code::System, "a layer's thread panicked")),
-    }
-}
-
-struct Carrier<'a> {
-    blobs: &'a dyn Blobs,
+/// An import under way.
+struct Import<'a> {
+    store: &'a Store,
     workspace: &'a Workspace<'a>,
     options: &'a Options,
-    unpack: &'a Unpack<'a>,
+    /// The layers at their places, lowest first.
+    ids: &'a [LayerId],
+    rootless: bool,
     stop: AtomicBool,
+    /// Of each layer.
+    progress: Mutex<Vec<Progress>>,
+    /// Tells of each change of `progress`, and of `stop`.
+    moved: Condvar,
+    /// The layers that were unpacked.
+    done: Mutex<Vec<(usize, Summary)>>,
 }
 
-impl Carrier<'_> {
-    fn carry(&self, work: &Work<'_>) -> Result<()> {
-        let descriptor = &work.layer.descriptor;
-        let blob_name = self.workspace.fresh();
-        let layer_name = self.workspace.fresh();
-        let (blob_sender, blob) = pipeline::way();
-        let (tar_sender, tar) = pipeline::way();
-        let (hashed_sender, hashed) = pipeline::way();
-        let (read, decompressed, hash, unpacked) = std::thread::scope(|scope| {
-            let read = scope.spawn(|| self.read(work, &blob_name, blob_sender));
-            let decompressed = scope.spawn(|| self.decompress(work, blob, tar_sender));
-            let hash = scope.spawn(|| hash(work.layer.diff_id, tar, hashed_sender));
-            let unpacked = self.unpack(work, &layer_name, hashed);
-            (joined(read), joined(decompressed), joined(hash), unpacked)
-        });
-        // A later stage fails of what an earlier one met: the earliest tells why. But a stage that stopped since
-        // nobody wanted its work any more tells nothing.
-        let whole = read.map_err(|e| e.of(format_args!("blob {}", descriptor.digest)))?;
-        decompressed.map_err(|e| e.of(format_args!("blob {}", descriptor.digest)))?;
-        unpacked?;
-        let found = hash?;
-        if self.stop.load(Ordering::Relaxed) || !whole {
-            return Err(Error::new(Code::System, "stopped"));
+/// Stops all when the thread that holds it panics: others may wait for what it was at.
+struct StopOnPanic<'a>(&'a Import<'a>);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
         }
-        if found != Some(work.layer.diff_id) {
-            let found = found.map(|d| d.to_string()).unwrap_or_default();
-            return Err(Error::invalid(format!(
-                "the configuration says diffID {}, and the layer of blob {} has {found}",
-                work.layer.diff_id, descriptor.digest
-            )));
-        }
-        if work.unpack {
-            self.workspace.publish_layer(&layer_name, &work.layer.diff_id)?;
-        }
-        if work.keep_blob {
-            self.workspace.publish_blob(&blob_name, &descriptor.digest)?;
-        }
-        Ok(())
+    }
+}
+
+impl Import<'_> {
+    fn progress(&self) -> MutexGuard<'_, Vec<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads and verifies the blob. `Ok(false)` when the next stage gave up.
-    fn read(&self, work: &Work<'_>, name: &str, mut to: Sender) -> Result<bool> {
-        let descriptor = &work.layer.descriptor;
-        let mut copy = match work.keep_blob {
+    fn moves(&self, index: usize, to: Progress) {
+        self.progress()[index] = to;
+        self.moved.notify_all();
+    }
+
+    /// Whether this is the first that stops.
+    fn stop(&self) -> bool {
+        // Under the lock: else who looked just before and begins to wait just after is not woken.
+        let _progress = self.progress();
+        let first = !self.stop.swap(true, Ordering::Relaxed);
+        self.moved.notify_all();
+        first
+    }
+
+    fn carry_all(&self, blobs: &dyn Blobs, work: &[Work<'_>]) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let worker = || {
+            let _guard = StopOnPanic(self);
+            while !self.stop.load(Ordering::Relaxed) {
+                let Some(work) = work.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                if let Err(error) = self.carry(blobs, work) {
+                    // The first failure stops the others; theirs are its consequences.
+                    if self.stop()
+                        && let Ok(mut failure) = failure.lock()
+                    {
+                        *failure = Some(error.of(format_args!("layer {}", work.index)));
+                    }
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.options.parallel.min(work.len()) {
+                scope.spawn(worker);
+            }
+            worker();
+        });
+        match failure.into_inner() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(error),
+            Err(_) => Err(Error::new(Code::System, "a layer's thread panicked")),
+        }
+    }
+
+    fn carry(&self, blobs: &dyn Blobs, work: &Work<'_>) -> Result<()> {
+        let carrier = Carrier { blobs, limit: self.options.limits.stream, stop: &self.stop };
+        let blob_name = self.workspace.fresh();
+        let layer_name = self.workspace.fresh();
+        let kept = match work.keep_blob {
             true => {
-                let file = self.workspace.folder.create(name).map_err(|e| Error::call("create", e))?;
-                Some(BufWriter::with_capacity(pipeline::CHUNK, file))
+                Some(self.workspace.folder.create(&blob_name).map_err(|e| Error::call("create a blob", e))?)
             }
             false => None,
         };
-        let mut blob = Verified::new(self.blobs.open(work.layer)?, descriptor.digest, descriptor.size);
-        let sent = to
-            .send_all(&mut blob, |chunk| {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Err(Error::new(Code::System, "stopped").into());
-                }
-                copy.as_mut().map_or(Ok(()), |copy| copy.write_all(chunk))
-            })
-            .map_err(|e| Error::call("read", e))?;
-        if let Some(mut copy) = copy {
-            copy.flush().map_err(|e| Error::call("write", e))?;
-        }
-        Ok(sent)
-    }
-
-    fn decompress(&self, work: &Work<'_>, mut blob: Received, mut to: Sender) -> Result<()> {
-        let declared = Compression::of_media_type(&work.layer.descriptor.media_type);
-        let undone = compression::decompress(&mut blob, declared, self.options.layer_limit)
-            .and_then(|mut tar| to.send_all(&mut tar, |_| Ok(())).map_err(|e| Error::call("decompress", e)));
-        // The rest of a stream that is broken is still read, so that a blob with a wrong digest is told as that.
-        if undone.is_err() {
-            drop(to);
-            io::copy(&mut blob, &mut io::sink()).map_err(|e| Error::call("read", e))?;
-        }
-        undone.map(|_| ())
-    }
-
-    fn unpack(&self, work: &Work<'_>, name: &str, mut tar: Received) -> Result<()> {
         if work.unpack {
-            self.workspace.folder.make_new(name).map_err(|e| Error::call("mkdir", e))?;
-            let layer = self.workspace.folder.open(name)?;
-            let fs = layer.make("fs")?;
-            rustix::fs::fchmod(&fs, rustix::fs::Mode::from_raw_mode(0o755))
-                .map_err(|e| Error::call("fchmod", e))?;
-            match (self.unpack)(&mut tar, fs.as_fd()) {
-                Ok(()) => {}
-                // A tar that is broken may be so since its blob is: reading on tells.
-                Err(error) if error.code() == Code::Invalid => {
-                    let _ = io::copy(&mut tar, &mut io::sink());
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
-            }
+            self.moves(work.index, Progress::Begun);
         }
-        // What comes after the end of a tar belongs to its diffID.
-        io::copy(&mut tar, &mut io::sink()).map_err(|e| Error::call("read", e))?;
+        let summary = carrier.carry(work.layer, kept, |tar| match work.unpack {
+            true => self.unpack(work.index, &layer_name, tar),
+            false => Ok(None),
+        })?;
+        if work.keep_blob {
+            self.workspace.publish_blob(&blob_name, &work.layer.descriptor.digest)?;
+        }
+        if let Some(summary) = summary {
+            self.workspace.publish_layer(&layer_name, &self.ids[work.index], &summary)?;
+            self.moves(work.index, Progress::Done);
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).push((work.index, summary));
+        }
         Ok(())
     }
-}
 
-/// `None` when the next stage gave up.
-fn hash(diff_id: Digest, mut tar: Received, mut to: Sender) -> Result<Option<Digest>> {
-    let mut hasher = Hasher::new(diff_id.algorithm());
-    let sent = to.send_all(&mut tar, |chunk| {
-        hasher.update(chunk);
-        Ok(())
-    });
-    Ok(sent.map_err(|e| Error::call("hash", e))?.then(|| hasher.finish()))
-}
+    /// `None` when it needs layers below that have not begun.
+    fn unpack(&self, index: usize, name: &str, tar: &mut Received) -> Result<Option<Summary>> {
+        let fs = self.workspace.layer_folder(name)?;
+        let lower = || self.below(index);
+        let options = Unpack {
+            form: self.store.form(),
+            rootless: self.rootless,
+            limits: self.options.limits,
+            lower: Some(&lower),
+        };
+        let error = match layer::unpack(tar, fs.as_fd(), &options) {
+            Ok(summary) => return Ok(Some(summary)),
+            Err(error) => error,
+        };
+        let later = |error: &layer::Error| {
+            let source =
+                std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+            error.kind() == layer::Kind::Stream
+                && source.is_some_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        };
+        if !later(&error) {
+            return Err(told(error));
+        }
+        self.moves(index, Progress::Later);
+        self.workspace.folder.remove_tree(name)?;
+        Ok(None)
+    }
 
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(Error::new(Code::System, "a layer's thread panicked")))
+    /// The layers below `index`, the topmost first. Waits for those under way.
+    fn below(&self, index: usize) -> io::Result<Vec<OwnedFd>> {
+        let mut progress = self.progress();
+        while progress[..index].contains(&Progress::Begun) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(stopped().into());
+            }
+            if progress[..index].contains(&Progress::Later) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(progress);
+        // One that occurs twice in the image is begun once: whether both are there now, the store knows.
+        let open = |id| self.store.layer(id)?.map(|layer| layer.fd).ok_or(io::ErrorKind::WouldBlock.into());
+        self.ids[..index].iter().rev().map(open).collect()
+    }
 }

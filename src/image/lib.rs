@@ -5,10 +5,12 @@
 //! it into a [`store::Store`], where each blob and each unpacked layer lies once, under its digest.
 
 pub mod bundle;
+mod carry;
 pub mod compression;
 pub mod digest;
 pub mod document;
 pub mod error;
+pub mod flat;
 pub mod import;
 pub mod layer;
 pub mod name;

@@ -1,12 +1,15 @@
 //! The content store: blobs and unpacked layers by digest, each once, and names. Any number of processes use it at a
-//! time; a process that dies at any moment leaves it valid. Uses: digest, document, error, name, source (its types).
+//! time; a process that dies at any moment leaves it valid. Uses: digest, document, error, layer and source (their types),
+//! name.
 //!
 //! ```text
 //! <store>/                  0700
 //!   lock                    flock: shared to add a lease or a workspace, exclusive to decide what is garbage; both short
 //!   boot                    the boot in which the store was last opened
 //!   blobs/<alg>/<hex>       content; 0600 until it is known to be on the disk, then 0400
+//!   form                    "trusted" or "user": whose overlayfs the layers are for
 //!   layers/<alg>/<hex>/fs   a layer, unpacked, by its diffID; the folder 0700 until it is on the disk, then 0500
+//!   chains/<alg>/<hex>/fs   the same by its chainID, for a layer whose tree depends on the layers below
 //!   images/<alg>/<hex>      by the digest of the manifest, written last: what is named here is complete
 //!   names/<hex>             {"name": ..., "manifest": ...}, under the SHA-256 of the name
 //!   leases/<id>             what a container or an import under way uses: prune keeps it
@@ -23,10 +26,11 @@ mod fsck;
 mod lease;
 mod prune;
 mod record;
+mod unpacked;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -34,12 +38,15 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::digest::{Algorithm, Digest, Verified};
 use crate::document::{Config, Document, Manifest, SIZE_MAX};
 use crate::error::{Code, Error, Result};
+use crate::layer::Form;
 use crate::source::{Blobs, Image, Layer};
 pub(crate) use folder::Folder;
 pub use fsck::Problem;
 pub use lease::Lease;
 pub use prune::Pruned;
 pub use record::{Named, Record, RecordLayer};
+pub use unpacked::{LayerId, Unpacked};
+pub(crate) use unpacked::{clear_times, privileged};
 
 /// A file's mode while nobody knows whether it is on the disk, and after.
 const FILE: [u32; 2] = [0o600, 0o400];
@@ -49,9 +56,12 @@ const FOLDER: [u32; 2] = [0o700, 0o500];
 /// An opened store.
 #[derive(Debug)]
 pub struct Store {
+    path: PathBuf,
+    form: Form,
     top: Folder,
     blobs: [Folder; 2],
     layers: [Folder; 2],
+    chains: [Folder; 2],
     images: [Folder; 2],
     names: Folder,
     leases: Folder,
@@ -81,14 +91,18 @@ impl Store {
 
     fn at(path: &Path) -> Result<Store> {
         let top = Folder::top(path)?;
+        let path = path.canonicalize().map_err(|e| Error::call("realpath", e))?;
         let pair = |name: &str| -> Result<[Folder; 2]> {
             let folder = top.make(name)?;
             let [one, two] = Algorithm::ALL.map(|algorithm| folder.make(algorithm.as_str()));
             Ok([one?, two?])
         };
-        let store = Store {
+        let mut store = Store {
+            path,
+            form: Form::UserOverlay,
             blobs: pair("blobs")?,
             layers: pair("layers")?,
+            chains: pair("chains")?,
             images: pair("images")?,
             names: top.make("names")?,
             leases: top.make("leases")?,
@@ -96,6 +110,7 @@ impl Store {
             top,
         };
         store.sweep()?;
+        store.form = store.settled_form()?;
         store.recover()?;
         Ok(store)
     }
@@ -167,10 +182,11 @@ impl Store {
                     }
                 }
             }
-            let layers = &self.layers[algorithm as usize];
-            for name in layers.names()? {
-                if layers.mode(&name)? == Some(FOLDER[0]) {
-                    workspace.take(layers, &name)?;
+            for layers in [&self.layers, &self.chains].map(|folders| &folders[algorithm as usize]) {
+                for name in layers.names()? {
+                    if layers.mode(&name)? == Some(FOLDER[0]) {
+                        workspace.take(layers, &name)?;
+                    }
                 }
             }
         }
@@ -182,7 +198,7 @@ impl Store {
         // Shared is enough against prune; what is published after the listing is settled by the next.
         let _lock = self.lock(FlockOperation::LockShared)?;
         let mut unsettled: Vec<(&Folder, String, u32)> = Vec::new();
-        for (folders, modes) in [(&self.blobs, FILE), (&self.layers, FOLDER)] {
+        for (folders, modes) in [(&self.blobs, FILE), (&self.layers, FOLDER), (&self.chains, FOLDER)] {
             for folder in folders {
                 for name in folder.names()? {
                     if folder.mode(&name)? == Some(modes[0]) {
@@ -228,31 +244,9 @@ impl Store {
         &self.blobs[digest.algorithm() as usize]
     }
 
-    fn layer_folder(&self, diff_id: &Digest) -> &Folder {
-        &self.layers[diff_id.algorithm() as usize]
-    }
-
     /// Whether the blob is there.
     pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
         Ok(self.blob_folder(digest).mode(&digest.hex())?.is_some())
-    }
-
-    /// The layer of `diff_id`, unpacked, if it is there.
-    pub fn layer(&self, diff_id: &Digest) -> Result<Option<OwnedFd>> {
-        match self.layer_folder(diff_id).find(&diff_id.hex())? {
-            Some(layer) => layer.open("fs").map(|fs| Some(fs.into_fd())),
-            None => Ok(None),
-        }
-    }
-
-    /// Whether the layer is there.
-    pub fn has_layer(&self, diff_id: &Digest) -> Result<bool> {
-        Ok(self.layer_folder(diff_id).mode(&diff_id.hex())?.is_some())
-    }
-
-    /// Where, below the store, a layer is or would be: for those who can only name it, such as mount options.
-    pub fn layer_path(diff_id: &Digest) -> String {
-        format!("layers/{}/{}/fs", diff_id.algorithm().as_str(), diff_id.hex())
     }
 
     fn blob_is_whole(&self, digest: &Digest) -> Result<bool> {
@@ -346,13 +340,6 @@ impl Workspace<'_> {
     /// Publishes the file `name` as the blob of `digest`.
     pub(crate) fn publish_blob(&self, name: &str, digest: &Digest) -> Result<()> {
         self.folder.hand_over(name, self.store.blob_folder(digest), &digest.hex())?;
-        Ok(())
-    }
-
-    /// Publishes the folder `name`, which has the layer in `fs`.
-    pub(crate) fn publish_layer(&self, name: &str, diff_id: &Digest) -> Result<()> {
-        // When another process was first, this one's goes with the workspace.
-        self.folder.hand_over(name, self.store.layer_folder(diff_id), &diff_id.hex())?;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ mod unpack;
 mod tests;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use diff::{Diff, diff};
 pub use error::{Error, Kind, Result};
@@ -95,6 +95,16 @@ impl Default for Limits {
             xattrs: 256 << 10,
         }
     }
+}
+
+/// Whether there is nothing in a folder.
+pub fn is_empty(folder: BorrowedFd<'_>) -> Result<bool> {
+    remove::list(folder).map(|names| names.is_empty())
+}
+
+/// Removes all in a folder into which a layer was unpacked within `limits`.
+pub fn clear(folder: BorrowedFd<'_>, limits: &Limits) -> Result<()> {
+    remove::empty(folder, remove::Keep::Nothing, limits.depth + 2)
 }
 
 /// What was done.

@@ -76,15 +76,19 @@ impl Check<'_> {
     }
 
     fn layers(&mut self) -> Result<()> {
-        for algorithm in Algorithm::ALL {
-            let folder = &self.store.layers[algorithm as usize];
-            for name in folder.names()? {
-                let Some(diff_id) = Digest::from_hex(algorithm, &name) else {
-                    self.broken(folder, &name, format!("{name:?} among the layers is no digest"))?;
-                    continue;
-                };
-                if self.store.layer(&diff_id).ok().flatten().is_none() {
-                    self.broken(folder, &name, format!("layer {diff_id} has no folder fs"))?;
+        for (kind, folders) in [("layer", &self.store.layers), ("chain", &self.store.chains)] {
+            for algorithm in Algorithm::ALL {
+                let folder = &folders[algorithm as usize];
+                for name in folder.names()? {
+                    let Some(digest) = Digest::from_hex(algorithm, &name) else {
+                        self.broken(folder, &name, format!("{name:?} among the {kind}s is no digest"))?;
+                        continue;
+                    };
+                    let tree =
+                        folder.find(&name).and_then(|layer| layer.map_or(Ok(None), |layer| layer.find("fs")));
+                    if !matches!(tree, Ok(Some(_))) {
+                        self.broken(folder, &name, format!("{kind} {digest} has no folder fs"))?;
+                    }
                 }
             }
         }

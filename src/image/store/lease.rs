@@ -24,6 +24,7 @@ pub(super) struct Kept {
     pub(super) images: Vec<Digest>,
     pub(super) blobs: Vec<Digest>,
     pub(super) layers: Vec<Digest>,
+    pub(super) chains: Vec<Digest>,
 }
 
 /// A lease as it is found.
@@ -57,6 +58,7 @@ impl Kept {
             images: vec![digest],
             blobs: [digest, record.config].into_iter().chain(record.layers.iter().map(|l| l.blob)).collect(),
             layers: record.layers.iter().map(|layer| layer.diff_id).collect(),
+            chains: record.layer_ids().iter().map(|id| id.chain_id).collect(),
         }
     }
 }
@@ -75,7 +77,7 @@ impl Store {
         self.write_lease(&Kept::of(*digest, &record))
     }
 
-    fn require_record(&self, digest: &Digest) -> Result<Record> {
+    pub(super) fn require_record(&self, digest: &Digest) -> Result<Record> {
         self.record(digest)?
             .ok_or_else(|| Error::new(Code::NotFound, format!("the store has no image {digest}")))
     }

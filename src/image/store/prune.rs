@@ -18,6 +18,8 @@ pub struct Pruned {
     pub blobs: Vec<Digest>,
     /// Unpacked layers by their diffIDs.
     pub layers: Vec<Digest>,
+    /// Unpacked layers that fit one chain of layers only, by their chainIDs.
+    pub chains: Vec<Digest>,
 }
 
 impl Store {
@@ -33,6 +35,7 @@ impl Store {
             let mut images: HashSet<Digest> = named.into_iter().collect();
             let mut blobs = HashSet::new();
             let mut layers = HashSet::new();
+            let mut chains = HashSet::new();
             for lease in self.leases()? {
                 if lease.dead || lease.container.as_deref().is_some_and(|id| !alive(id)) {
                     self.remove_lease(&lease.file)?;
@@ -41,6 +44,7 @@ impl Store {
                 images.extend(lease.kept.images);
                 blobs.extend(lease.kept.blobs);
                 layers.extend(lease.kept.layers);
+                chains.extend(lease.kept.chains);
             }
             for image in &images {
                 // An import under way has no record yet; its lease names its blobs and layers.
@@ -48,12 +52,14 @@ impl Store {
                 blobs.extend([*image, record.config]);
                 blobs.extend(record.layers.iter().map(|layer| layer.blob));
                 layers.extend(record.layers.iter().map(|layer| layer.diff_id));
+                chains.extend(record.layer_ids().iter().map(|id| id.chain_id));
             }
             // Records first: a record never names what is not there, even when this process dies in between.
-            let sets: [(&[Folder; 2], &HashSet<Digest>, &mut Vec<Digest>); 3] = [
+            let sets: [(&[Folder; 2], &HashSet<Digest>, &mut Vec<Digest>); 4] = [
                 (&self.images, &images, &mut pruned.images),
                 (&self.blobs, &blobs, &mut pruned.blobs),
                 (&self.layers, &layers, &mut pruned.layers),
+                (&self.chains, &chains, &mut pruned.chains),
             ];
             for (folders, keep, gone) in sets {
                 for algorithm in Algorithm::ALL {

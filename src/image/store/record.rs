@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, Workspace};
+use super::{LayerId, Store, Workspace};
 use crate::digest::{Algorithm, Digest};
 use crate::document::SIZE_MAX;
 use crate::error::{Code, Error, Result};
@@ -58,6 +58,11 @@ impl Record {
                 .map(|layer| RecordLayer { blob: layer.descriptor.digest, diff_id: layer.diff_id })
                 .collect(),
         }
+    }
+
+    /// The layers at their places, lowest first.
+    pub fn layer_ids(&self) -> Vec<LayerId> {
+        LayerId::of_chain(self.layers.iter().map(|layer| layer.diff_id))
     }
 }
 

@@ -17,8 +17,7 @@ fn host() -> String {
 /// The image is whole, in the store and by its layers.
 fn imported(place: &Place) {
     for (_, _, tar) in layers() {
-        let id = Digest::of(&tar);
-        assert!(place.store.layer(&id).unwrap().is_some(), "layer {id}");
+        assert!(place.store.layer(&alone(&tar)).unwrap().is_some(), "layer {}", Digest::of(&tar));
     }
     assert_eq!(read_in_layer(place, &layers()[0].2, "etc/one"), b"1");
     assert_eq!(read_in_layer(place, &layers()[1].2, "big"), noise(2, 600_000));
@@ -48,7 +47,7 @@ fn a_layout_is_read_as_folder_and_as_tar_in_any_order_compressed_or_not() {
     write_folder(&files, &folder);
     let source = place.open(&folder).unwrap();
     let image = source.select(Some("app:1"), &Platform::host()).unwrap();
-    rcrun_image::import::import(&place.store, &source, &image, &Default::default(), &unpack).unwrap();
+    rcrun_image::import::import(&place.store, &source, &image, &Default::default()).unwrap();
     imported(&place);
     digests.push(image.digest);
     digests.dedup();
@@ -490,8 +489,9 @@ fn a_bomb_is_bounded_by_the_limits() {
     let place = Place::new();
     let source = place.open(&place.file("i.tar", &tarred(&files, false))).unwrap();
     let image = source.select(None, &Platform::host()).unwrap();
-    let options = rcrun_image::import::Options { layer_limit: 1 << 20, ..Default::default() };
-    let error = rcrun_image::import::import(&place.store, &source, &image, &options, &unpack).unwrap_err();
+    let limits = rcrun_image::layer::Limits { stream: 1 << 20, ..Default::default() };
+    let options = rcrun_image::import::Options { limits, ..Default::default() };
+    let error = rcrun_image::import::import(&place.store, &source, &image, &options).unwrap_err();
     assert_eq!(error.code(), Code::Limit, "{error}");
     place.must_be_whole();
     let limits = rcrun_image::source::Limits { archive: 1 << 20, ..Default::default() };

@@ -3,15 +3,14 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::Write;
 use std::path::Path;
 
 use rcrun_image::document::media;
 use rcrun_image::import::{Imported, Options, import};
 use rcrun_image::source::{Limits, Source};
-use rcrun_image::store::Store;
-use rcrun_image::{Digest, Error, Platform, Result};
+use rcrun_image::store::{LayerId, Store};
+use rcrun_image::{Digest, Platform, Result};
 use serde_json::{Value, json};
 
 /// The files of a source by name.
@@ -19,14 +18,69 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// A tar of files.
 pub fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
+    let mut tar = Tar::default();
+    let mut folders = std::collections::BTreeSet::new();
     for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, name, *content).unwrap();
+        // A layer that lacks a parent depends on what is below.
+        for (at, _) in name.match_indices('/') {
+            if folders.insert(&name[..at]) {
+                tar = tar.dir(&name[..at]);
+            }
+        }
+        tar = tar.file(name, content);
     }
-    builder.into_inner().unwrap()
+    tar.end()
+}
+
+/// A tar, entry by entry.
+#[derive(Default)]
+pub struct Tar(Vec<u8>);
+
+impl Tar {
+    fn entry(self, kind: tar::EntryType, name: &str, mode: u32, link: &str, content: &[u8]) -> Tar {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_000_000 + u64::from(mode));
+        if !link.is_empty() {
+            header.set_link_name_literal(link).unwrap();
+        }
+        let mut builder = tar::Builder::new(self.0);
+        builder.append_data(&mut header, name, content).unwrap();
+        let mut tar = builder.into_inner().unwrap();
+        // The two blocks of the end come last.
+        tar.truncate(tar.len() - 1024);
+        Tar(tar)
+    }
+
+    pub fn file(self, name: &str, content: &[u8]) -> Tar {
+        self.entry(tar::EntryType::Regular, name, 0o644, "", content)
+    }
+
+    pub fn dir(self, name: &str) -> Tar {
+        self.entry(tar::EntryType::Directory, name, 0o750, "", b"")
+    }
+
+    pub fn hard(self, name: &str, target: &str) -> Tar {
+        self.entry(tar::EntryType::Link, name, 0o644, target, b"")
+    }
+
+    pub fn sym(self, name: &str, target: &str) -> Tar {
+        self.entry(tar::EntryType::Symlink, name, 0o777, target, b"")
+    }
+
+    pub fn end(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(&[0; 1024]);
+        self.0
+    }
+}
+
+/// A tar of files and nothing else, as an archive of an image may be.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    files.iter().fold(Tar::default(), |tar, (name, content)| tar.file(name, content)).end()
 }
 
 /// Bytes that no compressor makes small, always the same.
@@ -130,7 +184,7 @@ pub fn tarred(files: &Files, backwards: bool) -> Vec<u8> {
     if backwards {
         entries.reverse();
     }
-    layer(&entries)
+    archive(&entries)
 }
 
 pub fn write_folder(files: &Files, at: &Path) {
@@ -154,6 +208,15 @@ impl Place {
         Place { folder, store }
     }
 
+    /// A store whose layers are for root's overlayfs ("trusted") or for that of a user namespace ("user").
+    pub fn of_form(form: &str) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("store")).unwrap();
+        std::fs::write(folder.path().join("store/form"), form).unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        Place { folder, store }
+    }
+
     pub fn file(&self, name: &str, content: &[u8]) -> std::path::PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -173,7 +236,7 @@ impl Place {
         let source = self.open(&self.file("image.tar", tar))?;
         let image = source.select(reference, &Platform::host())?;
         let options = Options { names: image.names.clone(), ..Options::default() };
-        import(&self.store, &source, &image, &options, &unpack)
+        import(&self.store, &source, &image, &options)
     }
 
     /// Fails unless the store is whole and nothing of a failed import is left.
@@ -186,15 +249,14 @@ impl Place {
     }
 }
 
-/// Unpacks with the tar crate: files only, which is all that the tests' layers have.
-pub fn unpack(tar: &mut dyn Read, into: BorrowedFd<'_>) -> Result<()> {
-    tar::Archive::new(tar)
-        .unpack(format!("/proc/self/fd/{}", into.as_raw_fd()))
-        .map_err(|error| Error::invalid(format!("unpack: {error}")))
+/// A layer that depends on none below it.
+pub fn alone(tar: &[u8]) -> LayerId {
+    LayerId::of_chain([Digest::of(tar)])[0]
 }
 
 /// The content of a file in an unpacked layer.
 pub fn read_in_layer(place: &Place, tar: &[u8], name: &str) -> Vec<u8> {
-    let path = Store::layer_path(&Digest::of(tar));
-    std::fs::read(place.folder.path().join("store").join(path).join(name)).unwrap()
+    let store = Store::open(&place.folder.path().join("store")).unwrap();
+    let layer = store.layer(&alone(tar)).unwrap().expect("the layer is unpacked");
+    std::fs::read(layer.path.join(name)).unwrap()
 }
