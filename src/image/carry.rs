@@ -1,121 +1,240 @@
-//! One layer from its blob to whoever unpacks it: while the blob is read its digest and size are verified, it is
-//! decompressed, and the diffID of its tar is verified. Uses: compression, digest, error, layer (its errors), pipeline,
-//! source.
+//! One layer from its blob to its tree: while the blob is read its digest and size are verified, it is decompressed, the
+//! digest of its tar, its diffID, is verified, and the tar is unpacked, in a jail or here.
+//! Uses: compression, digest, error, jail, layer, pipeline, source and store (their types).
 //!
 //! ```text
-//! read, verify, keep a copy --> decompress --> hash for the diffID --> unpack     a thread each
+//! read, verify, keep a copy --> | decompress --> hash for the diffID --> unpack     a thread each
+//!              in this process  |  in this process, or in the jail
 //! ```
 //!
 //! A layer takes at most 18 chunks of 256 KiB and its decoder's window.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
 use crate::compression::{self, Compression};
 use crate::digest::{Digest, Hasher, Verified};
 use crate::error::{Code, Error, Result};
-use crate::layer;
-use crate::pipeline::{self, Received, Sender};
+use crate::jail::{Jail, Order};
+use crate::layer::{self, Form, Limits, Summary, Unpack};
+use crate::pipeline;
 use crate::source::{Blobs, Layer};
+use crate::store::Unpacked;
 
 /// What the layers of an image have in common.
 pub(crate) struct Carrier<'a> {
     /// Where the blobs come from.
     pub(crate) blobs: &'a dyn Blobs,
-    /// Bytes of a layer once it is decompressed.
-    pub(crate) limit: u64,
+    /// Where tars are decompressed and unpacked: else in this process.
+    pub(crate) jail: Option<&'a Jail>,
+    /// What a layer may ask for.
+    pub(crate) limits: Limits,
+    /// How what is hidden is told in the tree.
+    pub(crate) form: Form,
+    /// Whether this process is not root of the machine.
+    pub(crate) rootless: bool,
+    /// The store's folders of layers, for those that need them.
+    pub(crate) lower: Option<[BorrowedFd<'a>; 2]>,
     /// Ends all that is under way.
     pub(crate) stop: &'a AtomicBool,
 }
 
+/// Opens the layers below, the topmost first; `None` where they cannot be had now.
+pub(crate) type Below<'a> = &'a dyn Fn() -> Result<Option<Vec<Unpacked>>>;
+
+/// Whether the blob was read whole; what was unpacked, and the digest of the tar.
+type Carried = (Result<bool>, Result<(Option<Summary>, Digest)>);
+
 impl Carrier<'_> {
-    /// Carries `layer` to `unpack`, which need not read on to the end of file, and its blob into `kept`. Only when
-    /// this returns, what was unpacked and kept is known to be what the image says.
-    pub(crate) fn carry<T>(
+    /// Carries `layer` into the folder `into`, where there is one, and its blob into `kept`. `None` when the layer
+    /// needs those `below` and they cannot be had now. Only when this returns, what was unpacked and kept is known to be
+    /// what the image says.
+    pub(crate) fn carry(
         &self,
         layer: &Layer,
         kept: Option<File>,
-        unpack: impl FnOnce(&mut Received) -> Result<T>,
-    ) -> Result<T> {
+        into: Option<BorrowedFd<'_>>,
+        below: Below<'_>,
+    ) -> Result<Option<Summary>> {
         let descriptor = &layer.descriptor;
-        let (blob_sender, blob) = pipeline::way();
-        let (tar_sender, tar) = pipeline::way();
-        let (hashed_sender, mut hashed) = pipeline::way();
-        let (read, decompressed, hash, unpacked) = std::thread::scope(|scope| {
-            let read = scope.spawn(|| self.read(layer, kept, blob_sender));
-            let decompressed = scope.spawn(|| self.decompress(layer, blob, tar_sender));
-            let hash = scope.spawn(|| hash(layer.diff_id, tar, hashed_sender));
-            let unpacked = unpack(&mut hashed);
-            // What comes after the end of a tar belongs to its diffID, and a tar that is broken may be so since its blob
-            // is: reading on tells.
-            if unpacked.as_ref().err().is_none_or(|error| error.code() == Code::Invalid) {
-                // The stages before tell of their failures themselves.
-                let _ = io::copy(&mut hashed, &mut io::sink());
-            }
-            drop(hashed);
-            (joined(read), joined(decompressed), joined(hash), unpacked)
-        });
+        let (read, unpacked) = match self.jail {
+            Some(jail) => self.in_jail(jail, layer, kept, into, below),
+            None => self.here(layer, kept, into, below),
+        };
         // A later stage fails of what an earlier one met: the earliest tells why. But a stage that stopped since
         // nobody wanted its work any more tells nothing.
         let whole = read.map_err(|e| e.of(format_args!("blob {}", descriptor.digest)))?;
-        decompressed.map_err(|e| e.of(format_args!("blob {}", descriptor.digest)))?;
-        let unpacked = unpacked?;
-        let found = hash?;
+        let (summary, found) = unpacked.map_err(|e| e.of(format_args!("blob {}", descriptor.digest)))?;
         if self.stop.load(Ordering::Relaxed) || !whole {
             return Err(stopped());
         }
-        if found != Some(layer.diff_id) {
-            let found = found.map(|d| d.to_string()).unwrap_or_default();
+        if found != layer.diff_id {
             return Err(Error::invalid(format!(
                 "the configuration says diffID {}, and the layer of blob {} has {found}",
                 layer.diff_id, descriptor.digest
             )));
         }
-        Ok(unpacked)
+        Ok(summary)
     }
 
-    /// Reads and verifies the blob. `Ok(false)` when the next stage gave up.
-    fn read(&self, layer: &Layer, kept: Option<File>, mut to: Sender) -> Result<bool> {
+    fn here(
+        &self,
+        layer: &Layer,
+        kept: Option<File>,
+        into: Option<BorrowedFd<'_>>,
+        below: Below<'_>,
+    ) -> Carried {
+        let (mut sender, blob) = pipeline::way();
+        let open = || match below()? {
+            Some(layers) => Ok(layers.into_iter().map(|layer| layer.fd).collect()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        let options =
+            Unpack { form: self.form, rootless: self.rootless, limits: self.limits, lower: Some(&open) };
+        std::thread::scope(|scope| {
+            let read = scope.spawn(move || self.read(layer, kept, |blob, seen| sender.send_all(blob, seen)));
+            let unpacked = unfold(blob, &layer.descriptor.media_type, layer.diff_id, into, &options);
+            (joined(read), unpacked)
+        })
+    }
+
+    fn in_jail(
+        &self,
+        jail: &Jail,
+        layer: &Layer,
+        kept: Option<File>,
+        into: Option<BorrowedFd<'_>>,
+        below: Below<'_>,
+    ) -> Carried {
+        let order = Order {
+            media_type: &layer.descriptor.media_type,
+            diff_id: layer.diff_id,
+            form: self.form,
+            rootless: self.rootless,
+            limits: self.limits,
+            into,
+            lower: self.lower,
+        };
+        let (inmate, mut to) = match jail.start(&order) {
+            Ok(started) => started,
+            Err(error) => return (Ok(false), Err(error)),
+        };
+        let places = || Ok(below()?.map(|layers| layers.into_iter().map(|layer| layer.place).collect()));
+        std::thread::scope(|scope| {
+            let read = scope.spawn(move || self.read(layer, kept, |blob, seen| pour(blob, &mut to, seen)));
+            let unpacked = inmate.wait(&places);
+            (joined(read), unpacked)
+        })
+    }
+
+    /// Reads and verifies the blob, and hands it to `send`. `Ok(false)` when the next stage gave up.
+    fn read(
+        &self,
+        layer: &Layer,
+        kept: Option<File>,
+        send: impl FnOnce(&mut dyn Read, &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool>,
+    ) -> Result<bool> {
         let descriptor = &layer.descriptor;
         let mut copy = kept.map(|file| BufWriter::with_capacity(pipeline::CHUNK, file));
         let mut blob = Verified::new(self.blobs.open(layer)?, descriptor.digest, descriptor.size);
-        let sent = to
-            .send_all(&mut blob, |chunk| {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Err(stopped().into());
-                }
-                copy.as_mut().map_or(Ok(()), |copy| copy.write_all(chunk))
-            })
-            .map_err(|e| Error::call("read", e))?;
+        let mut seen = |chunk: &[u8]| {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(stopped().into());
+            }
+            copy.as_mut().map_or(Ok(()), |copy| copy.write_all(chunk))
+        };
+        let sent = send(&mut blob, &mut seen).map_err(|e| Error::call("read", e))?;
         if let Some(mut copy) = copy {
             copy.flush().map_err(|e| Error::call("write", e))?;
         }
         Ok(sent)
     }
+}
 
-    fn decompress(&self, layer: &Layer, mut blob: Received, mut to: Sender) -> Result<()> {
-        let declared = Compression::of_media_type(&layer.descriptor.media_type);
-        let undone = compression::decompress(&mut blob, declared, self.limit)
-            .and_then(|mut tar| to.send_all(&mut tar, |_| Ok(())).map_err(|e| Error::call("decompress", e)));
-        // The rest of a stream that is broken is still read, so that a blob with a wrong digest is told as that.
-        if undone.is_err() {
-            drop(to);
-            io::copy(&mut blob, &mut io::sink()).map_err(|e| Error::call("read", e))?;
+/// Writes all of `blob` to a pipe, and shows each chunk to `seen` first. `Ok(false)` when nobody reads it any more.
+fn pour(
+    blob: &mut dyn Read,
+    to: &mut File,
+    seen: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<bool> {
+    let mut chunk = vec![0; pipeline::CHUNK];
+    loop {
+        let size = match blob.read(&mut chunk) {
+            Ok(0) => return Ok(true),
+            Ok(size) => size,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        seen(&chunk[..size])?;
+        match to.write_all(&chunk[..size]) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
+            written => written?,
         }
-        undone.map(|_| ())
     }
 }
 
-/// `None` when the next stage gave up.
-fn hash(diff_id: Digest, mut tar: Received, mut to: Sender) -> Result<Option<Digest>> {
-    let mut hasher = Hasher::new(diff_id.algorithm());
-    let sent = to.send_all(&mut tar, |chunk| {
-        hasher.update(chunk);
-        Ok(())
-    });
-    Ok(sent.map_err(|e| Error::call("hash", e))?.then(|| hasher.finish()))
+/// Decompresses a blob, and unpacks its tar into the folder `into`, where there is one. Gives the digest of the tar.
+/// `None` when the layers below are needed and cannot be had now.
+pub(crate) fn unfold(
+    mut blob: impl Read + Send,
+    media_type: &str,
+    diff_id: Digest,
+    into: Option<BorrowedFd<'_>>,
+    options: &Unpack<'_>,
+) -> Result<(Option<Summary>, Digest)> {
+    let (mut tar_sender, mut tar) = pipeline::way();
+    let (mut hashed_sender, mut hashed) = pipeline::way();
+    let declared = Compression::of_media_type(media_type);
+    let limit = options.limits.stream;
+    std::thread::scope(|scope| {
+        let decompressed = scope.spawn(move || {
+            let undone = compression::decompress(&mut blob, declared, limit).and_then(|mut tar| {
+                tar_sender.send_all(&mut tar, |_| Ok(())).map_err(|e| Error::call("decompress", e))
+            });
+            // The rest of a stream that is broken is still read, so that a blob with a wrong digest is told as that.
+            if undone.is_err() {
+                drop(tar_sender);
+                io::copy(&mut blob, &mut io::sink()).map_err(|e| Error::call("read", e))?;
+            }
+            undone
+        });
+        let hash = scope.spawn(move || {
+            let mut hasher = Hasher::new(diff_id.algorithm());
+            let sent = hashed_sender.send_all(&mut tar, |chunk| {
+                hasher.update(chunk);
+                Ok(())
+            });
+            sent.map_err(|e| Error::call("hash", e))?;
+            Ok(hasher.finish())
+        });
+        let unpacked = match into {
+            None => Ok(Some(Summary::default())),
+            Some(into) => match layer::unpack(&mut hashed, into, options) {
+                Ok(summary) => Ok(Some(summary)),
+                Err(error) if needs_below(&error) => Ok(None),
+                Err(error) => Err(told(error)),
+            },
+        };
+        // What comes after the end of a tar belongs to its diffID, and a tar that is broken may be so since its blob
+        // is: reading on tells.
+        if unpacked.as_ref().err().is_none_or(|error| error.code() == Code::Invalid) {
+            // The stages before tell of their failures themselves.
+            let _ = io::copy(&mut hashed, &mut io::sink());
+        }
+        drop(hashed);
+        let (decompressed, hash) = (joined(decompressed), joined(hash));
+        decompressed?;
+        Ok((unpacked?, hash?))
+    })
+}
+
+/// Whether the layers below are needed, and who was asked for them could not give them now.
+fn needs_below(error: &layer::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    error.kind() == layer::Kind::Stream && source.is_some_and(|e| e.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

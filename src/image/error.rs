@@ -8,7 +8,7 @@ use std::io;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A class of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Code {
     /// The image is not what its format or its digests say.
     Invalid,

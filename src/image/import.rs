@@ -1,5 +1,5 @@
 //! An image from a source into the store: each blob is read once, and while it is read it is verified, kept and unpacked.
-//! Uses: carry, digest, error, layer, name, pipeline, source, store.
+//! Uses: carry, digest, error, jail, layer, name, source, store.
 //!
 //! Layers are carried at the same time, as many as there are processors, the largest first. A layer whose tar needs the
 //! layers below (a parent or the file of a hard link is not in it) waits for them while all of them are under way:
@@ -7,19 +7,19 @@
 //! below has not begun, the layer is not unpacked now but at the end, from its blob in the store, the lowest first.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::carry::{Carrier, stopped, told};
+use crate::carry::{Carrier, stopped};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::layer::{self, Summary, Unpack};
+use crate::jail::Jail;
+use crate::layer::{self, Summary};
 use crate::name::Name;
-use crate::pipeline::Received;
 use crate::source::{Blobs, Image, Layer};
-use crate::store::{LayerId, RecordLayer, Store, Workspace, privileged};
+use crate::store::{LayerId, RecordLayer, Store, Unpacked, Workspace, privileged};
 
 /// How an image is imported.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Options {
     pub parallel: usize,
     /// What a layer may ask for.
     pub limits: layer::Limits,
+    /// Where layers are decompressed and unpacked: else in this process, with all that it may do.
+    pub jail: Option<Jail>,
     /// Write all to the disk before the image gets its record and its names.
     pub durable: bool,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             names: Vec::new(),
             parallel: processors.min(8),
             limits: layer::Limits::default(),
+            jail: None,
             durable: false,
         }
     }
@@ -247,7 +250,15 @@ impl Import<'_> {
     }
 
     fn carry(&self, blobs: &dyn Blobs, work: &Work<'_>) -> Result<()> {
-        let carrier = Carrier { blobs, limit: self.options.limits.stream, stop: &self.stop };
+        let carrier = Carrier {
+            blobs,
+            jail: self.options.jail.as_ref(),
+            limits: self.options.limits,
+            form: self.store.form(),
+            rootless: self.rootless,
+            lower: Some(self.store.layer_folders()),
+            stop: &self.stop,
+        };
         let blob_name = self.workspace.fresh();
         let layer_name = self.workspace.fresh();
         let kept = match work.keep_blob {
@@ -256,67 +267,49 @@ impl Import<'_> {
             }
             false => None,
         };
+        let into = match work.unpack {
+            true => Some(self.workspace.layer_folder(&layer_name)?),
+            false => None,
+        };
         if work.unpack {
             self.moves(work.index, Progress::Begun);
         }
-        let summary = carrier.carry(work.layer, kept, |tar| match work.unpack {
-            true => self.unpack(work.index, &layer_name, tar),
-            false => Ok(None),
-        })?;
+        let below = || {
+            let below = self.below(work.index);
+            if let Ok(None) = below {
+                // Who waits for this one waits no more, although it still reads to the end.
+                self.moves(work.index, Progress::Later);
+            }
+            below
+        };
+        let summary = carrier.carry(work.layer, kept, into.as_ref().map(|into| into.as_fd()), &below)?;
         if work.keep_blob {
             self.workspace.publish_blob(&blob_name, &work.layer.descriptor.digest)?;
         }
-        if let Some(summary) = summary {
+        if let Some(summary) = summary.filter(|_| work.unpack) {
             self.workspace.publish_layer(&layer_name, &self.ids[work.index], &summary)?;
             self.moves(work.index, Progress::Done);
             self.done.lock().unwrap_or_else(PoisonError::into_inner).push((work.index, summary));
+        } else if work.unpack {
+            self.workspace.folder.remove_tree(&layer_name)?;
         }
         Ok(())
     }
 
-    /// `None` when it needs layers below that have not begun.
-    fn unpack(&self, index: usize, name: &str, tar: &mut Received) -> Result<Option<Summary>> {
-        let fs = self.workspace.layer_folder(name)?;
-        let lower = || self.below(index);
-        let options = Unpack {
-            form: self.store.form(),
-            rootless: self.rootless,
-            limits: self.options.limits,
-            lower: Some(&lower),
-        };
-        let error = match layer::unpack(tar, fs.as_fd(), &options) {
-            Ok(summary) => return Ok(Some(summary)),
-            Err(error) => error,
-        };
-        let later = |error: &layer::Error| {
-            let source =
-                std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-            error.kind() == layer::Kind::Stream
-                && source.is_some_and(|e| e.kind() == io::ErrorKind::WouldBlock)
-        };
-        if !later(&error) {
-            return Err(told(error));
-        }
-        self.moves(index, Progress::Later);
-        self.workspace.folder.remove_tree(name)?;
-        Ok(None)
-    }
-
-    /// The layers below `index`, the topmost first. Waits for those under way.
-    fn below(&self, index: usize) -> io::Result<Vec<OwnedFd>> {
+    /// The layers below `index`, the topmost first. Waits for those under way; `None` where one has not begun.
+    fn below(&self, index: usize) -> Result<Option<Vec<Unpacked>>> {
         let mut progress = self.progress();
         while progress[..index].contains(&Progress::Begun) {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(stopped().into());
+                return Err(stopped());
             }
             if progress[..index].contains(&Progress::Later) {
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Ok(None);
             }
             progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
         drop(progress);
         // One that occurs twice in the image is begun once: whether both are there now, the store knows.
-        let open = |id| self.store.layer(id)?.map(|layer| layer.fd).ok_or(io::ErrorKind::WouldBlock.into());
-        self.ids[..index].iter().rev().map(open).collect()
+        self.ids[..index].iter().rev().map(|id| self.store.layer(id)).collect()
     }
 }

@@ -12,6 +12,7 @@ pub mod document;
 pub mod error;
 pub mod flat;
 pub mod import;
+pub mod jail;
 pub mod layer;
 pub mod name;
 pub mod overlay;

@@ -60,7 +60,9 @@ pub struct Store {
     form: Form,
     top: Folder,
     blobs: [Folder; 2],
+    all_layers: Folder,
     layers: [Folder; 2],
+    all_chains: Folder,
     chains: [Folder; 2],
     images: [Folder; 2],
     names: Folder,
@@ -102,7 +104,9 @@ impl Store {
             form: Form::UserOverlay,
             blobs: pair("blobs")?,
             layers: pair("layers")?,
+            all_layers: top.open("layers")?,
             chains: pair("chains")?,
+            all_chains: top.open("chains")?,
             images: pair("images")?,
             names: top.make("names")?,
             leases: top.make("leases")?,
@@ -157,7 +161,14 @@ impl Store {
             }
         }
         // Two openers cannot have the same one: its lock is held until it is gone.
-        dead.iter().try_for_each(|(name, _)| self.tmp.remove_tree(name))
+        for (name, _) in &dead {
+            // Its unpacker may be dying as this is done: what stays, the next opener removes.
+            match self.tmp.remove_tree(name) {
+                Err(error) if error.errno() == Some(rustix::io::Errno::NOTEMPTY.raw_os_error()) => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
     }
 
     /// After a reboot: what was not known to be on the disk is looked at, or removed.

@@ -1,5 +1,5 @@
 //! Layers: a tar stream becomes a folder that overlayfs can stack, or changes a tree; a folder becomes a tar.
-//! Uses: rustix. Below it: `unpack` and `diff` are the two ways, `tar` the format, `tree` the way through the folders,
+//! Uses: rustix, serde. Below it: `unpack` and `diff` are the two ways, `tar` the format, `tree` the way through the folders,
 //! `link` hard links, `lower` what is beneath, `attributes` owners, modes, xattrs and times, `remove` what goes, `name`
 //! and `notes` what their names say.
 
@@ -16,17 +16,19 @@ mod tree;
 mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
 
 pub use diff::{Diff, diff};
 pub use error::{Error, Kind, Result};
 pub use unpack::unpack;
 
 /// How what is hidden is told in the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// For overlayfs mounted by root: character devices 0:0, and `trusted.overlay.opaque`.
     Overlay,
@@ -65,7 +67,7 @@ pub struct Unpack<'a> {
 }
 
 /// What an archive may ask for. The defaults hold for every image that is meant well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of the stream, from the first to the last.
     pub stream: u64,
@@ -108,7 +110,7 @@ pub fn clear(folder: BorrowedFd<'_>, limits: &Limits) -> Result<()> {
 }
 
 /// What was done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Entries of the archive, whiteouts among them.
     pub entries: u64,

@@ -50,6 +50,8 @@ pub struct Unpacked {
     pub fd: OwnedFd,
     /// The path of its tree, for mounts that take no fd.
     pub path: PathBuf,
+    /// The same below the store.
+    pub(crate) place: String,
     /// Whether the layer tells the attributes of the root. overlayfs shows those of the topmost folder: who mounts
     /// gives it those of the topmost layer that tells them, and where none does, 0755 and root.
     pub root: bool,
@@ -109,9 +111,14 @@ impl Store {
             let Some(layer) = self.unpacked(kind)[digest.algorithm() as usize].find(&digest.hex())? else {
                 continue;
             };
-            let path = format!("{kind}/{}/{}/fs", digest.algorithm().as_str(), digest.hex());
+            let place = format!("{kind}/{}/{}/fs", digest.algorithm().as_str(), digest.hex());
             let root = layer.mode(ROOT)?.is_some();
-            return Ok(Some(Unpacked { fd: layer.open("fs")?.into_fd(), path: self.path.join(path), root }));
+            return Ok(Some(Unpacked {
+                fd: layer.open("fs")?.into_fd(),
+                path: self.path.join(&place),
+                place,
+                root,
+            }));
         }
         Ok(None)
     }
@@ -141,6 +148,11 @@ impl Store {
             }
         }
         Ok(layers)
+    }
+
+    /// The folders of layers, `layers` and `chains`.
+    pub(crate) fn layer_folders(&self) -> [BorrowedFd<'_>; 2] {
+        [self.all_layers.as_fd(), self.all_chains.as_fd()]
     }
 
     fn unpacked(&self, kind: &str) -> &[Folder; 2] {

@@ -13,6 +13,7 @@ use std::process::Command;
 use made::*;
 use rcrun_image::document::media;
 use rcrun_image::import::{Imported, Options, import, restore};
+use rcrun_image::jail::Jail;
 use rcrun_image::layer::{Form, Limits};
 use rcrun_image::source::{Image, Source};
 use rcrun_image::store::{LayerId, Store};
@@ -34,9 +35,27 @@ fn opened(place: &Place, files: &Files) -> (Source, Image) {
 }
 
 fn imported(place: &Place, files: &Files, parallel: usize) -> Imported {
+    imported_in(None, place, files, parallel)
+}
+
+fn imported_in(jail: Option<Jail>, place: &Place, files: &Files, parallel: usize) -> Imported {
     let (source, image) = opened(place, files);
-    let options = Options { names: image.names.clone(), parallel, ..Options::default() };
+    let options = Options { names: image.names.clone(), parallel, jail, ..Options::default() };
     import(&place.store, &source, &image, &options).unwrap()
+}
+
+/// In this process, and in a jail: this test program as [`the_child`].
+fn ways() -> [Option<Jail>; 2] {
+    [
+        None,
+        Some(Jail::with_arguments(["--ignored", "--exact", "the_child", "--test-threads=1", "--nocapture"])),
+    ]
+}
+
+#[test]
+#[ignore = "is the child of the tests that unpack in a jail"]
+fn the_child() {
+    rcrun_image::jail::serve();
 }
 
 /// Everything of a tree that find(1) tells, and the sums of its files.
@@ -75,13 +94,15 @@ fn mounted(place: &Place, digest: &Digest) -> String {
 
 /// What the image is when it is applied to one folder.
 fn applied(place: &Place, files: &Files) -> String {
+    applied_in(None, place, files)
+}
+
+fn applied_in(jail: Option<Jail>, place: &Place, files: &Files) -> String {
+    let options = flat::Options { jail, ..flat::Options::default() };
     let (source, image) = opened(place, files);
     let temp = tempfile::tempdir().unwrap();
     let into = std::fs::File::open(temp.path()).unwrap();
-    assert_eq!(
-        flat::unpack(&source, &image, into.as_fd(), &Limits::default()).unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(flat::unpack(&source, &image, into.as_fd(), &options).unwrap(), Vec::<String>::new());
     told(&format!("cd {}; {TELL}", temp.path().display()))
 }
 
@@ -137,12 +158,12 @@ fn whiteouts() -> Vec<u8> {
 
 #[test]
 fn overlayfs_shows_what_the_layers_make_of_one_folder() {
-    for form in ["trusted", "user"] {
+    for (form, jail) in ["trusted", "user"].into_iter().flat_map(|form| ways().map(|jail| (form, jail))) {
         let place = Place::of_form(form);
         let files = image_of("app:1", &[&base(), &leaning(), &whiteouts()]);
-        let done = imported(&place, &files, 4);
+        let done = imported_in(jail.clone(), &place, &files, 4);
         assert_eq!((done.blobs, done.unpacked, &done.notes[..]), (3, 3, &[][..]));
-        let (mounted, applied) = (mounted(&place, &done.digest), applied(&place, &files));
+        let (mounted, applied) = (mounted(&place, &done.digest), applied_in(jail, &place, &files));
         assert_eq!(comparable(&mounted), comparable(&applied), "{form}");
         for (name, there) in [
             ("etc/keep f 0644 7:8", true),
@@ -248,9 +269,9 @@ fn layers_that_wait_for_each_other_come_out_the_same_with_any_number_of_workers(
     let place = Place::new();
     let expected = comparable(&applied(&place, &files));
     for parallel in [1, 2, 3, 8, 16] {
-        for _ in 0..4 {
+        for jail in ways().into_iter().chain(ways()) {
             let place = Place::new();
-            let done = imported(&place, &files, parallel);
+            let done = imported_in(jail, &place, &files, parallel);
             assert_eq!((done.blobs, done.unpacked), (9, 9), "{parallel} workers");
             assert_eq!(comparable(&mounted(&place, &done.digest)), expected, "{parallel} workers");
             place.must_be_whole();
@@ -264,10 +285,10 @@ fn a_layer_that_is_broken_ends_those_that_wait_for_it() {
     let cut = tars[2].len() / 2;
     tars[2].truncate(cut);
     let files = image_of("tower:1", &tars.iter().collect::<Vec<_>>());
-    for parallel in [1, 2, 8] {
+    for (parallel, jail) in [1, 2, 8].into_iter().flat_map(|n| ways().map(|jail| (n, jail))) {
         let place = Place::new();
         let (source, image) = opened(&place, &files);
-        let options = Options { parallel, ..Options::default() };
+        let options = Options { parallel, jail, ..Options::default() };
         let error = import(&place.store, &source, &image, &options).unwrap_err();
         assert_eq!(error.code(), Code::Invalid, "{error}");
         assert!(error.to_string().starts_with("layer 2: "), "{error}");
@@ -396,11 +417,15 @@ fn a_blob_whose_tar_is_broken_since_it_was_changed_is_told_as_a_wrong_digest() {
     let (source, image) = opened(&place, &files);
     let into = tempfile::tempdir().unwrap();
     let folder = std::fs::File::open(into.path()).unwrap();
-    let errors = [
-        import(&place.store, &source, &image, &Options::default()).unwrap_err(),
-        flat::unpack(&source, &image, folder.as_fd(), &Limits::default()).unwrap_err(),
-    ];
-    for error in errors {
+    let errors = ways().map(|jail| {
+        let options = Options { jail: jail.clone(), ..Options::default() };
+        let flattened = flat::Options { jail, ..flat::Options::default() };
+        [
+            import(&place.store, &source, &image, &options).unwrap_err(),
+            flat::unpack(&source, &image, folder.as_fd(), &flattened).unwrap_err(),
+        ]
+    });
+    for error in errors.into_iter().flatten() {
         assert_eq!(error.code(), Code::Invalid);
         assert!(
             error.to_string().contains("digest") && error.to_string().starts_with("layer 0: "),
@@ -419,11 +444,14 @@ fn a_hostile_layer_fails_in_its_class_and_leaves_nothing() {
         ("a link to nothing", outside("x"), Code::Invalid, "no such file"),
         ("too many files", many, Code::Limit, "40"),
     ];
-    for (what, tar, code, why) in cases {
+    for ((what, tar, code, why), jail) in
+        cases.iter().flat_map(|case| ways().map(move |jail| (case.clone(), jail)))
+    {
         let place = Place::new();
         let (source, image) = opened(&place, &image_of("app:1", &[&base(), &tar]));
         let limits = Limits { inodes: 40, ..Limits::default() };
-        let options = Options { limits, ..Options::default() };
+        let options = Options { limits, jail: jail.clone(), ..Options::default() };
+        let flattened = flat::Options { limits, jail };
         let error = import(&place.store, &source, &image, &options).unwrap_err();
         assert_eq!(error.code(), code, "{what}: {error}");
         assert!(
@@ -434,13 +462,16 @@ fn a_hostile_layer_fails_in_its_class_and_leaves_nothing() {
         let into = tempfile::tempdir().unwrap();
         let folder = std::fs::File::open(into.path()).unwrap();
         assert_eq!(
-            flat::unpack(&source, &image, folder.as_fd(), &limits).unwrap_err().code(),
+            flat::unpack(&source, &image, folder.as_fd(), &flattened).unwrap_err().code(),
             code,
             "{what}"
         );
         assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0, "{what}");
         std::fs::write(into.path().join("kept"), "").unwrap();
-        assert_eq!(flat::unpack(&source, &image, folder.as_fd(), &limits).unwrap_err().code(), Code::Usage);
+        assert_eq!(
+            flat::unpack(&source, &image, folder.as_fd(), &flattened).unwrap_err().code(),
+            Code::Usage
+        );
         assert!(into.path().join("kept").exists());
     }
 }

@@ -8,7 +8,7 @@ mod hostile;
 mod round;
 mod umoci;
 mod users;
-mod walk;
+pub(crate) mod walk;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,0 +1,78 @@
+//! The jailed child: puts up its walls, unpacks one layer, says what came of it, and ends.
+//! Uses: carry, error, layer, confined, message.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::confined::{self, Places};
+use super::message::{self, Answer, Request, Said};
+use crate::carry::unfold;
+use crate::error::{Code, Error, Result};
+use crate::layer::Unpack;
+
+/// Serves the caller at the other end of standard input, and ends the process. Called first of all in main, while there
+/// is one thread: what is confined is the thread that calls, and those that it starts.
+pub fn serve() -> ! {
+    std::process::exit(match served() {
+        Ok(()) => 0,
+        // Nobody is there to be told.
+        Err(_) => 1,
+    })
+}
+
+fn served() -> Result<()> {
+    let socket = confined::own_only_socket()?;
+    let Some((request, fds)) = message::receive::<Request>(socket.as_fd())? else { return Ok(()) };
+    let said = work(&socket, &request, fds).unwrap_or_else(|error| Said::Failed {
+        code: error.code(),
+        errno: error.errno(),
+        message: error.to_string(),
+    });
+    message::send(socket.as_fd(), &said, &[])
+}
+
+fn work(socket: &OwnedFd, request: &Request, fds: Vec<OwnedFd>) -> Result<Said> {
+    let wrong =
+        || Error::new(Code::System, "the unpacker: the caller sent another number of fds than it said");
+    let mut fds = fds.into_iter();
+    let blob = File::from(fds.next().ok_or_else(wrong)?);
+    let into = if request.unpack { Some(fds.next().ok_or_else(wrong)?) } else { None };
+    let lower = match request.lower {
+        true => Some([fds.next().ok_or_else(wrong)?, fds.next().ok_or_else(wrong)?]),
+        false => None,
+    };
+    if fds.next().is_some() {
+        return Err(wrong());
+    }
+    let Places { into, lower } = confined::confine(Places { into, lower })?;
+    let open = || below(socket, lower.as_ref());
+    let options =
+        Unpack { form: request.form, rootless: request.rootless, limits: request.limits, lower: Some(&open) };
+    let into = into.as_ref().map(|into| into.as_fd());
+    let (summary, diff_id) = unfold(blob, &request.media_type, request.diff_id, into, &options)?;
+    Ok(match summary {
+        Some(summary) => Said::Done { diff_id, summary },
+        None => Said::Later { diff_id },
+    })
+}
+
+/// Asks for the layers below, and opens them.
+fn below(socket: &OwnedFd, lower: Option<&[OwnedFd; 2]>) -> io::Result<Vec<OwnedFd>> {
+    message::send(socket.as_fd(), &Said::Lower, &[])?;
+    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let paths = match message::receive::<Answer>(socket.as_fd())?.ok_or_else(gone)?.0 {
+        Answer::Layers(paths) => paths,
+        Answer::Later => return Err(io::ErrorKind::WouldBlock.into()),
+    };
+    let open = |path: &String| {
+        let [layers, chains] = lower.ok_or_else(gone)?;
+        let (kind, rest) = path.split_once('/').ok_or_else(gone)?;
+        let folder = if kind == "chains" { chains } else { layers };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(folder, rest, flags, Mode::empty())?)
+    };
+    paths.iter().map(open).collect()
+}
