@@ -1,6 +1,6 @@
 //! One layer from its blob to its tree: while the blob is read its digest and size are verified, it is decompressed, the
 //! digest of its tar, its diffID, is verified, and the tar is unpacked, in a jail or here.
-//! Uses: compression, digest, error, jail, layer, pipeline, source and store (their types).
+//! Uses: digest, error, jail, layer, pipeline, unfold, source and store (their types).
 //!
 //! ```text
 //! read, verify, keep a copy --> | decompress --> hash for the diffID --> unpack     a thread each
@@ -13,16 +13,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::ScopedJoinHandle;
 
-use crate::compression::{self, Compression};
-use crate::digest::{Digest, Hasher, Verified};
+use crate::digest::{Digest, Verified};
 use crate::error::{Code, Error, Result};
 use crate::jail::{Jail, Order};
-use crate::layer::{self, Form, Limits, Summary, Unpack};
+use crate::layer::{Form, Limits, Summary, Unpack};
 use crate::pipeline;
 use crate::source::{Blobs, Layer};
 use crate::store::Unpacked;
+use crate::unfold::{joined, unfold};
 
 /// What the layers of an image have in common.
 pub(crate) struct Carrier<'a> {
@@ -176,87 +175,7 @@ fn pour(
     }
 }
 
-/// Decompresses a blob, and unpacks its tar into the folder `into`, where there is one. Gives the digest of the tar.
-/// `None` when the layers below are needed and cannot be had now.
-pub(crate) fn unfold(
-    mut blob: impl Read + Send,
-    media_type: &str,
-    diff_id: Digest,
-    into: Option<BorrowedFd<'_>>,
-    options: &Unpack<'_>,
-) -> Result<(Option<Summary>, Digest)> {
-    let (mut tar_sender, mut tar) = pipeline::way();
-    let (mut hashed_sender, mut hashed) = pipeline::way();
-    let declared = Compression::of_media_type(media_type);
-    let limit = options.limits.stream;
-    std::thread::scope(|scope| {
-        let decompressed = scope.spawn(move || {
-            let undone = compression::decompress(&mut blob, declared, limit).and_then(|mut tar| {
-                tar_sender.send_all(&mut tar, |_| Ok(())).map_err(|e| Error::call("decompress", e))
-            });
-            // The rest of a stream that is broken is still read, so that a blob with a wrong digest is told as that.
-            if undone.is_err() {
-                drop(tar_sender);
-                io::copy(&mut blob, &mut io::sink()).map_err(|e| Error::call("read", e))?;
-            }
-            undone
-        });
-        let hash = scope.spawn(move || {
-            let mut hasher = Hasher::new(diff_id.algorithm());
-            let sent = hashed_sender.send_all(&mut tar, |chunk| {
-                hasher.update(chunk);
-                Ok(())
-            });
-            sent.map_err(|e| Error::call("hash", e))?;
-            Ok(hasher.finish())
-        });
-        let unpacked = match into {
-            None => Ok(Some(Summary::default())),
-            Some(into) => match layer::unpack(&mut hashed, into, options) {
-                Ok(summary) => Ok(Some(summary)),
-                Err(error) if needs_below(&error) => Ok(None),
-                Err(error) => Err(told(error)),
-            },
-        };
-        // What comes after the end of a tar belongs to its diffID, and a tar that is broken may be so since its blob
-        // is: reading on tells.
-        if unpacked.as_ref().err().is_none_or(|error| error.code() == Code::Invalid) {
-            // The stages before tell of their failures themselves.
-            let _ = io::copy(&mut hashed, &mut io::sink());
-        }
-        drop(hashed);
-        let (decompressed, hash) = (joined(decompressed), joined(hash));
-        decompressed?;
-        Ok((unpacked?, hash?))
-    })
-}
-
-/// Whether the layers below are needed, and who was asked for them could not give them now.
-fn needs_below(error: &layer::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    error.kind() == layer::Kind::Stream && source.is_some_and(|e| e.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(Error::new(Code::System, "a layer's thread panicked")))
-}
-
 /// Why a layer is given up when another one failed.
 pub(crate) fn stopped() -> Error {
     Error::new(Code::System, "stopped")
-}
-
-/// What the unpacker says, in the classes of this crate.
-pub(crate) fn told(error: layer::Error) -> Error {
-    let (code, errno) = match error.kind() {
-        layer::Kind::Archive => (Code::Invalid, None),
-        layer::Kind::Limit => (Code::Limit, None),
-        layer::Kind::System => (Code::System, error.errno()),
-        // The caller's own error, as it went in.
-        layer::Kind::Stream => {
-            let error = error.into_stream().unwrap_or_else(|| io::ErrorKind::Other.into());
-            return Error::call("unpack", error);
-        }
-    };
-    Error::with_errno(code, error.to_string(), errno)
 }

@@ -1,5 +1,5 @@
 //! What a blob is compressed with, and the reader that undoes it: gzip of several members, zstd of several frames, or
-//! nothing. Its decoders are chosen in docs/adr/0008. Uses: error.
+//! nothing. Its decoders are chosen in docs/adr/0009. Uses: error.
 
 mod zstd;
 
@@ -22,24 +22,6 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What the media type of a layer says; `None` for a type that is no layer.
-    pub fn of_media_type(media_type: &str) -> Option<Compression> {
-        use crate::document::media;
-        match media_type {
-            media::LAYER | media::LAYER_NONDISTRIBUTABLE | media::DOCKER_LAYER_PLAIN => {
-                Some(Compression::Plain)
-            }
-            media::LAYER_GZIP
-            | media::LAYER_NONDISTRIBUTABLE_GZIP
-            | media::DOCKER_LAYER
-            | media::DOCKER_LAYER_FOREIGN => Some(Compression::Gzip),
-            media::LAYER_ZSTD | media::LAYER_NONDISTRIBUTABLE_ZSTD | media::DOCKER_LAYER_ZSTD => {
-                Some(Compression::Zstd)
-            }
-            _ => None,
-        }
-    }
-
     /// What the first bytes of a content say. A tar begins with a name, which none of the magics is.
     pub fn sniff(begin: &[u8]) -> Compression {
         match begin {

@@ -1,17 +1,18 @@
 //! An image into one folder: its layers applied one after another, as they were read and verified.
-//! Uses: carry, error, jail, layer, source, store (what is privileged).
+//! Uses: carry, error, jail, layer, source, store (what is privileged), unfold.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::Mode;
 
-use crate::carry::{Carrier, told};
+use crate::carry::Carrier;
 use crate::error::{Code, Error, Result};
 use crate::jail::Jail;
 use crate::layer::{self, Form, Limits};
 use crate::source::{Blobs, Image};
 use crate::store::{clear_times, privileged};
+use crate::unfold::told;
 
 /// How an image is unpacked into one folder.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! The unpacker behind walls: a layer is decompressed and unpacked in a process of its own, this program started anew,
 //! that can reach nothing but the folder it unpacks into and, to read, the layers of the store. This file is the side
 //! of the caller, `message` what the two say, `served` the child, `confined` its walls.
-//! Uses: digest, error, layer (its options), pipeline (the size of a chunk), source.
+//! Uses: digest, error, layer (its options), pipeline (the size of a chunk), unfold.
 //!
 //! ```text
 //! caller                                            child

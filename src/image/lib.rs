@@ -20,6 +20,7 @@ mod pipeline;
 pub mod platform;
 pub mod source;
 pub mod store;
+mod unfold;
 
 pub use digest::{Algorithm, Digest};
 pub use error::{Code, Error, Result};

@@ -1,4 +1,6 @@
-//! Media types. Knows no other module.
+//! Media types. Uses: compression.
+
+use crate::compression::Compression;
 
 /// An index of manifests.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -48,4 +50,18 @@ pub fn is_manifest(media_type: &str) -> bool {
 /// Whether it is the configuration of an image in either spelling.
 pub fn is_config(media_type: &str) -> bool {
     [CONFIG, DOCKER_CONFIG].contains(&media_type)
+}
+
+impl Compression {
+    /// What the media type of a layer says; `None` for a type that is no layer.
+    pub fn of_media_type(media_type: &str) -> Option<Compression> {
+        match media_type {
+            LAYER | LAYER_NONDISTRIBUTABLE | DOCKER_LAYER_PLAIN => Some(Compression::Plain),
+            LAYER_GZIP | LAYER_NONDISTRIBUTABLE_GZIP | DOCKER_LAYER | DOCKER_LAYER_FOREIGN => {
+                Some(Compression::Gzip)
+            }
+            LAYER_ZSTD | LAYER_NONDISTRIBUTABLE_ZSTD | DOCKER_LAYER_ZSTD => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! The jailed child: puts up its walls, unpacks one layer, says what came of it, and ends.
-//! Uses: carry, error, layer, confined, message.
+//! Uses: error, layer, unfold, confined, message.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +9,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::confined::{self, Places};
 use super::message::{self, Answer, Request, Said};
-use crate::carry::unfold;
 use crate::error::{Code, Error, Result};
 use crate::layer::Unpack;
+use crate::unfold::unfold;
 
 /// Serves the caller at the other end of standard input, and ends the process. Called first of all in main, while there
 /// is one thread: what is confined is the thread that calls, and those that it starts.
