@@ -120,9 +120,14 @@ impl Inmate {
         mut self,
         lower: &dyn Fn() -> Result<Option<Vec<String>>>,
     ) -> Result<(Option<Summary>, Digest)> {
+        let mut asked = false;
         loop {
             match message::receive::<Said>(self.socket.as_fd())? {
+                Some((Said::Lower, _)) if asked => {
+                    return Err(Error::new(Code::System, "the unpacker asks for the layers below twice"));
+                }
                 Some((Said::Lower, _)) => {
+                    asked = true;
                     let answer = match lower()? {
                         Some(layers) => Answer::Layers(layers),
                         None => Answer::Later,
