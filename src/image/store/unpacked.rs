@@ -131,9 +131,9 @@ impl Store {
         Ok(has(&self.layers, &id.diff_id)? || has(&self.chains, &id.chain_id)?)
     }
 
-    /// The layers of the image of the manifest `digest`, the topmost first, each once, for a mount of overlayfs. The caller holds
-    /// the image ([`Store::hold_image`], [`Store::keep_for_container`]) before, and as long as it uses them. After a
-    /// crash of the machine some may not be there: [`restore`](crate::import::restore) unpacks them again.
+    /// The layers of the image of the manifest `digest`, the topmost first, each once, for a mount of overlayfs. The
+    /// caller holds the image ([`Store::hold_image`], [`Store::keep_for_container`]) before, and as long as it uses
+    /// them. After a crash of the machine some may not be there: [`restore`](crate::import::restore) unpacks them again.
     pub fn layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
         let record = self.require_record(digest)?;
         let mut layers: Vec<Unpacked> = Vec::new();
