@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 15] = [
+const USES: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("digest", &["error"]),
     ("platform", &["error"]),
     ("name", &["digest", "error"]),
     ("compression", &["error"]),
     ("document", &["compression", "digest", "error", "platform"]),
+    ("bundle", &["document", "error"]),
+    ("overlay", &["error"]),
     ("source", &["compression", "digest", "document", "error", "name", "platform"]),
     ("layer", &[]),
     ("store", &["digest", "document", "error", "layer", "name", "source"]),
