@@ -18,8 +18,10 @@ pub mod name;
 pub mod overlay;
 mod pipeline;
 pub mod platform;
+pub mod save;
 pub mod source;
 pub mod store;
+pub mod survey;
 mod unfold;
 
 pub use digest::{Algorithm, Digest};

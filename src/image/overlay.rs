@@ -1,8 +1,9 @@
 //! The overlay that an image's layers make: its options as a mount of config.json has them, and a look at it before there
 //! is a container. Uses: error.
 
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -81,6 +82,51 @@ pub fn look(layers: &[&Path], rootless: bool) -> Result<OwnedFd> {
 /// [`crate::bundle::RootFiles`], and put in its place by move_mount(2).
 pub fn mount(layers: &[&Path], upper: Upper<'_>, rootless: bool) -> Result<OwnedFd> {
     detached(layers, Some(upper), rootless, MountAttrFlags::empty())
+}
+
+/// The same, mounted at `at`. A kernel before 6.7 takes a page of options and no more, and fsconfig(2) 255 bytes for a path:
+/// there the layers are named by the numbers of their fds.
+pub fn mount_at(layers: &[&Path], upper: Upper<'_>, at: &Path, rootless: bool) -> Result<()> {
+    let tree = match mount(layers, upper, rootless) {
+        Ok(tree) => tree,
+        Err(error) if error.code() == Code::Limit || error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+            return by_fds(layers, upper, at, rootless).map_err(|again| match again.errno() {
+                // What is wrong with more than the way of saying it was told better before.
+                Some(_) => error,
+                None => again,
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", rustix::fs::CWD, at, flags)
+        .map_err(|e| Error::call(format_args!("overlay: move_mount to {}", at.display()), e))
+}
+
+fn by_fds(layers: &[&Path], upper: Upper<'_>, at: &Path, rootless: bool) -> Result<()> {
+    let folder = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| Error::call(format_args!("open {}", path.display()), e))
+    };
+    // Below /proc/self/fd the number of an fd is a path.
+    let number = |fd: &OwnedFd| PathBuf::from(format!("/{}", fd.as_raw_fd()));
+    let fds = layers.iter().map(|layer| folder(layer)).collect::<Result<Vec<_>>>()?;
+    let [upper, work] = [folder(upper.folder)?, folder(upper.work)?];
+    let [upper_number, work_number] = [number(&upper), number(&work)];
+    let numbers: Vec<PathBuf> = fds.iter().map(number).collect();
+    let numbers: Vec<&Path> = numbers.iter().map(PathBuf::as_path).collect();
+    let by_number = Upper { folder: &upper_number, work: &work_number };
+    let options =
+        options(&numbers, Some(by_number), rootless)?.join(",").replace("=/", "=").replace(":/", ":");
+    let options = CString::new(options).map_err(|_| Error::call("overlay: options", Errno::INVAL))?;
+    let at = std::path::absolute(at).map_err(|e| Error::call("getcwd", e))?;
+    let here = folder(Path::new("."))?;
+    rustix::process::chdir("/proc/self/fd").map_err(|e| Error::call("chdir /proc/self/fd", e))?;
+    let flags = rustix::mount::MountFlags::empty();
+    let mounted = rustix::mount::mount("overlay", &at, "overlay", flags, options.as_c_str());
+    rustix::process::fchdir(&here).map_err(|e| Error::call("fchdir", e))?;
+    mounted.map_err(|e| Error::call(format_args!("mount overlay at {}", at.display()), e))
 }
 
 fn detached(
@@ -256,6 +302,45 @@ mod tests {
         assert_eq!(root.read("/last").unwrap().unwrap(), b"499");
         for i in [0, 250, 499] {
             assert!(root.read(&format!("/{i}")).unwrap().is_some(), "layer {i}");
+        }
+    }
+
+    type Way = fn(&[&Path], Upper<'_>, &Path, bool) -> Result<()>;
+
+    /// As root. In a thread of its own, whose mounts and working folder are nobody else's.
+    #[test]
+    fn a_kernel_that_takes_a_page_of_options_takes_hundreds_of_layers_with_long_names() {
+        for way in [mount_at as Way, by_fds] {
+            let check = move || {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("as root");
+                let private =
+                    rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", private).unwrap();
+                let place = tempfile::tempdir().unwrap();
+                let long = place.path().join("u".repeat(200)).join("v".repeat(100));
+                let [upper, work, root] = ["upper", "work", "root"].map(|name| long.join(name));
+                for folder in [&upper, &work, &root] {
+                    fs::create_dir_all(folder).unwrap();
+                }
+                let layers: Vec<PathBuf> = (0..300)
+                    .map(|i| place.path().join(format!("a, rather: long \\ name {i:0200}")))
+                    .collect();
+                for (i, layer) in layers.iter().enumerate() {
+                    fs::create_dir(layer).unwrap();
+                    fs::write(layer.join(i.to_string()), "").unwrap();
+                    fs::write(layer.join("all"), i.to_string()).unwrap();
+                }
+                let paths: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+                let here = std::env::current_dir().unwrap();
+                way(&paths, Upper { folder: &upper, work: &work }, &root, false).unwrap();
+                assert_eq!(std::env::current_dir().unwrap(), here);
+                assert_eq!(fs::read_dir(&root).unwrap().count(), 301);
+                assert_eq!(fs::read_to_string(root.join("all")).unwrap(), "299");
+                fs::write(root.join("all"), "new").unwrap();
+                assert_eq!(fs::read_to_string(upper.join("all")).unwrap(), "new");
+                rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH).unwrap();
+            };
+            std::thread::spawn(check).join().unwrap();
         }
     }
 }

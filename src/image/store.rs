@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::digest::{Algorithm, Digest, Verified};
 use crate::document::{Config, Document, Manifest, SIZE_MAX};
@@ -135,7 +136,7 @@ impl Store {
         loop {
             match rustix::fs::flock(&fd, operation) {
                 Ok(()) => return Ok(Lock { _fd: fd }),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::call("flock lock", error)),
             }
         }
@@ -245,8 +246,27 @@ impl Store {
                     }
                     return Ok(Workspace { store: self, folder, name, count: AtomicU64::new(0) });
                 }
-                Err(rustix::io::Errno::EXIST) => {}
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::call("mkdir in tmp", error)),
+            }
+        }
+    }
+
+    /// Removes the folder `name` of `kind`, which the caller keeps in the store beside what is the store's own. It is
+    /// taken away whole, and then removed: what a crash leaves of it the next opener removes. Whether it was there.
+    pub fn discard(&self, kind: &str, name: &str) -> Result<bool> {
+        let Some(kind) = self.top.find(kind)? else { return Ok(false) };
+        let Some(folder) = kind.find(name)? else { return Ok(false) };
+        // What lies in tmp unlocked belongs to the next opener.
+        // Where the caller has locked it by another fd, that does as well.
+        folder.try_lock()?;
+        loop {
+            let away = unique();
+            match kind.hand_over(name, &self.tmp, &away) {
+                Ok(false) => {}
+                Ok(true) => return self.tmp.remove_tree(&away).map(|()| true),
+                Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -103,11 +103,12 @@ impl Store {
     /// released.
     pub fn keep_for_container(&self, id: &str, digest: &Digest) -> Result<()> {
         let file = container_file(id)?;
-        let workspace = self.workspace()?;
         let _lock = self.lock(FlockOperation::LockShared)?;
         let record = self.require_record(digest)?;
-        let text = serde_json::to_vec(&Kept::of(*digest, &record)).expect("a lease has only strings as keys");
-        self.leases.publish(&workspace.folder, &file, &text)
+        // Not synced: a crash of the machine ends the container too.
+        let lease = self.write_lease(&Kept::of(*digest, &record))?;
+        rustix::fs::renameat(&self.leases, &lease.file, &self.leases, &file)
+            .map_err(|e| Error::call("rename a lease", e))
     }
 
     /// Ends what [`Store::keep_for_container`] began. Whether it had.

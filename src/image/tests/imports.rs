@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 17] = [
+const USES: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("digest", &["error"]),
     ("platform", &["error"]),
@@ -21,6 +21,8 @@ const USES: [(&str, &[&str]); 17] = [
     ("source", &["compression", "digest", "document", "error", "name", "platform"]),
     ("layer", &[]),
     ("store", &["digest", "document", "error", "layer", "name", "source"]),
+    ("save", &["digest", "document", "error", "name", "source", "store"]),
+    ("survey", &["error", "layer"]),
     ("pipeline", &[]),
     ("unfold", &["compression", "digest", "error", "layer", "pipeline"]),
     ("jail", &["digest", "error", "layer", "pipeline", "unfold"]),
