@@ -3,6 +3,7 @@
 
 pub mod flags;
 pub mod global;
+pub mod image;
 pub mod resolve;
 pub mod signal;
 pub mod words;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use rcrun_runtime::{Code, Error, Result};
 
 pub use global::{Globals, LogFormat};
+pub use image::{Image, ImageVerb};
 
 /// What rcrun was asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Invocation {
     Features,
     /// `rcrun plan`
     Plan(Plan),
+    /// `rcrun image`
+    Image(Image),
     /// `rcrun help`, or the help of a verb.
     Help(Option<&'static flags::Verb>),
     /// `rcrun --version`
@@ -104,10 +108,72 @@ pub struct Run {
     pub detach: bool,
     /// `--keep`: do not delete the container when it has ended.
     pub keep: bool,
+    /// `--rm`: delete it when it has ended; so it is without `--detach` and `--keep`.
+    pub rm: bool,
+    /// `--name`: the id.
+    pub name: Option<String>,
+    /// What is for images only.
+    pub image: Box<RunImage>,
+    /// What the line says if options may also follow the argument, as they may where that is no image.
+    pub anywhere: Option<Box<Run>>,
     /// `--no-subreaper`: do not adopt the orphans of the container's processes.
     pub no_subreaper: bool,
     /// The rest.
     pub start: Start,
+}
+
+/// What `run` says to an image. The words are read by rcrun-image, which owns their rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunImage {
+    /// `--store`
+    pub store: PathBuf,
+    /// `--interactive`
+    pub interactive: bool,
+    /// `--tty`
+    pub tty: bool,
+    /// `--env`, in their order.
+    pub env: Vec<String>,
+    /// `--volume`
+    pub volumes: Vec<String>,
+    /// `--user`
+    pub user: Option<String>,
+    /// `--workdir`
+    pub workdir: Option<String>,
+    /// `--read-only`
+    pub read_only: bool,
+    /// `--hostname`
+    pub hostname: Option<String>,
+    /// `--entrypoint`; an empty one is not none.
+    pub entrypoint: Option<String>,
+    /// `--memory`
+    pub memory: Option<String>,
+    /// `--cpus`
+    pub cpus: Option<String>,
+    /// `--pids-limit`
+    pub pids_limit: Option<String>,
+    /// `--net`
+    pub net: Option<String>,
+}
+
+impl Default for RunImage {
+    fn default() -> Self {
+        RunImage {
+            store: image::DEFAULT_STORE.into(),
+            interactive: false,
+            tty: false,
+            env: Vec::new(),
+            volumes: Vec::new(),
+            user: None,
+            workdir: None,
+            read_only: false,
+            hostname: None,
+            entrypoint: None,
+            memory: None,
+            cpus: None,
+            pids_limit: None,
+            net: None,
+        }
+    }
 }
 
 /// `rcrun kill`
@@ -128,6 +194,8 @@ pub struct Delete {
     pub id: String,
     /// `--force`: kill it first; that it is not there is no failure.
     pub force: bool,
+    /// `--store`: where it may have left something if it was an image's.
+    pub store: PathBuf,
 }
 
 /// `rcrun exec`
@@ -279,7 +347,13 @@ pub fn parse(words: Vec<OsString>) -> (Globals, Result<Invocation>) {
 fn verb(name: &str, words: Vec<OsString>) -> Result<Invocation> {
     if name == "help" {
         let Some(word) = words.first() else { return Ok(Invocation::Help(None)) };
+        if let (true, Some(word)) = (word == "image", words.get(1)) {
+            return image::find(&word.to_string_lossy()).map(|verb| Invocation::Help(Some(verb)));
+        }
         return flags::find(&word.to_string_lossy()).map(|verb| Invocation::Help(Some(verb)));
+    }
+    if name == "image" {
+        return image::verb(words);
     }
     resolve::resolve(flags::find(name)?, words)
 }

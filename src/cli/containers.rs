@@ -3,7 +3,7 @@
 use crate::ExitCode;
 use crate::args::{Delete, Id, Kill, List, Ps, Table};
 use crate::record::{self, Record};
-use crate::{Global, output, processes};
+use crate::{Global, images, output, processes};
 use rcrun_runtime::container::{self, Container, Listed, StateRoot};
 use rcrun_runtime::error::Context;
 use rcrun_runtime::spec::id::ContainerId;
@@ -57,9 +57,20 @@ pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
 #[inline(never)]
 pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
     let id = parse(&args.id)?;
-    let warnings = container::delete(&StateRoot::new(&global.root), &id, args.force);
+    let root = StateRoot::new(&global.root);
+    // Of an image it has a folder in a store: which one stands in its state, and after a crash nowhere.
+    let state = root.open(&id).and_then(|container| container.state()).ok().flatten();
+    let stateless = args.force && state.is_none();
+    let store = state.and_then(|state| images::container::store_of(&state.bundle, id.as_str()));
+    let warnings = container::delete(&root, &id, args.force);
     for warning in warnings.context(format!("delete {id}"))? {
         global.log.warn(warning);
+    }
+    let left = args.store.join("containers").join(id.as_str());
+    let dead = || left.exists() && !images::container::is_alive(&args.store, id.as_str());
+    if let Some(store) = store.or_else(|| (stateless && dead()).then(|| args.store.clone())) {
+        images::container::forget(&images::open(&store)?, &store, id.as_str())
+            .context(format!("delete {id}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use crate::ExitCode;
 use rcrun_runtime::Result;
 
 use crate::args::flags::{VERBS, Verb};
+use crate::args::image;
 use crate::output;
 
 /// Prints the help of `verb`, or of rcrun.
@@ -12,6 +13,7 @@ use crate::output;
 pub fn run(verb: Option<&Verb>) -> Result<ExitCode> {
     output::print(match verb {
         None => general(),
+        Some(verb) if verb.name == "image" => of(verb) + &image(),
         Some(verb) => of(verb),
     })?;
     Ok(ExitCode::SUCCESS)
@@ -47,6 +49,14 @@ Examples:
     )
 }
 
+fn image() -> String {
+    let verbs: String = image::VERBS
+        .iter()
+        .map(|v| format!("  {:<9} {}\n", v.name.trim_start_matches("image "), v.about))
+        .collect();
+    format!("\nCommands:\n{verbs}")
+}
+
 fn of(verb: &Verb) -> String {
     let mut command = verb.command();
     let mut text = command.render_help().to_string();
@@ -67,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_verb_has_a_help_with_an_example_that_fits_a_terminal() {
-        for verb in VERBS {
+        for verb in VERBS.iter().chain(image::VERBS) {
             let text = of(verb);
             assert!(text.starts_with(verb.about), "{text}");
             assert!(text.contains(&format!("\n  rcrun {}", verb.name)) || verb.name == "spec", "{text}");
@@ -76,7 +86,8 @@ mod tests {
                 assert!(line.len() <= 100 && line == line.trim_end(), "{line:?}");
             }
             assert!(!text.contains("\n\n\n"), "{text}");
-            assert!(general().contains(&format!("\n  {} ", verb.name)));
+            let listed = general() + &super::image();
+            assert!(listed.contains(&format!("\n  {} ", verb.name.trim_start_matches("image "))));
         }
     }
 
@@ -84,8 +95,12 @@ mod tests {
     fn the_help_of_run_says_how_its_argument_is_read() {
         let run = VERBS.iter().find(|v| v.name == "run").unwrap();
         let text = of(run);
-        for word in ["--bundle it is the id", "config.json is the bundle", "Images come later", "--pid-file"]
-        {
+        for word in [
+            "--bundle it is the id",
+            "config.json is the bundle",
+            "the name of an\nimage in the store",
+            "--pid-file",
+        ] {
             assert!(text.contains(word), "{word}: {text}");
         }
     }

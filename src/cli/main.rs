@@ -5,6 +5,7 @@ mod containers;
 mod exec;
 mod features;
 mod help;
+mod images;
 mod log;
 mod output;
 mod plan;
@@ -51,6 +52,10 @@ impl From<u8> for ExitCode {
 static ALLOCATOR: sys::allocator::Populated = sys::allocator::Populated::new();
 
 fn main() {
+    // This program started anew, to unpack a layer behind walls.
+    if std::env::args_os().skip(1).eq([images::load::UNPACKER]) {
+        rcrun_image::jail::serve();
+    }
     // All output is written when it is made: nothing is left to flush.
     sys::exit::now(with_room(rcrun).0)
 }
@@ -145,5 +150,6 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Plan(args) => plan::plan(global, args),
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),
+        Invocation::Image(args) => images::image(global, args),
     }
 }

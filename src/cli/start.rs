@@ -3,6 +3,7 @@
 use crate::ExitCode;
 use crate::args::{Create, Run, Start};
 use crate::containers::parse;
+use crate::images::{self, run::Ready};
 use crate::target::{self, Machine, Target};
 use crate::{Global, output};
 use rcrun_runtime::console::Console;
@@ -52,19 +53,34 @@ pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
 #[inline(never)]
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     let root = StateRoot::new(&global.root);
+    let (target, args) = target::find(args, &Machine)?;
+    if args.rm && (args.keep || args.detach) {
+        let other = if args.keep { "--keep" } else { "--detach" };
+        return Err(Error::new(
+            Code::Usage,
+            format!("--rm and {other}: nobody would be left to delete the container"),
+        ));
+    }
+    // Before signals are blocked: ^C ends it, and leaves nothing.
+    let ready = match &target {
+        Target::Image(word) => Some(images::run::ready(global, args, word).context("run")?),
+        _ => None,
+    };
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
     let signals = Signals::block()?;
     if !args.no_subreaper && !args.detach {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .call("prctl PR_SET_CHILD_SUBREAPER")?;
     }
-    let (id, started) = match target::find(args, &Machine)? {
-        Target::Named { bundle, id } => {
+    let (id, started) = match (target, &ready) {
+        (Target::Named { bundle, id }, _) => {
             let id = parse(&id)?;
             let started = container::run(&root, &id, &options(bundle, &args.start, !args.detach));
             (id.clone(), started.context(format!("run {id}"))?)
         }
-        Target::Unnamed { bundle, name } => run_unnamed(&root, &bundle, &name, args)?,
+        (Target::Unnamed { bundle, name }, _) => run_unnamed(&root, &bundle, &name, args)?,
+        (Target::Image(_), Some(ready)) => run_image(global, &root, ready, args)?,
+        (Target::Image(_), None) => return Err(Error::new(Code::System, "run: the image was not fetched")),
     };
     for warning in &started.warnings {
         global.log.warn(warning.clone());
@@ -75,7 +91,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         {
             notify.wait(started.init.pidfd.as_fd(), pid).context(format!("run {id}"))?;
         }
-        if args.bundle.is_none() && args.what != id.as_str() {
+        if args.bundle.is_none() && args.what != id.as_str() && args.name.is_none() {
             output::print(format!("{id}\n"))?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -89,6 +105,12 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
             // Also when staying failed: nothing may be left of a foreground container.
             Err(_) => container::delete(&root, &id, true),
         };
+        let deleted = deleted.and_then(|warnings| match &ready {
+            Some(ready) => {
+                images::container::forget(&ready.store, &ready.place, id.as_str()).map(|()| warnings)
+            }
+            None => Ok(warnings),
+        });
         let deleted = deleted.context(format!("run {id}: delete"));
         match (&status, deleted) {
             (Ok(_), Err(e)) => return Err(e),
@@ -113,6 +135,26 @@ fn run_unnamed(
         }
     }
     Err(Error::new(Code::Exists, format!("run {name}: all of 64 ids made from the name are in use")))
+}
+
+fn run_image(
+    global: &Global,
+    root: &StateRoot,
+    ready: &Ready,
+    args: &Run,
+) -> Result<(ContainerId, container::Run)> {
+    images::run::close_stdin(&args.image)?;
+    for id in images::run::ids(ready, args) {
+        let id = parse(&id)?;
+        let started = images::run::start(global, ready, &id, |bundle| {
+            container::run(root, &id, &options(bundle.to_path_buf(), &args.start, !args.detach))
+        });
+        match started {
+            Err(e) if e.code() == Code::Exists && args.name.is_none() => {}
+            other => return Ok((id.clone(), other.context(format!("run {id}"))?)),
+        }
+    }
+    Err(Error::new(Code::Exists, "run: all of 64 ids made from the image's name are in use"))
 }
 
 fn stay(

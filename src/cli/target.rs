@@ -1,13 +1,14 @@
-//! What the argument of `run` names: an id, a bundle, or (later) an image. The rule is a pure function
+//! What the argument of `run` names: an id, a bundle, or an image. The rule is a pure function
 //! of what lies where. Uses: args.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Component, Path, PathBuf};
 
 use rcrun_runtime::{Code, Error, Result};
 
-use crate::args::Run;
+use crate::args::{Run, RunImage};
+use crate::images::load;
 
 /// What a `run` runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Target {
         /// The bundle's name.
         name: String,
     },
+    /// An image: a file, a layout folder, or a name in the store.
+    Image(OsString),
 }
 
 /// What the rule asks the file system.
@@ -34,6 +37,8 @@ pub trait Look {
     fn holds_config(&self, folder: &Path) -> bool;
     /// `path` is a folder.
     fn is_folder(&self, path: &Path) -> bool;
+    /// `word` names an image that is not in the store: an archive or a layout, with a name behind it or not.
+    fn is_image(&self, word: &OsStr) -> bool;
     /// `folder` without `.`, `..` and symlinks.
     fn real(&self, folder: &Path) -> PathBuf;
 }
@@ -51,51 +56,84 @@ impl Look for Machine {
         path.is_dir()
     }
 
+    fn is_image(&self, word: &OsStr) -> bool {
+        load::place(word).is_some()
+    }
+
     fn real(&self, folder: &Path) -> PathBuf {
         folder.canonicalize().unwrap_or_else(|_| folder.into())
     }
 }
 
-/// With `--bundle` the argument is the id. Else a folder with config.json is the bundle. Else, in a
-/// folder with config.json, a word without `/` and `:` is the id. Else it is an image.
-pub fn find(run: &Run, look: &impl Look) -> Result<Target> {
+/// With `--bundle` the argument is the id. Else a folder with config.json is the bundle. Else a layout or an archive is
+/// an image. Else, in a folder with config.json, a word without `/` and `:` is the id. Else it is the name of an image.
+///
+/// Only what follows an image is all its command's: of anything else options may follow. So the line is given back as it
+/// is meant.
+pub fn find<'a>(run: &'a Run, look: &impl Look) -> Result<(Target, &'a Run)> {
+    if let Some(anywhere) = &run.anywhere {
+        // An image may have an option called --bundle: it is ours where it names one.
+        let bundle = anywhere.bundle.as_deref().is_some_and(|bundle| look.holds_config(bundle));
+        if bundle || !matches!(kind(run, look), Ok(Target::Image(_))) {
+            return find(anywhere, look);
+        }
+    }
+    let target = kind(run, look)?;
+    if matches!(target, Target::Image(_)) {
+        return Ok((target, run));
+    }
+    if let Some(word) = run.command.first() {
+        return Err(Error::new(
+            Code::Usage,
+            format!("one argument too many: {word:?}: what a bundle executes stands in its config.json"),
+        ));
+    }
+    if (RunImage { store: run.image.store.clone(), ..RunImage::default() }) != *run.image {
+        return Err(Error::new(
+            Code::Usage,
+            format!(
+                "{}: is a bundle, whose config.json says what is executed and how: -e, -t, -v and their like are for \
+                 images",
+                run.what.display()
+            ),
+        ));
+    }
+    match (target, &run.name) {
+        (Target::Unnamed { bundle, .. }, Some(name)) => Ok((Target::Named { bundle, id: name.clone() }, run)),
+        (Target::Named { id, .. }, Some(name)) if *name != id => {
+            Err(Error::new(Code::Usage, format!("--name {name}: the argument {id} is the id already")))
+        }
+        (target, _) => Ok((target, run)),
+    }
+}
+
+fn kind(run: &Run, look: &impl Look) -> Result<Target> {
     let here = Path::new(".");
     let path = Path::new(&run.what);
     if run.what.is_empty() {
         return Err(Error::new(
             Code::Usage,
-            "the argument is empty: a bundle or a container id belongs there",
+            "the argument is empty: an image, a bundle or a container id belongs there",
         ));
     }
-    let target = if let Some(bundle) = &run.bundle {
-        Target::Named { bundle: bundle.clone(), id: id(&run.what)? }
+    if let Some(bundle) = &run.bundle {
+        Ok(Target::Named { bundle: bundle.clone(), id: id(&run.what)? })
     } else if look.holds_config(path) {
-        Target::Unnamed { bundle: path.into(), name: name(&look.real(path)) }
-    } else if look.is_folder(path) && (is_path(path) || !look.holds_config(here)) {
-        return Err(Error::new(
+        Ok(Target::Unnamed { bundle: path.into(), name: name(&look.real(path)) })
+    } else if look.is_image(&run.what) {
+        Ok(Target::Image(run.what.clone()))
+    } else if look.is_folder(path) && is_path(path) {
+        Err(Error::new(
             Code::Usage,
             format!(
-                "{}: this folder holds no config.json: `rcrun spec` writes one to start from",
+                "{}: this folder holds no config.json and no image: `rcrun spec` writes one to start from",
                 path.display()
             ),
-        ));
+        ))
     } else if look.holds_config(here) && !run.what.to_string_lossy().contains(['/', ':']) {
-        Target::Named { bundle: here.into(), id: id(&run.what)? }
+        Ok(Target::Named { bundle: here.into(), id: id(&run.what)? })
     } else {
-        return Err(Error::new(
-            Code::Unsupported,
-            format!(
-                "{}: no folder that holds a config.json, and images are not supported yet",
-                path.display()
-            ),
-        ));
-    };
-    match run.command.first() {
-        Some(word) => Err(Error::new(
-            Code::Usage,
-            format!("one argument too many: {word:?}: what a bundle executes stands in its config.json"),
-        )),
-        None => Ok(target),
+        Ok(Target::Image(run.what.clone()))
     }
 }
 
@@ -111,7 +149,7 @@ fn is_path(path: &Path) -> bool {
 }
 
 /// The last part of the bundle's path, in the characters that an id may have.
-fn name(bundle: &Path) -> String {
+pub fn name(bundle: &Path) -> String {
     let last = bundle.file_name().unwrap_or_default().to_string_lossy();
     let name: String =
         last.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
@@ -150,6 +188,11 @@ mod tests {
             self.0.iter().any(|f| f.trim_end_matches('!') == path)
         }
 
+        fn is_image(&self, word: &OsStr) -> bool {
+            let word = word.to_str().unwrap_or("?");
+            self.0.iter().any(|f| f.strip_suffix('*').is_some_and(|f| word == f || word == format!("{f}:1")))
+        }
+
         fn real(&self, folder: &Path) -> PathBuf {
             match folder.to_str() {
                 Some(".") => "/srv/work".into(),
@@ -162,33 +205,50 @@ mod tests {
         let words = format!("run {line}").split(' ').map(Into::into).collect();
         let Invocation::Run(run) = args::parse(words).1.unwrap() else { panic!("{line}") };
         match find(&run, &Folders(folders)) {
-            Ok(Target::Named { bundle, id }) => format!("{id} of {}", bundle.display()),
-            Ok(Target::Unnamed { bundle, name }) => format!("{name}-* of {}", bundle.display()),
+            Ok((Target::Named { bundle, id }, _)) => format!("{id} of {}", bundle.display()),
+            Ok((Target::Unnamed { bundle, name }, _)) => format!("{name}-* of {}", bundle.display()),
+            Ok((Target::Image(word), run)) => {
+                let command: Vec<_> = run.command.iter().map(|word| word.to_string_lossy()).collect();
+                format!("image {}: {}", word.display(), command.join(" ")).trim_end_matches([':', ' ']).into()
+            }
             Err(error) => error.to_string(),
         }
     }
 
     #[test]
     fn the_argument_of_run_is_read_as_its_help_says() {
-        const IMAGE: &str = "no folder that holds a config.json, and images are not supported yet";
-        const EMPTY: &str = "this folder holds no config.json: `rcrun spec` writes one to start from";
+        const EMPTY: &str =
+            "this folder holds no config.json and no image: `rcrun spec` writes one to start from";
+        const OURS: &str = "is a bundle, whose config.json says what is executed and how: -e, -t, -v and their like are \
+                            for images";
         for (line, folders, expected) in [
             ("--bundle b x", &[] as &[_], "x of b".to_string()),
             ("x --bundle b", &["b!", "x!"], "x of b".into()),
+            ("x --bundle b", &["b!"], "x of b".into()),
             ("-b b a/b", &[], "a/b of b".into()),
             ("bundles/hello", &["bundles/hello!"], "hello-* of bundles/hello".into()),
             ("bundles/hello/", &["bundles/hello!"], "hello-* of bundles/hello/".into()),
             ("hello", &["hello!", ".!"], "hello-* of hello".into()),
+            ("hello -d", &["hello!"], "hello-* of hello".into()),
+            ("hello --name x", &["hello!"], "x of hello".into()),
+            ("hello -t", &["hello!"], format!("hello: {OURS}")),
+            ("-b b --name y x", &[], "--name y: the argument x is the id already".into()),
             (".", &[".!"], "work-* of .".into()),
             ("x", &[".!"], "x of .".into()),
             ("x", &[".!", "x"], "x of .".into()),
             ("./x", &[".!", "./x"], format!("./x: {EMPTY}")),
-            ("x", &["x", "."], format!("x: {EMPTY}")),
             (".", &["."], format!(".: {EMPTY}")),
-            ("x", &["."], format!("x: {IMAGE}")),
-            ("a/b", &[".!"], format!("a/b: {IMAGE}")),
-            ("debian:12", &[".!"], format!("debian:12: {IMAGE}")),
-            ("debian sh", &["."], format!("debian: {IMAGE}")),
+            ("x", &["x", "."], "image x".into()),
+            ("x", &["."], "image x".into()),
+            ("x.tar", &[".!", "x.tar*"], "image x.tar".into()),
+            ("x.tar:1", &[".!", "x.tar*"], "image x.tar:1".into()),
+            ("layout", &["layout!", "layout*"], "layout-* of layout".into()),
+            ("a/b", &[".!"], "image a/b".into()),
+            ("debian:12", &[".!"], "image debian:12".into()),
+            ("-t debian sh -c x", &["."], "image debian: sh -c x".into()),
+            ("debian --keep -d", &["."], "image debian: --keep -d".into()),
+            ("debian -b 5", &["."], "image debian: -b 5".into()),
+            ("debian --help", &["."], "image debian: --help".into()),
             (
                 "x sh",
                 &[".!"],

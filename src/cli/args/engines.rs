@@ -1,6 +1,7 @@
 //! What the engines say, word by word: each command line that containerd, BuildKit, Docker, podman
 //! with conmon, CRI-O and conmon-rs are known to write.
 
+use super::image::DEFAULT_STORE;
 use super::tests::{invocation, refused, words};
 use super::*;
 
@@ -33,7 +34,7 @@ fn kill(signal: i32, all: bool) -> Invocation {
 }
 
 fn delete(force: bool) -> Invocation {
-    Invocation::Delete(Delete { id: "ID".into(), force })
+    Invocation::Delete(Delete { id: "ID".into(), force, store: DEFAULT_STORE.into() })
 }
 
 fn only(id: &str) -> Id {
@@ -113,6 +114,10 @@ fn buildkit_is_understood() {
             bundle: Some("/b".into()),
             detach: false,
             keep: true,
+            rm: false,
+            name: None,
+            image: Box::default(),
+            anywhere: None,
             no_subreaper: false,
             start: Start { no_pivot: true, ..Start::default() },
         })

@@ -20,7 +20,8 @@ pub struct Verb {
     pub options: Options,
     /// What its help adds: how to use it, with examples.
     pub more: &'static str,
-    flags: fn() -> Vec<Arg>,
+    /// Its options.
+    pub(super) flags: fn() -> Vec<Arg>,
 }
 
 impl PartialEq for Verb {
@@ -64,16 +65,20 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "run",
         about: "Create a container, start it, wait for its end and delete it",
-        takes: "BUNDLE|ID",
-        options: Options::Anywhere,
+        takes: "IMAGE|BUNDLE|ID [COMMAND [ARG...]]",
+        options: Options::BeforeFirstWord,
         more: "\
 How the argument is read: with --bundle it is the id of the new container. Else a folder that holds
-a config.json is the bundle, and the id is made from its name (hello gives hello-3f2a). Else, in a
-folder that holds a config.json, a word without `/` and `:` is the id. Images come later.
+a config.json is the bundle, and the id is made from its name (hello gives hello-3f2a). Else a
+layout folder or an archive file is an image, with `:NAME` behind it if it has several. Else, in a
+folder that holds a config.json, a word without `/` and `:` is the id. Else it is the name of an
+image in the store: see `rcrun help image`. What follows an image is the command.
 
 The exit status is the container's, or 128 and the number of the signal that ended it.
 
 Examples:
+  rcrun run app.tar                 what docker save wrote, with the command of the image
+  rcrun run -it -e A=1 app:1 sh     an image of the store, with a terminal and a command
   rcrun run bundles/hello           a bundle, in the foreground
   rcrun run --bundle /srv/web web   the same with an id of your own
   rcrun run -d bundles/web          in the background: see `rcrun list`",
@@ -82,11 +87,39 @@ Examples:
             flags.extend([
                 switch("detach", "Return when the container runs").short('d'),
                 switch("keep", "Keep the container when it has ended, for `rcrun delete`"),
+                switch("rm", "Delete the container when it has ended (default without -d)"),
+                text("name", "ID", "The id of the container, instead of one that is made"),
                 switch("no-subreaper", "Do not adopt the orphans of the container's processes"),
+                switch("interactive", "Image: let the container read standard input").short('i'),
+                switch("tty", "Image: give the container a terminal").short('t'),
+                list("env", "NAME[=VALUE]", "Image: set an environment variable (repeatable)").short('e'),
+                list("volume", "DIR:PATH[:ro]", "Image: mount a folder or file (repeatable)").short('v'),
+                text("user", "USER[:GROUP]", "Image: run as this user and group").short('u'),
+                text("workdir", "PATH", "Image: working directory").short('w'),
+                switch("read-only", "Image: nothing can be written to the root"),
+                text("hostname", "NAME", "Image: the name of the container's host"),
+                text("entrypoint", "PROGRAM", "Image: execute this instead of the entrypoint"),
+                text("memory", "BYTES", "Image: memory at most, such as 512m"),
+                text("cpus", "N", "Image: processors at most, such as 1.5"),
+                text("pids-limit", "N", "Image: processes at most"),
+                text("net", "host|none", "Image: the network: the machine's, or none (default)"),
+                store(),
             ]);
             flags.extend(start());
             flags
         },
+    },
+    Verb {
+        name: "image",
+        about: "Load, list, unpack and remove images: see `rcrun help image`",
+        takes: "COMMAND [OPTIONS] [ARGUMENTS]",
+        options: Options::BeforeFirstWord,
+        more: "\
+Examples:
+  rcrun image load app.tar   what docker save and others write, into the store
+  rcrun image list           see which images there are
+  rcrun help image load      more about a command",
+        flags: Vec::new,
     },
     Verb {
         name: "create",
@@ -176,7 +209,12 @@ Examples:
 Examples:
   rcrun delete web
   rcrun delete --force web   running or not, there or not",
-        flags: || vec![switch("force", "Kill it first if it runs; no failure if it is not there").short('f')],
+        flags: || {
+            vec![
+                switch("force", "Kill it first if it runs; no failure if it is not there").short('f'),
+                store(),
+            ]
+        },
     },
     Verb {
         name: "state",
@@ -285,7 +323,7 @@ Example:
     },
 ];
 
-fn switch(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
 }
 
@@ -293,15 +331,15 @@ fn valued(name: &'static str, value: &'static str, parser: impl Into<ValueParser
     Arg::new(name).long(name).value_name(value).value_parser(parser.into()).action(ArgAction::Set)
 }
 
-fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     valued(name, value, value_parser!(String)).help(help)
 }
 
-fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     valued(name, value, OsStringValueParser::new()).help(help)
 }
 
-fn list(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn list(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     text(name, value, help).action(ArgAction::Append)
 }
 
@@ -309,8 +347,12 @@ fn choice(name: &'static str, words: [&'static str; 2]) -> Arg {
     valued(name, "FORMAT", PossibleValuesParser::new(words)).help("Output format")
 }
 
-fn table() -> Arg {
+pub(super) fn table() -> Arg {
     choice("format", ["table", "json"]).short('f')
+}
+
+pub(super) fn store() -> Arg {
+    path("store", "DIR", "Keep images in DIR (default: /var/lib/rcrun)")
 }
 
 fn bundle() -> Arg {

@@ -12,8 +12,8 @@ use rcrun_runtime::{Error, Result};
 use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
-    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Run, Spec,
-    Start, Table, User, global, signal, usage,
+    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Run, RunImage,
+    Spec, Start, Table, User, global, image, signal, usage,
 };
 
 /// Reads the words after `verb`.
@@ -27,10 +27,30 @@ pub fn resolve(verb: &'static Verb, words: Vec<OsString>) -> Result<Invocation> 
         })
         .collect();
     let mut read = Words::default();
+    let again = words.clone();
     words::read(&flags, verb.options, words, &mut read).map_err(|e| advise(verb, e).context(verb.name))?;
     if read.help {
         return Ok(Invocation::Help(Some(verb)));
     }
+    let option_follows = read.plain.get(1).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
+    if verb.name == "run" && option_follows {
+        let Invocation::Run(run) = resolved(verb, verb.command(), read)? else {
+            return Err(usage("run: is read as something else"));
+        };
+        let mut read = Words::default();
+        let anywhere = match words::read(&flags, words::Options::Anywhere, again, &mut read) {
+            Ok(()) if !read.help => match resolved(verb, verb.command(), read) {
+                Ok(Invocation::Run(anywhere)) => Some(Box::new(anywhere)),
+                _ => None,
+            },
+            _ => None,
+        };
+        return Ok(Invocation::Run(Run { anywhere, ..run }));
+    }
+    resolved(verb, command, read)
+}
+
+fn resolved(verb: &'static Verb, command: clap::Command, read: Words) -> Result<Invocation> {
     utf8(&command, &read.given).map_err(|e| e.context(verb.name))?;
     let options = canonical(&read.given);
     let matches = command.try_get_matches_from(options).map_err(|e| sentence(&e).context(verb.name))?;
@@ -107,11 +127,15 @@ fn utf8(command: &clap::Command, given: &[Given]) -> Result<()> {
 fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocation> {
     let invocation = match verb.name {
         "run" => Invocation::Run(Run {
-            what: plain.word("a bundle or a container id")?,
+            what: plain.word("an image, a bundle or a container id")?,
             command: plain.all(),
             bundle: options.path("bundle"),
             detach: options.on("detach"),
             keep: options.on("keep"),
+            rm: options.on("rm"),
+            name: options.word("name"),
+            image: Box::new(run_image(&options)),
+            anywhere: None,
             no_subreaper: options.on("no-subreaper"),
             start: options.start(),
         }),
@@ -132,7 +156,11 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
             },
             all: options.on("all"),
         }),
-        "delete" => Invocation::Delete(Delete { id: plain.id()?, force: options.on("force") }),
+        "delete" => Invocation::Delete(Delete {
+            id: plain.id()?,
+            force: options.on("force"),
+            store: options.path("store").unwrap_or_else(|| image::DEFAULT_STORE.into()),
+        }),
         "exec" => Invocation::Exec(exec(&options, &mut plain)?),
         "list" => Invocation::List(List { format: options.table(), quiet: options.on("quiet") }),
         "ps" => Invocation::Ps(Ps { id: plain.id()?, format: options.table(), args: plain.command() }),
@@ -141,10 +169,30 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
             rootless: options.on("rootless"),
         }),
         "features" => Invocation::Features,
+        name if name.starts_with("image ") => return image::resolved(verb, &options, &mut plain),
         _ => Invocation::Plan(plan(&options, &mut plain)?),
     };
     plain.end()?;
     Ok(invocation)
+}
+
+fn run_image(options: &Matches) -> RunImage {
+    RunImage {
+        store: options.path("store").unwrap_or_else(|| image::DEFAULT_STORE.into()),
+        interactive: options.on("interactive"),
+        tty: options.on("tty"),
+        env: options.all("env"),
+        volumes: options.all("volume"),
+        user: options.word("user"),
+        workdir: options.word("workdir"),
+        read_only: options.on("read-only"),
+        hostname: options.word("hostname"),
+        entrypoint: options.0.get_one::<String>("entrypoint").cloned(),
+        memory: options.word("memory"),
+        cpus: options.word("cpus"),
+        pids_limit: options.word("pids-limit"),
+        net: options.word("net"),
+    }
 }
 
 fn plan(options: &Matches, plain: &mut Plain) -> Result<Plan> {
@@ -232,38 +280,38 @@ fn here() -> PathBuf {
 }
 
 /// The options of a verb, by name.
-struct Matches(ArgMatches);
+pub(super) struct Matches(ArgMatches);
 
 impl Matches {
-    fn on(&self, name: &str) -> bool {
+    pub(super) fn on(&self, name: &str) -> bool {
         self.0.get_flag(name)
     }
 
     /// As in Go, an empty path is none.
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.0.get_one::<OsString>(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
-    fn word(&self, name: &str) -> Option<String> {
+    pub(super) fn word(&self, name: &str) -> Option<String> {
         self.0.get_one::<String>(name).filter(|value| !value.is_empty()).cloned()
     }
 
-    fn number(&self, name: &str) -> u32 {
+    pub(super) fn number(&self, name: &str) -> u32 {
         self.0.get_one::<u32>(name).copied().unwrap_or_default()
     }
 
-    fn all<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
+    pub(super) fn all<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
         self.0.get_many::<T>(name).unwrap_or_default().cloned().collect()
     }
 
-    fn table(&self) -> Table {
+    pub(super) fn table(&self) -> Table {
         match self.word("format").as_deref() {
             Some("json") => Table::Json,
             _ => Table::Table,
         }
     }
 
-    fn start(&self) -> Start {
+    pub(super) fn start(&self) -> Start {
         Start {
             console_socket: self.path("console-socket"),
             pidfd_socket: self.path("pidfd-socket"),
@@ -276,38 +324,38 @@ impl Matches {
 }
 
 /// The words of a verb that are no options.
-struct Plain<'a> {
+pub(super) struct Plain<'a> {
     verb: &'a Verb,
     words: VecDeque<OsString>,
 }
 
 impl Plain<'_> {
-    fn word(&mut self, what: &str) -> Result<OsString> {
+    pub(super) fn word(&mut self, what: &str) -> Result<OsString> {
         self.words.pop_front().ok_or_else(|| self.missing(what))
     }
 
-    fn id(&mut self) -> Result<String> {
+    pub(super) fn id(&mut self) -> Result<String> {
         let word = self.word("a container id")?;
         word.into_string().map_err(|word| usage(format!("the container id {word:?} is not UTF-8")))
     }
 
-    fn all(&mut self) -> Vec<OsString> {
+    pub(super) fn all(&mut self) -> Vec<OsString> {
         self.words.drain(..).collect()
     }
 
     /// What follows the id, without the `--` that people put between a container and its command.
-    fn command(&mut self) -> Vec<OsString> {
+    pub(super) fn command(&mut self) -> Vec<OsString> {
         if self.words.front().is_some_and(|word| word == "--") {
             self.words.pop_front();
         }
         self.all()
     }
 
-    fn missing(&self, what: &str) -> Error {
+    pub(super) fn missing(&self, what: &str) -> Error {
         usage(format!("an argument is missing: {what} (usage: rcrun {} {})", self.verb.name, self.verb.takes))
     }
 
-    fn end(&self) -> Result<()> {
+    pub(super) fn end(&self) -> Result<()> {
         match self.words.front() {
             Some(word) => Err(usage(
                 format!(

@@ -35,9 +35,18 @@ fn bare_run() -> Run {
         bundle: None,
         detach: false,
         keep: false,
+        rm: false,
+        name: None,
+        image: Box::default(),
+        anywhere: None,
         no_subreaper: false,
         start: Start::default(),
     }
+}
+
+/// What a line means for an image, and what for anything else.
+fn both(command: &str, anywhere: Run) -> Run {
+    Run { command: words(command), anywhere: Some(Box::new(anywhere)), ..bare_run() }
 }
 
 fn bare_exec(process: Process) -> Exec {
@@ -95,10 +104,11 @@ fn create_and_run_take_their_options_before_and_after_the_id() {
     for (line, expected) in [
         ("run x".to_string(), bare_run()),
         ("run -d x".into(), Run { detach: true, ..bare_run() }),
-        ("run x --detach".into(), Run { detach: true, ..bare_run() }),
-        ("run x --bundle B".into(), Run { bundle: Some("B".into()), ..bare_run() }),
+        ("run x --detach".into(), both("--detach", Run { detach: true, ..bare_run() })),
+        ("run x --bundle B".into(), both("--bundle B", Run { bundle: Some("B".into()), ..bare_run() })),
+        ("run x --help".into(), Run { command: words("--help"), ..bare_run() }),
         ("run --keep -no-subreaper x".into(), Run { keep: true, no_subreaper: true, ..bare_run() }),
-        ("run x y -- -z".into(), Run { command: words("y -z"), ..bare_run() }),
+        ("run x y -- -z".into(), Run { command: words("y -- -z"), ..bare_run() }),
         (format!("run {all} x"), Run { start: start(), ..bare_run() }),
     ] {
         assert_eq!(invocation(&line), Invocation::Run(expected), "{line}");
@@ -177,7 +187,7 @@ fn a_command_for_exec_need_not_be_utf8() {
 #[test]
 fn the_other_verbs_resolve() {
     let kill = |signal, all| Invocation::Kill(Kill { id: id(), signal, all });
-    let delete = |force| Invocation::Delete(Delete { id: id(), force });
+    let delete = |force| Invocation::Delete(Delete { id: id(), force, store: image::DEFAULT_STORE.into() });
     let list = |format, quiet| Invocation::List(List { format, quiet });
     let ps = |format, args: &str| Invocation::Ps(Ps { id: id(), format, args: words(args) });
     let spec = |bundle: &str, rootless| Invocation::Spec(Spec { bundle: bundle.into(), rootless });
@@ -256,7 +266,10 @@ fn help_is_asked_for_in_each_of_the_usual_ways() {
 fn a_wrong_command_line_is_one_sentence() {
     for (line, expected) in [
         ("create", "create: an argument is missing: a container id (usage: rcrun create ID)"),
-        ("run", "run: an argument is missing: a bundle or a container id (usage: rcrun run BUNDLE|ID)"),
+        (
+            "run",
+            "run: an argument is missing: an image, a bundle or a container id (usage: rcrun run IMAGE|BUNDLE|ID [COMMAND [ARG...]])",
+        ),
         ("create x y", "create: one argument too many: \"y\" (usage: rcrun create ID)"),
         ("list x", "list: one argument too many: \"x\" (usage: rcrun list)"),
         ("features x", "features: one argument too many: \"x\" (usage: rcrun features)"),

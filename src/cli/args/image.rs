@@ -1,0 +1,417 @@
+//! `rcrun image`: its verbs, their options, and what they were asked to do. Uses: flags, resolve.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use rcrun_runtime::{Code, Error, Result};
+
+use super::flags::{Verb, list, path, store, switch, table, text};
+use super::resolve::{self, Matches, Plain};
+use super::words::Options;
+use super::{Invocation, Table, flags, usage};
+
+/// Where images are when nobody says it.
+pub const DEFAULT_STORE: &str = "/var/lib/rcrun";
+
+/// `rcrun image`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Image {
+    /// `--store`
+    pub store: PathBuf,
+    /// The verb.
+    pub verb: ImageVerb,
+}
+
+/// What is to be done with images.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ImageVerb {
+    /// `list`
+    List {
+        /// `--format`
+        format: Table,
+        /// `--quiet`: names only.
+        quiet: bool,
+    },
+    /// `inspect`
+    Inspect {
+        /// The image.
+        image: OsString,
+    },
+    /// `history`
+    History {
+        /// The image.
+        image: OsString,
+        /// `--format`
+        format: Table,
+    },
+    /// `layers`
+    Layers {
+        /// The image.
+        image: OsString,
+        /// `--depth`
+        depth: u32,
+        /// `--format`
+        format: Table,
+    },
+    /// `tag`
+    Tag {
+        /// The image.
+        image: OsString,
+        /// Its new name.
+        name: String,
+    },
+    /// `remove`
+    Remove {
+        /// The images.
+        images: Vec<OsString>,
+        /// `--quiet`
+        quiet: bool,
+    },
+    /// `prune`
+    Prune {
+        /// `--quiet`
+        quiet: bool,
+        /// `--format`
+        format: Table,
+    },
+    /// `fsck`
+    Fsck {
+        /// `--repair`
+        repair: bool,
+        /// `--quiet`
+        quiet: bool,
+        /// `--format`
+        format: Table,
+    },
+    /// `load`
+    Load {
+        /// The file or folder, with `:NAME` behind it or not.
+        from: OsString,
+        /// `--name`
+        names: Vec<String>,
+        /// `--platform`
+        platform: Option<String>,
+        /// `--quiet`: no progress, and only digests.
+        quiet: bool,
+    },
+    /// `save`
+    Save {
+        /// The images.
+        images: Vec<OsString>,
+        /// `--output`
+        output: Option<PathBuf>,
+    },
+    /// `unpack`
+    Unpack {
+        /// The image.
+        image: OsString,
+        /// The folder that becomes a bundle.
+        bundle: PathBuf,
+        /// `--flat`
+        flat: bool,
+        /// `--quiet`
+        quiet: bool,
+    },
+}
+
+/// Reads what follows `image`.
+pub fn verb(words: Vec<OsString>) -> Result<Invocation> {
+    let mut words = words.into_iter();
+    match words.next() {
+        None => Err(usage("image: a command is missing: `rcrun help image` lists them")),
+        Some(word) if matches!(word.to_str(), Some("-h" | "-help" | "--help" | "help")) => {
+            let name = words.next().filter(|_| word == "help");
+            let verb = match name {
+                None => flags::find("image")?,
+                Some(name) => find(&name.to_string_lossy())?,
+            };
+            Ok(Invocation::Help(Some(verb)))
+        }
+        Some(word) => resolve::resolve(find(&word.to_string_lossy())?, words.collect()),
+    }
+}
+
+/// Finds a verb of `image`.
+pub fn find(name: &str) -> Result<&'static Verb> {
+    // What people who come from other tools type.
+    let name = match name {
+        "ls" => "list",
+        "rm" => "remove",
+        other => other,
+    };
+    VERBS.iter().find(|verb| verb.name.strip_prefix("image ") == Some(name)).ok_or_else(|| {
+        Error::new(Code::Usage, format!("unknown command \"image {name}\": `rcrun help image` lists them"))
+    })
+}
+
+/// The words of one verb, resolved.
+pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) -> Result<Invocation> {
+    const IMAGE: &str = "an image";
+    let format = || options.table();
+    let quiet = || options.on("quiet");
+    let asked = match verb.name {
+        "image list" => ImageVerb::List { format: format(), quiet: quiet() },
+        "image inspect" => ImageVerb::Inspect { image: plain.word(IMAGE)? },
+        "image history" => ImageVerb::History { image: plain.word(IMAGE)?, format: format() },
+        "image layers" => {
+            let depth = options.word("depth").unwrap_or("2".into());
+            let depth = depth.parse().map_err(|_| usage(format!("--depth: {depth:?} is no number")))?;
+            ImageVerb::Layers { image: plain.word(IMAGE)?, depth, format: format() }
+        }
+        "image tag" => {
+            let image = plain.word(IMAGE)?;
+            let name = plain.word("a name")?;
+            let name = name.into_string().map_err(|name| usage(format!("the name {name:?} is not UTF-8")))?;
+            ImageVerb::Tag { image, name }
+        }
+        "image remove" => {
+            let first = plain.word(IMAGE)?;
+            ImageVerb::Remove { images: [vec![first], plain.all()].concat(), quiet: quiet() }
+        }
+        "image prune" => ImageVerb::Prune { quiet: quiet(), format: format() },
+        "image fsck" => ImageVerb::Fsck { repair: options.on("repair"), quiet: quiet(), format: format() },
+        "image load" => ImageVerb::Load {
+            from: plain.word("a file or folder")?,
+            names: options.all("name"),
+            platform: options.word("platform"),
+            quiet: quiet(),
+        },
+        "image save" => {
+            let first = plain.word(IMAGE)?;
+            ImageVerb::Save { images: [vec![first], plain.all()].concat(), output: options.path("output") }
+        }
+        _ => ImageVerb::Unpack {
+            image: plain.word(IMAGE)?,
+            bundle: plain.word("a folder for the bundle")?.into(),
+            flat: options.on("flat"),
+            quiet: quiet(),
+        },
+    };
+    plain.end()?;
+    let store = options.path("store").unwrap_or_else(|| DEFAULT_STORE.into());
+    Ok(Invocation::Image(Image { store, verb: asked }))
+}
+
+fn quiet(help: &'static str) -> clap::Arg {
+    switch("quiet", help).short('q')
+}
+
+/// The verbs of `image` in the order in which people meet them.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "image load",
+        about: "Load images from an archive or a layout folder into the store",
+        takes: "FILE|DIR[:NAME]",
+        options: Options::Anywhere,
+        more: "\
+Reads what docker save, podman save, skopeo, buildah and `rcrun image save` write: OCI layouts as a
+folder or a tar, Docker archives, compressed or not. Every digest is verified. All images of the
+file are loaded, or the one whose name follows it.
+
+Examples:
+  rcrun image load app.tar
+  rcrun image load --name app:test layout/
+  rcrun image load all.tar:app:1",
+        flags: || {
+            vec![
+                store(),
+                list("name", "NAME", "Give the image this name instead of its own (repeatable)"),
+                text("platform", "OS/ARCH", "Of an image for several platforms, load this one"),
+                quiet("No progress; print digests only"),
+            ]
+        },
+    },
+    Verb {
+        name: "image list",
+        about: "List the images in the store",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun image list
+  rcrun image list -q              names only
+  rcrun image list --format json   for tools",
+        flags: || vec![store(), table(), quiet("Print names only; digests of images without one")],
+    },
+    Verb {
+        name: "image inspect",
+        about: "Print what an image consists of and what it runs, as JSON",
+        takes: "IMAGE",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun image inspect app:1",
+        flags: || vec![store()],
+    },
+    Verb {
+        name: "image history",
+        about: "Print the steps in which an image was built",
+        takes: "IMAGE",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun image history app:1",
+        flags: || vec![store(), table()],
+    },
+    Verb {
+        name: "image layers",
+        about: "Show what each layer of an image added, changed, removed and wasted",
+        takes: "IMAGE",
+        options: Options::Anywhere,
+        more: "\
+A tree for each layer, the largest first. Wasted are bytes that a later layer hides: they are stored
+and moved about, and no container sees them.
+
+Examples:
+  rcrun image layers app:1
+  rcrun image layers --depth 4 app:1",
+        flags: || vec![store(), text("depth", "N", "Show folders down to this depth (default: 2)"), table()],
+    },
+    Verb {
+        name: "image tag",
+        about: "Give an image one more name",
+        takes: "IMAGE NAME",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun image tag app:1 app:latest",
+        flags: || vec![store()],
+    },
+    Verb {
+        name: "image remove",
+        about: "Take names away, and remove the images that have none left",
+        takes: "IMAGE...",
+        options: Options::Anywhere,
+        more: "\
+A name is taken away; with its last name the image goes, and what no other image shares. A digest
+means the image with all its names. An image that a container uses stays.
+
+Examples:
+  rcrun image remove app:1
+  rcrun image remove sha256:4f0c6a...",
+        flags: || vec![store(), quiet("Print nothing")],
+    },
+    Verb {
+        name: "image prune",
+        about: "Remove images without a name, and all that no image and no container needs",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Example:
+  rcrun image prune",
+        flags: || vec![store(), table(), quiet("Print nothing")],
+    },
+    Verb {
+        name: "image fsck",
+        about: "Verify every digest and every link in the store",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+The exit status is 1 when something is broken and stays so.
+
+Examples:
+  rcrun image fsck
+  rcrun image fsck --repair",
+        flags: || {
+            vec![store(), switch("repair", "Remove what is broken"), table(), quiet("Print problems only")]
+        },
+    },
+    Verb {
+        name: "image save",
+        about: "Write images to a tar: an OCI layout that docker load reads too",
+        takes: "IMAGE...",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun image save app:1 -o app.tar
+  rcrun image save app:1 | ssh host rcrun image load /dev/stdin",
+        flags: || {
+            vec![store(), path("output", "FILE", "Write to FILE (default: standard output)").short('o')]
+        },
+    },
+    Verb {
+        name: "image unpack",
+        about: "Write a bundle: a config.json, and the image's root file system",
+        takes: "IMAGE BUNDLE",
+        options: Options::Anywhere,
+        more: "\
+The root is an overlay, mounted at BUNDLE/rootfs: the layers in the store, which nothing writes to,
+below BUNDLE/upper; `umount BUNDLE/rootfs` ends it. The layers stay as long as there is a
+BUNDLE/config.json. With --flat the root is one folder of files, which needs no store.
+
+Examples:
+  rcrun image unpack app:1 /srv/app && rcrun run --bundle /srv/app app
+  rcrun image unpack --flat app.tar /srv/app",
+        flags: || {
+            vec![
+                store(),
+                switch("flat", "Copy all layers into one folder instead of an overlay"),
+                quiet("No progress"),
+            ]
+        },
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args;
+
+    fn told(line: &str) -> std::result::Result<Image, String> {
+        match args::parse(line.split(' ').map(OsString::from).collect()).1 {
+            Ok(Invocation::Image(image)) => Ok(image),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn every_verb_of_image_is_read() {
+        let word = OsString::from;
+        let table = Table::Table;
+        for (line, verb) in [
+            ("list -q", ImageVerb::List { format: table, quiet: true }),
+            ("ls --format json", ImageVerb::List { format: Table::Json, quiet: false }),
+            ("inspect app:1", ImageVerb::Inspect { image: word("app:1") }),
+            ("history app", ImageVerb::History { image: word("app"), format: table }),
+            ("layers app --depth 5", ImageVerb::Layers { image: word("app"), depth: 5, format: table }),
+            ("layers app", ImageVerb::Layers { image: word("app"), depth: 2, format: table }),
+            ("tag a b", ImageVerb::Tag { image: word("a"), name: "b".into() }),
+            ("rm a b", ImageVerb::Remove { images: vec![word("a"), word("b")], quiet: false }),
+            ("prune", ImageVerb::Prune { quiet: false, format: table }),
+            ("fsck --repair -q", ImageVerb::Fsck { repair: true, quiet: true, format: table }),
+            (
+                "load --name x a.tar",
+                ImageVerb::Load {
+                    from: word("a.tar"),
+                    names: vec!["x".into()],
+                    platform: None,
+                    quiet: false,
+                },
+            ),
+            ("save a -o f", ImageVerb::Save { images: vec![word("a")], output: Some("f".into()) }),
+            (
+                "unpack --flat a b",
+                ImageVerb::Unpack { image: word("a"), bundle: "b".into(), flat: true, quiet: false },
+            ),
+        ] {
+            let image = told(&format!("image {line}")).unwrap();
+            assert_eq!(image, Image { store: DEFAULT_STORE.into(), verb }, "{line}");
+        }
+        assert_eq!(told("image list --store /s").unwrap().store, PathBuf::from("/s"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_name() {
+        for (line, why) in [
+            ("image", "image: a command is missing: `rcrun help image` lists them"),
+            ("image nope", "unknown command \"image nope\": `rcrun help image` lists them"),
+            ("image tag a", "image tag: an argument is missing: a name (usage: rcrun image tag IMAGE NAME)"),
+            ("image layers --depth x a", "image layers: --depth: \"x\" is no number"),
+            ("image list a", "image list: one argument too many: \"a\" (usage: rcrun image list)"),
+            ("image list --all", "image list: flag provided but not defined: --all"),
+        ] {
+            assert_eq!(told(line).unwrap_err(), why, "{line}");
+        }
+    }
+}

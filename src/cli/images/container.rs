@@ -1,0 +1,205 @@
+//! What a container of an image has in the store: `<store>/containers/<id>`, with its bundle and what it writes.
+//!
+//! ```text
+//! state         a link to the folder of the container's state: how to tell whether it still is
+//! config.json   rootfs/    the bundle
+//! upper/  work/            what it writes, over the layers
+//! hosts  hostname          mounted in its /etc
+//! ```
+//!
+//! The folder is locked by the process that makes the container, until that has a state. Without state and lock nobody
+//! needs it: the next `run` of that id, `delete --force` and `image prune` remove it.
+
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rcrun_image::Digest;
+use rcrun_image::store::Store;
+use rcrun_runtime::error::CallContext;
+use rcrun_runtime::spec::id::ContainerId;
+use rcrun_runtime::{Code, Error, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::{open, told};
+
+const CONTAINERS: &str = "containers";
+const BUNDLES: &str = "bundles";
+const STATE: &str = "state";
+
+/// A container's folder that is being made.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    id: String,
+    lock: OwnedFd,
+}
+
+/// Makes the folder of container `id` of the image `digest`, whose layers stay from now on. `root` is where its state
+/// will be.
+pub fn make(store: &Store, place: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<Folder> {
+    let all = place.join(CONTAINERS);
+    let path = all.join(id.as_str());
+    let exists = || Error::new(Code::Exists, "container with given ID already exists");
+    if root.join(id.as_str()).symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    if path.symlink_metadata().is_ok() {
+        if is_alive(place, id.as_str()) {
+            return Err(exists());
+        }
+        forget(store, place, id.as_str())?;
+    }
+    mkdir(&all)?;
+    match std::fs::create_dir(&path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists()),
+        other => other.call(format!("mkdir {}", path.display()))?,
+    }
+    let lock = lock(&path, FlockOperation::NonBlockingLockExclusive)?.ok_or_else(exists)?;
+    let folder = Folder { path, id: id.to_string(), lock };
+    match fill(store, &folder.path, id, root, digest) {
+        Ok(()) => Ok(folder),
+        Err(error) => Err(abandon(store, place, folder, error)),
+    }
+}
+
+fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<()> {
+    store.keep_for_container(id.as_str(), digest).map_err(told)?;
+    let root = std::path::absolute(root).call("getcwd")?;
+    let state = path.join(STATE);
+    std::os::unix::fs::symlink(root.join(id.as_str()), &state)
+        .call(format!("symlink {}", state.display()))?;
+    ["upper", "work", "rootfs"].iter().try_for_each(|name| {
+        let path = path.join(name);
+        std::fs::create_dir(&path).call(format!("mkdir {}", path.display()))
+    })
+}
+
+fn mkdir(path: &Path) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e).call(format!("mkdir {}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a start that failed of `error` has in the store.
+pub fn abandon(store: &Store, place: &Path, folder: Folder, error: Error) -> Error {
+    let Folder { id, lock, .. } = folder;
+    drop(lock);
+    match forget(store, place, &id) {
+        Ok(()) => error,
+        Err(left) => error.attach(&left),
+    }
+}
+
+/// Removes the folder of container `id`, which is no more, and lets go of its layers. One that is made anew meanwhile
+/// stays. The lease goes first: as long as the folder is locked, nobody writes another.
+pub fn forget(store: &Store, place: &Path, id: &str) -> Result<()> {
+    let wait = FlockOperation::LockExclusive;
+    let Some(lock) = dead(&place.join(CONTAINERS).join(id), id, wait)? else { return Ok(()) };
+    store.release_container(id).map_err(told)?;
+    store.discard(CONTAINERS, id).map_err(told)?;
+    drop(lock);
+    Ok(())
+}
+
+/// The lock of a folder whose container is no more.
+fn dead(folder: &Path, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    if folder.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let lock = match lock(folder, how) {
+        Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    let Some(lock) = lock else { return Ok(None) };
+    let locked = rustix::fs::fstat(&lock).call(format!("fstat of the folder of {id}"))?;
+    // Between opening and locking, it may have been removed and made anew.
+    let same = folder.symlink_metadata().is_ok_and(|there| there.ino() == locked.st_ino);
+    // Killed before it was made, or deleted.
+    let gone = folder.join(STATE).metadata().is_err();
+    Ok(Some(lock).filter(|_| same && gone))
+}
+
+/// None where it does not wait and somebody else has the lock.
+fn lock(folder: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(folder, flags, Mode::empty()).call(format!("open {}", folder.display()))?;
+    loop {
+        match rustix::fs::flock(&fd, how) {
+            Ok(()) => return Ok(Some(fd)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).call(format!("flock {}", folder.display())),
+        }
+    }
+}
+
+/// Whether container `id` of the store at `place` still is, or a bundle that was unpacked under that name.
+pub fn is_alive(place: &Path, id: &str) -> bool {
+    if let Ok(bundle) = std::fs::read_link(place.join(BUNDLES).join(id)) {
+        return bundle.join("config.json").symlink_metadata().is_ok();
+    }
+    let folder = place.join(CONTAINERS).join(id);
+    // What cannot be looked at is not taken for dead.
+    folder.symlink_metadata().is_ok()
+        && !matches!(dead(&folder, id, FlockOperation::NonBlockingLockExclusive), Ok(Some(_)))
+}
+
+/// Removes the folders of containers that are no more. Their ids.
+pub fn clear_dead(place: &Path) -> Result<Vec<String>> {
+    let store = open(place)?;
+    let mut dead = Vec::new();
+    for (kind, containers) in [(CONTAINERS, true), (BUNDLES, false)] {
+        let folder = place.join(kind);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            other => other.call(format!("open {}", folder.display()))?,
+        };
+        for entry in entries {
+            let id = entry.call(format!("read {}", folder.display()))?.file_name();
+            let Some(id) = id.to_str().filter(|id| !is_alive(place, id)) else { continue };
+            if containers {
+                forget(&store, place, id)?;
+                dead.push(id.to_string());
+            } else {
+                store.release_container(id).map_err(told)?;
+                remove_link(&folder.join(id))?;
+            }
+        }
+    }
+    Ok(dead)
+}
+
+fn remove_link(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).call(format!("unlink {}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// The store of the container `id`, if `bundle` is its folder in one.
+pub fn store_of(bundle: &Path, id: &str) -> Option<PathBuf> {
+    let containers = bundle.parent()?;
+    let fits =
+        bundle.file_name()? == id && containers.file_name()? == CONTAINERS && bundle.join(STATE).is_symlink();
+    fits.then(|| containers.parent().map(PathBuf::from)).flatten()
+}
+
+/// Keeps the layers of `digest` for the bundle at `bundle`, as long as that has a config.json.
+pub fn keep_for_bundle(store: &Store, place: &Path, bundle: &Path, digest: &Digest) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let links = place.join(BUNDLES);
+    mkdir(&links)?;
+    let id = format!("bundle-{}", &Digest::of(bundle.as_os_str().as_bytes()).hex()[..32]);
+    let link = links.join(&id);
+    match std::os::unix::fs::symlink(bundle, &link) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            return Err(e).call(format!("symlink {}", link.display()));
+        }
+        _ => {}
+    }
+    store.keep_for_container(&id, digest).map_err(told)
+}

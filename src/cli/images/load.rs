@@ -1,0 +1,292 @@
+//! Images into the store, with a bar that shows how far it is. All that unpacks layers goes through here.
+//! Uses: rcrun-image.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rcrun_image::import::{self, Imported, Options, import};
+use rcrun_image::jail::Jail;
+use rcrun_image::source::{Blobs, Image, Layer, Limits, Source};
+use rcrun_image::store::Store;
+use rcrun_image::{Digest, Name, Platform};
+use rcrun_runtime::{Code, Error, Result};
+
+use super::table::bytes;
+use super::{find, parse, told};
+use crate::{Global, output};
+
+/// The argument by which this program, started anew, knows that it unpacks a layer: no verb is called so.
+pub const UNPACKER: &str = "rcrun-image: unpack a layer";
+
+/// How layers are unpacked.
+pub fn jail() -> Option<Jail> {
+    Some(Jail::with_arguments([UNPACKER]))
+}
+
+/// Carries `image` of `source` into the store under `names`.
+fn carry(
+    global: &Global,
+    store: &Store,
+    source: &Source,
+    image: &Image,
+    names: Vec<Name>,
+    quiet: bool,
+) -> Result<Imported> {
+    let options = Options { names, jail: jail(), ..Options::default() };
+    let bar = Bar::new(source, image, quiet);
+    let imported = import(store, &bar, image, &options);
+    bar.end();
+    let imported = imported.map_err(told)?;
+    imported.notes.iter().for_each(|note| global.log.warn(note.clone()));
+    Ok(imported)
+}
+
+/// Unpacks what the image lacks of unpacked layers.
+pub fn restore(store: &Store, digest: &Digest) -> Result<Imported> {
+    import::restore(store, digest, &Options { jail: jail(), ..Options::default() }).map_err(told)
+}
+
+/// Where an image lies that is not in the store: a file or folder, and which image of it is meant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The archive or layout.
+    pub path: PathBuf,
+    /// What follows it.
+    pub reference: Option<String>,
+}
+
+/// The file or folder that `word` names, if it is an image: a layout, or an archive; with `:NAME` behind it or not.
+pub fn place(word: &OsStr) -> Option<Place> {
+    if looks_like_an_image(Path::new(word)) {
+        return Some(Place { path: word.into(), reference: None });
+    }
+    split(word).into_iter().find(|place| looks_like_an_image(&place.path))
+}
+
+/// All ways to read `word` as `PATH:NAME`, the shortest name last.
+fn split(word: &OsStr) -> Vec<Place> {
+    let bytes = word.as_bytes();
+    let colons = (1..bytes.len()).filter(|i| bytes[*i] == b':');
+    colons
+        .filter_map(|colon| {
+            let reference = std::str::from_utf8(&bytes[colon + 1..]).ok().filter(|name| !name.is_empty())?;
+            let path = OsString::from_vec(bytes[..colon].to_vec()).into();
+            Some(Place { path, reference: Some(reference.into()) })
+        })
+        .collect()
+}
+
+/// Whether a folder is a layout, or what docker save wrote, unpacked; whether a file is a tar or compressed.
+fn looks_like_an_image(path: &Path) -> bool {
+    let Ok(there) = path.metadata() else { return false };
+    if there.is_dir() {
+        return ["oci-layout", "manifest.json", "repositories"].iter().any(|file| path.join(file).is_file());
+    }
+    if !there.is_file() {
+        return false;
+    }
+    let mut begin = [0; 512];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut begin)).unwrap_or_default();
+    use rcrun_image::compression::Compression;
+    Compression::sniff(&begin[..read]) != Compression::Plain
+        || begin[257..262] == *b"ustar"
+        || is_old_tar(&begin)
+}
+
+/// Tars of before 1988 have no magic, but a sum of their header.
+fn is_old_tar(header: &[u8; 512]) -> bool {
+    let sum: u64 = header
+        .iter()
+        .enumerate()
+        .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u64::from(*b) })
+        .sum();
+    let text = std::str::from_utf8(&header[148..156]).unwrap_or_default();
+    u64::from_str_radix(text.trim_matches(['\0', ' ']), 8) == Ok(sum)
+}
+
+fn source(store: &Store, path: &Path) -> Result<Source> {
+    Source::open(path, store.scratch(), Limits::default()).map_err(told)
+}
+
+/// `rcrun image load`
+pub fn load(
+    global: &Global,
+    store: &Store,
+    from: &OsStr,
+    names: &[String],
+    platform: Option<&str>,
+    quiet: bool,
+) -> Result<()> {
+    let names = names.iter().map(|name| parse(name)).collect::<Result<Vec<Name>>>()?;
+    let platform = platform.map_or(Ok(Platform::host()), str::parse).map_err(told)?;
+    let as_it_stands = Path::new(from).symlink_metadata().is_ok();
+    let Place { path, reference } = Some(from)
+        .filter(|_| !as_it_stands)
+        .and_then(|from| split(from).into_iter().find(|place| place.path.symlink_metadata().is_ok()))
+        .unwrap_or_else(|| Place { path: from.into(), reference: None });
+    let source = source(store, &path)?;
+    let listed = source.list();
+    let references: Vec<Option<String>> = match reference {
+        Some(reference) => vec![Some(reference)],
+        None if listed.len() < 2 => vec![None],
+        None => listed
+            .iter()
+            .flat_map(|image| match (image.labels.is_empty(), image.digest) {
+                (false, _) => image.labels.iter().cloned().map(Some).collect(),
+                (true, Some(digest)) => vec![Some(digest.to_string())],
+                (true, None) => vec![None],
+            })
+            .collect(),
+    };
+    let mut images: Vec<Image> = Vec::new();
+    for reference in references {
+        let image = source.select(reference.as_deref(), &platform).map_err(told)?;
+        match images.iter_mut().find(|there| there.digest == image.digest) {
+            Some(there) => {
+                let more: Vec<Name> =
+                    image.names.into_iter().filter(|name| !there.names.contains(name)).collect();
+                there.names.extend(more);
+            }
+            None => images.push(image),
+        }
+    }
+    if images.len() > 1 && !names.is_empty() {
+        let message = format!("load: --name is for one image, and {} has {}", path.display(), images.len());
+        return Err(Error::new(Code::Usage, message));
+    }
+    for image in &images {
+        let names = if names.is_empty() { image.names.clone() } else { names.clone() };
+        let imported = carry(global, store, &source, image, names.clone(), quiet)?;
+        output::print(match (quiet, names.is_empty()) {
+            (true, _) => format!("{}\n", imported.digest),
+            (false, true) => format!("loaded {} without a name\n", imported.digest),
+            (false, false) => {
+                let names: Vec<String> = names.iter().map(Name::short).collect();
+                format!("loaded {} as {}\n", imported.digest, names.join(", "))
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The image that `word` means, in the store when this returns with all its layers unpacked: a file or folder, which
+/// gives no name to it, or what the store has already.
+pub fn fetch(global: &Global, store: &Store, word: &OsStr, quiet: bool) -> Result<Digest> {
+    match place(word) {
+        Some(place) => {
+            let source = source(store, &place.path)?;
+            let image = source.select(place.reference.as_deref(), &Platform::host()).map_err(told)?;
+            Ok(carry(global, store, &source, &image, Vec::new(), quiet)?.digest)
+        }
+        None => find(store, word),
+    }
+}
+
+/// A bar on the terminal, drawn by whoever reads.
+struct Bar<'a> {
+    source: &'a Source,
+    what: String,
+    total: u64,
+    done: AtomicU64,
+    /// When it was drawn last; none where nobody looks.
+    drawn: Option<Mutex<Option<Instant>>>,
+}
+
+/// It is drawn so often.
+const EVERY: Duration = Duration::from_millis(100);
+
+impl<'a> Bar<'a> {
+    fn new(source: &'a Source, image: &Image, quiet: bool) -> Bar<'a> {
+        let seen = !quiet && std::io::stderr().is_terminal();
+        let what = image.names.first().map_or_else(|| image.digest.hex()[..12].to_string(), Name::short);
+        let mut met = std::collections::HashSet::new();
+        let layers = image.layers.iter().filter(|layer| met.insert(layer.descriptor.digest));
+        let total = layers.map(|layer| layer.descriptor.size).sum();
+        Bar { source, what, total, done: AtomicU64::new(0), drawn: seen.then(|| Mutex::new(None)) }
+    }
+
+    fn more(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let Some(drawn) = &self.drawn else { return };
+        // Who finds another drawing need not draw.
+        let Ok(mut drawn) = drawn.try_lock() else { return };
+        let now = Instant::now();
+        if drawn.is_some_and(|last| now - last < EVERY) {
+            return;
+        }
+        *drawn = Some(now);
+        let _ = std::io::stderr().write_all(line(&self.what, done, self.total).as_bytes());
+    }
+
+    fn end(&self) {
+        let drawn = self.drawn.as_ref().and_then(|drawn| drawn.lock().ok());
+        if drawn.is_some_and(|drawn| drawn.is_some()) {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}
+
+/// The bar, over what was drawn before.
+fn line(what: &str, done: u64, total: u64) -> String {
+    const WIDTH: u64 = 30;
+    let done = done.min(total);
+    let filled = (done * WIDTH).checked_div(total).unwrap_or(WIDTH);
+    let (filled, rest) = ("#".repeat(filled as usize), " ".repeat((WIDTH - filled) as usize));
+    format!("\r\x1b[K{} [{filled}{rest}] {} of {}", super::table::cut(what, 36), bytes(done), bytes(total))
+}
+
+impl Blobs for Bar<'_> {
+    fn open<'a>(&'a self, layer: &Layer) -> rcrun_image::Result<Box<dyn Read + Send + 'a>> {
+        Ok(Box::new(Counted { inner: self.source.open(layer)?, bar: self }))
+    }
+}
+
+struct Counted<'a> {
+    inner: Box<dyn Read + Send + 'a>,
+    bar: &'a Bar<'a>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bar.more(read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_follow_a_file_whatever_colons_either_has() {
+        let told: Vec<(String, Option<String>)> = split(OsStr::new("a:b/all.tar:host:5000/app:1"))
+            .into_iter()
+            .map(|place| (place.path.display().to_string(), place.reference))
+            .collect();
+        let some = |path: &str, name: &str| (path.to_string(), Some(name.to_string()));
+        assert_eq!(
+            told,
+            [
+                some("a", "b/all.tar:host:5000/app:1"),
+                some("a:b/all.tar", "host:5000/app:1"),
+                some("a:b/all.tar:host", "5000/app:1"),
+                some("a:b/all.tar:host:5000/app", "1"),
+            ]
+        );
+        assert_eq!(split(OsStr::new("app:")), []);
+    }
+
+    #[test]
+    fn the_bar_fits_a_line_and_is_full_at_the_end() {
+        assert_eq!(line("app:1", 0, 1000), format!("\r\x1b[Kapp:1 [{}] 0 B of 1.00 kB", " ".repeat(30)));
+        assert!(line("app:1", 2000, 1000).contains(&"#".repeat(30)));
+        assert!(line("x", 0, 0).contains(&"#".repeat(30)));
+        assert!(line(&"x".repeat(200), 999_999, 999_999).len() < 110);
+    }
+}

@@ -1,0 +1,277 @@
+//! `rcrun run IMAGE`: the layers under a fresh folder, a config.json, and then the way of every bundle.
+//!
+//! The overlay is mounted in a mount namespace that only this process is in, and only until the container has its own
+//! copy: the machine never sees it, and however this process ends nothing of it is left.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rcrun_image::Digest;
+use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Surroundings, Volume};
+use rcrun_image::layer::Form;
+use rcrun_image::overlay::{self, Upper};
+use rcrun_image::store::{Store, Unpacked};
+use rcrun_runtime::error::{CallContext, Context};
+use rcrun_runtime::spec::id::ContainerId;
+use rcrun_runtime::{Code, Error, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+
+use super::{container, load, none, open, told};
+use crate::Global;
+use crate::args::{Run, RunImage};
+use crate::target;
+
+/// An image that is in the store, unpacked, and what a person says to it.
+#[derive(Debug)]
+pub struct Ready {
+    /// The store.
+    pub store: Store,
+    /// Where it is.
+    pub place: PathBuf,
+    digest: Digest,
+    said: Said,
+    name: String,
+}
+
+/// Fetches the image of `run`, and reads all that is said to it.
+pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
+    let said = said(&run.image, &run.command)?;
+    let place = &run.image.store;
+    if load::place(word).is_none() && !place.exists() {
+        // A word that was mistyped makes no store.
+        return Err(none(&word.to_string_lossy()));
+    }
+    let store = open(place)?;
+    let digest = load::fetch(global, &store, word, false)?;
+    let name = name(word);
+    Ok(Ready {
+        store,
+        place: place.canonicalize().call(format!("realpath {}", place.display()))?,
+        digest,
+        said,
+        name,
+    })
+}
+
+/// `app` of `localhost:5000/me/app:1`, of `dir/app.tar`.
+fn name(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let last = word.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let last = last.split([':', '@']).next().unwrap_or_default();
+    let last = last.split(".tar").next().unwrap_or_default();
+    target::name(Path::new(if last.is_empty() { "image" } else { last }))
+}
+
+/// The ids to try.
+pub fn ids(ready: &Ready, run: &Run) -> Vec<String> {
+    match &run.name {
+        Some(name) => vec![name.clone()],
+        None => target::ids(&ready.name).take(64).collect(),
+    }
+}
+
+/// Makes the container `id` ready, and calls `start` with its bundle while its root is mounted there.
+pub fn start<T>(
+    global: &Global,
+    ready: &Ready,
+    id: &ContainerId,
+    start: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    let folder = container::make(&ready.store, &ready.place, id, &global.root, &ready.digest)?;
+    let apart = Apart::enter();
+    let started = apart.and_then(|apart| {
+        let made = make(global, ready, id, &folder.path).and_then(|()| start(&folder.path));
+        apart.leave().and(made)
+    });
+    started.map_err(|error| container::abandon(&ready.store, &ready.place, folder, error))
+}
+
+fn make(global: &Global, ready: &Ready, id: &ContainerId, folder: &Path) -> Result<()> {
+    let image = ready.store.image(&ready.digest).map_err(told)?;
+    mount(&ready.store, &ready.digest, folder)?;
+    let root = RootFiles::open(&folder.join("rootfs")).map_err(told)?;
+    let around = surroundings(&ready.said, id, folder)?;
+    let converted = bundle::config(&image.config, &ready.said, &around, &root).map_err(told)?;
+    for (label, _) in &converted.denied {
+        global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
+    }
+    for volume in &converted.volumes {
+        root.make_folder(volume).map_err(told)?;
+    }
+    write(&folder.join("config.json"), converted.config.to_string().as_bytes())
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    let call = || format!("write {}", path.display());
+    let mut file = std::fs::File::create_new(path).call(call())?;
+    // Others than root read it in the container, whatever the caller's umask is.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).call(call())?;
+    file.write_all(text).call(call())
+}
+
+/// Mounts the layers of the image `digest` at `rootfs` of `folder`, under its folder `upper`.
+pub fn mount(store: &Store, digest: &Digest, folder: &Path) -> Result<()> {
+    let layers = match store.layers_of(digest) {
+        // After a crash of the machine.
+        Err(error) if error.code() == rcrun_image::Code::NotFound => {
+            load::restore(store, digest)?;
+            store.layers_of(digest)
+        }
+        other => other,
+    };
+    let layers = layers.map_err(told)?;
+    let [upper, work, rootfs, empty] = ["upper", "work", "rootfs", "empty"].map(|name| folder.join(name));
+    root_attributes(&layers, &upper)?;
+    let mut paths: Vec<&Path> = layers.iter().rev().map(|layer| layer.path.as_path()).collect();
+    if paths.is_empty() {
+        std::fs::create_dir(&empty).call(format!("mkdir {}", empty.display()))?;
+        paths.push(&empty);
+    }
+    let rootless = store.form() == Form::UserOverlay;
+    overlay::mount_at(&paths, Upper { folder: &upper, work: &work }, &rootfs, rootless).map_err(told)
+}
+
+/// overlayfs shows the attributes of the topmost folder: they are those of the topmost layer that tells them.
+fn root_attributes(layers: &[Unpacked], upper: &Path) -> Result<()> {
+    let call = || format!("give {} the attributes of the image's root", upper.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(upper, flags, Mode::empty()).call(call())?;
+    let Some(layer) = layers.iter().find(|layer| layer.root) else {
+        return rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o755)).call(call());
+    };
+    let stat = rustix::fs::fstat(&layer.fd).call(call())?;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+    rustix::fs::fchown(&folder, Some(uid), Some(gid)).call(call())?;
+    rustix::fs::fchmod(&folder, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(call())
+}
+
+/// What `said` and the machine give to the container, with the files that are mounted in its /etc.
+fn surroundings(said: &Said, id: &ContainerId, folder: &Path) -> Result<Surroundings> {
+    let host = said.network == Network::Host;
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    // A plus sign may stand in an id, and not in the name of a host.
+    let short: String =
+        id.as_str().chars().take(63).map(|c| if c == '+' || c == '_' { '-' } else { c }).collect();
+    let name = if host { own } else { short.trim_matches(['-', '.']).to_string() };
+    let name = Some(name).filter(|name| !name.is_empty());
+    let shown = said.hostname.clone().or(name.clone()).unwrap_or_else(|| "container".into());
+    let path = |file: &str| folder.join(file).to_string_lossy().into_owned();
+    let hosts = match host {
+        true => std::fs::read("/etc/hosts").unwrap_or_default(),
+        false => bundle::hosts(&shown).into_bytes(),
+    };
+    write(&folder.join("hosts"), &hosts)?;
+    write(&folder.join("hostname"), format!("{shown}\n").as_bytes())?;
+    let mut around = Surroundings {
+        root_path: "rootfs".into(),
+        environment: environment(),
+        hostname: name,
+        hosts: Some(path("hosts")),
+        hostname_file: Some(path("hostname")),
+        ..Surroundings::default()
+    };
+    if host && let Ok(text) = std::fs::read("/etc/resolv.conf") {
+        write(&folder.join("resolv.conf"), &text)?;
+        around.resolv_conf = Some(path("resolv.conf"));
+    }
+    around.selinux = Path::new("/sys/fs/selinux/enforce").exists();
+    Ok(around)
+}
+
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
+    let here = std::env::current_dir().call("getcwd")?;
+    let command = command.iter().map(|word| {
+        let word = word.to_str().map(String::from);
+        word.ok_or_else(|| Error::new(Code::Usage, "run: the command is not UTF-8, as config.json has to be"))
+    });
+    Ok(Said {
+        command: command.collect::<Result<_>>()?,
+        entrypoint: args.entrypoint.clone(),
+        terminal: args.tty,
+        env: args.env.clone(),
+        volumes: args
+            .volumes
+            .iter()
+            .map(|text| Volume::parse(text, &here).map_err(told))
+            .collect::<Result<_>>()?,
+        user: args.user.clone(),
+        working_dir: args.workdir.clone(),
+        read_only: args.read_only,
+        hostname: args.hostname.clone(),
+        memory: args.memory.as_deref().map_or(Ok(0), bundle::memory).map_err(told)?,
+        cpus: args.cpus.as_deref().map_or(Ok(None), Cpus::parse).map_err(told)?,
+        pids_limit: match &args.pids_limit {
+            None => 0,
+            Some(text) => text.parse().ok().filter(|limit| *limit >= -1).ok_or_else(|| {
+                Error::new(Code::Usage, format!("--pids-limit: {text:?} is no number of processes"))
+            })?,
+        },
+        network: args.net.as_deref().map_or(Ok(Network::default()), Network::parse).map_err(told)?,
+    })
+}
+
+/// The config.json of a bundle of `image`, for which nobody says anything.
+pub fn plain_config(image: &rcrun_image::source::Image, root: &RootFiles) -> Result<bundle::Converted> {
+    let around =
+        Surroundings { root_path: "rootfs".into(), environment: environment(), ..Surroundings::default() };
+    bundle::config(&image.config, &Said::default(), &around, root).map_err(told)
+}
+
+/// A mount namespace of this process's own, and the way back.
+struct Apart {
+    namespace: OwnedFd,
+    root: OwnedFd,
+    here: OwnedFd,
+}
+
+impl Apart {
+    fn enter() -> Result<Apart> {
+        let open = |path: &str, flags: OFlags| {
+            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).call(format!("open {path}"))
+        };
+        let namespace = open("/proc/self/ns/mnt", OFlags::RDONLY)?;
+        let root = open("/", OFlags::PATH | OFlags::DIRECTORY)?;
+        let here = open(".", OFlags::PATH | OFlags::DIRECTORY)?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(|e| Error::call("unshare CLONE_NEWNS", std::io::Error::from(e)))?;
+        let apart = Apart { namespace, root, here };
+        // What the machine mounts and unmounts is seen here still, and nothing the other way.
+        let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        match rustix::mount::mount_change("/", propagation) {
+            Ok(()) => Ok(apart),
+            Err(e) => Err(e).call("mount --make-rslave /").map_err(|error| match apart.leave() {
+                Ok(()) => error,
+                Err(left) => error.attach(&left),
+            }),
+        }
+    }
+
+    /// Goes back: a process that stays would hold file systems that the machine unmounts.
+    fn leave(self) -> Result<()> {
+        nix::sched::setns(&self.namespace, nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(|e| Error::call("setns to the mount namespace", std::io::Error::from(e)))?;
+        // setns goes to the root of the namespace, which need not be that of the caller.
+        rustix::process::fchdir(&self.root).call("fchdir /")?;
+        rustix::process::chroot(".").call("chroot .")?;
+        // A working folder that was removed meanwhile, or cannot be entered, is not worth a failure.
+        let _ = rustix::process::fchdir(&self.here);
+        Ok(())
+    }
+}
+
+/// Without `-i` a container reads nothing.
+pub fn close_stdin(args: &RunImage) -> Result<()> {
+    if args.interactive || args.tty {
+        return Ok(());
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .call("open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).call("dup2").context("standard input")
+}
