@@ -3,6 +3,7 @@
 
 pub mod broken_configs;
 pub mod bundle;
+pub mod image;
 pub mod inside;
 pub mod machine;
 pub mod programs;
