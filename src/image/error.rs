@@ -24,7 +24,9 @@ pub enum Code {
     Damaged,
     /// The caller's argument is wrong.
     Usage,
-    /// A system call failed.
+    /// A registry does not let this user do this.
+    Denied,
+    /// A system call failed, or the network.
     System,
 }
 

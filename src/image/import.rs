@@ -7,7 +7,7 @@
 //! below has not begun, the layer is not unpacked now but at the end, from its blob in the store, the lowest first.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::jail::Jail;
 use crate::layer::{self, Summary};
 use crate::name::Name;
 use crate::source::{Blobs, Image, Layer};
-use crate::store::{LayerId, RecordLayer, Store, Unpacked, Workspace, privileged};
+use crate::store::{Continued, LayerId, Partial, RecordLayer, Store, Unpacked, Workspace, privileged};
 
 /// How an image is imported.
 #[derive(Clone, Debug)]
@@ -70,6 +70,19 @@ struct Work<'a> {
     unpack: bool,
 }
 
+/// A blob that goes on where an earlier import stopped, and is kept on its way.
+struct Resumed<'a> {
+    far: &'a dyn Blobs,
+    partial: &'a Partial<'a>,
+}
+
+impl Blobs for Resumed<'_> {
+    fn open<'a>(&'a self, layer: &Layer) -> Result<Box<dyn Read + Send + 'a>> {
+        let layer = layer.clone();
+        Ok(Box::new(Continued::new(self.partial, move |at| self.far.open_at(&layer, at))))
+    }
+}
+
 /// Where the unpacking of a layer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -82,7 +95,7 @@ enum Progress {
 }
 
 /// Carries `image` of `blobs` into `store`. What is there already is neither read nor unpacked again. When it fails,
-/// nothing is left of it but layers and blobs that were complete and verified.
+/// nothing is left of it but layers and blobs that were complete and verified, and partials.
 pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options) -> Result<Imported> {
     let privileged = privileged()?;
     store.must_unpack_here(privileged)?;
@@ -250,6 +263,28 @@ impl Import<'_> {
     }
 
     fn carry(&self, blobs: &dyn Blobs, work: &Work<'_>) -> Result<()> {
+        if !blobs.are_far() {
+            return self.carry_of(blobs, work, work.keep_blob);
+        }
+        let digest = &work.layer.descriptor.digest;
+        // This waits while another import reads the same blob, as somebody who has not begun: nobody waits for it.
+        let partial = if work.keep_blob { self.store.partial(digest)? } else { None };
+        match partial {
+            Some(partial) => {
+                let carried = self.carry_of(&Resumed { far: blobs, partial: &partial }, work, false);
+                match &carried {
+                    Ok(()) => partial.publish()?,
+                    Err(error) if error.code() == Code::Invalid => partial.refuse()?,
+                    Err(_) => {}
+                }
+                carried
+            }
+            None if self.store.has_blob(digest)? => self.carry_of(self.store, work, false),
+            None => self.carry_of(blobs, work, false),
+        }
+    }
+
+    fn carry_of(&self, blobs: &dyn Blobs, work: &Work<'_>, keep_blob: bool) -> Result<()> {
         let carrier = Carrier {
             blobs,
             jail: self.options.jail.as_ref(),
@@ -261,7 +296,7 @@ impl Import<'_> {
         };
         let blob_name = self.workspace.fresh();
         let layer_name = self.workspace.fresh();
-        let kept = match work.keep_blob {
+        let kept = match keep_blob {
             true => {
                 Some(self.workspace.folder.create(&blob_name).map_err(|e| Error::call("create a blob", e))?)
             }
@@ -283,7 +318,7 @@ impl Import<'_> {
             below
         };
         let summary = carrier.carry(work.layer, kept, into.as_ref().map(|into| into.as_fd()), &below)?;
-        if work.keep_blob {
+        if keep_blob {
             self.workspace.publish_blob(&blob_name, &work.layer.descriptor.digest)?;
         }
         if let Some(summary) = summary.filter(|_| work.unpack) {

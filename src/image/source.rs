@@ -6,6 +6,7 @@ mod archive;
 mod docker;
 mod files;
 mod layout;
+mod search;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -18,6 +19,8 @@ use crate::error::{Code, Error, Result};
 use crate::name::Name;
 use crate::platform::Platform;
 use files::Files;
+
+pub use search::{Documents, search};
 
 /// Bounds for reading a source.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,22 @@ impl Default for Limits {
 pub trait Blobs: Sync {
     /// Reads the blob of `layer`.
     fn open<'a>(&'a self, layer: &Layer) -> Result<Box<dyn Read + Send + 'a>>;
+
+    /// Whether reading a blob costs so much that what was read of it is kept when an import fails, for the next one to
+    /// go on from there.
+    fn are_far(&self) -> bool {
+        false
+    }
+
+    /// Reads the blob of `layer` from byte `at` on.
+    fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        let mut blob = self.open(layer)?;
+        let skipped = std::io::copy(&mut Read::take(&mut blob, at), &mut std::io::sink());
+        match skipped.map_err(|e| Error::call("read", e))? == at {
+            true => Ok(blob),
+            false => Err(Error::invalid(format!("blob {}: is truncated", layer.descriptor.digest))),
+        }
+    }
 }
 
 /// An opened layout or archive.

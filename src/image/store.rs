@@ -8,6 +8,7 @@
 //!   boot                    the boot in which the store was last opened
 //!   blobs/<alg>/<hex>       content; 0600 until it is known to be on the disk, then 0400
 //!   form                    "trusted" or "user": whose overlayfs the layers are for
+//!   partials/<alg>/<hex>    the begin of a blob that an import reads from far away, or did; locked while one does
 //!   layers/<alg>/<hex>/fs   a layer, unpacked, by its diffID; the folder 0700 until it is on the disk, then 0500
 //!   chains/<alg>/<hex>/fs   the same by its chainID, for a layer whose tree depends on the layers below
 //!   images/<alg>/<hex>      by the digest of the manifest, written last: what is named here is complete
@@ -24,11 +25,12 @@
 mod folder;
 mod fsck;
 mod lease;
+mod partial;
 mod prune;
 mod record;
 mod unpacked;
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +46,7 @@ use crate::source::{Blobs, Image, Layer};
 pub(crate) use folder::Folder;
 pub use fsck::Problem;
 pub use lease::Lease;
+pub(crate) use partial::{Continued, Partial};
 pub use prune::Pruned;
 pub use record::{Named, Record, RecordLayer};
 pub use unpacked::{LayerId, Unpacked};
@@ -62,6 +65,7 @@ pub struct Store {
     top: Folder,
     blobs: [Folder; 2],
     all_layers: Folder,
+    partials: [Folder; 2],
     layers: [Folder; 2],
     all_chains: Folder,
     chains: [Folder; 2],
@@ -104,6 +108,7 @@ impl Store {
             path,
             form: Form::UserOverlay,
             blobs: pair("blobs")?,
+            partials: pair("partials")?,
             layers: pair("layers")?,
             all_layers: top.open("layers")?,
             chains: pair("chains")?,
@@ -200,6 +205,10 @@ impl Store {
                         workspace.take(layers, &name)?;
                     }
                 }
+            }
+            let partials = &self.partials[algorithm as usize];
+            for name in partials.names()? {
+                partials.remove(&name)?;
             }
         }
         self.top.publish(&workspace.folder, "boot", &boot)
@@ -331,9 +340,14 @@ impl Store {
 
 impl Blobs for Store {
     fn open<'a>(&'a self, layer: &Layer) -> Result<Box<dyn Read + Send + 'a>> {
+        self.open_at(layer, 0)
+    }
+
+    fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let digest = &layer.descriptor.digest;
-        let file =
+        let mut file =
             self.blob_folder(digest).file(&digest.hex())?.ok_or_else(|| damaged(digest, "is not there"))?;
+        file.seek(SeekFrom::Start(at)).map_err(|e| Error::call(format_args!("seek in blob {digest}"), e))?;
         Ok(Box::new(file))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use rustix::fs::FlockOperation;
 
-use super::{Folder, Store};
+use super::{Folder, Store, folder};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Code, Error, Result};
 
@@ -24,7 +24,7 @@ pub struct Pruned {
 
 impl Store {
     /// Removes images that have no name and are in no use, and blobs and layers that no image has. `alive` says whether
-    /// a container that a lease was written for still is; the lease of one that is not goes too.
+    /// a container that a lease was written for still is; the lease of one that is not goes too, and so do partials that nobody reads.
     pub fn prune(&self, alive: &dyn Fn(&str) -> bool) -> Result<Pruned> {
         let named: Vec<Digest>;
         let workspace = self.workspace()?;
@@ -76,6 +76,13 @@ impl Store {
             }
         }
         drop(workspace);
+        for partials in &self.partials {
+            for name in partials.names()? {
+                if partials.file(&name)?.map(folder::try_lock).transpose()? == Some(true) {
+                    partials.remove(&name)?;
+                }
+            }
+        }
         Ok(pruned)
     }
 
