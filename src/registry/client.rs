@@ -1,0 +1,486 @@
+//! Requests to one registry: which scheme it speaks, who asks, where it redirects to, and what its refusals mean.
+//! Uses: ureq, credentials, token, trust, words.
+
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rcrun_image::document::SIZE_MAX;
+use rcrun_image::{Code, Error, Name, Result};
+use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use ureq::{Agent, Body, SendBody};
+
+use crate::credentials::{self, Credentials};
+use crate::options::Options;
+use crate::token::{self, Challenge};
+use crate::{trust, words};
+
+/// Redirects in a row.
+const REDIRECTS_MAX: usize = 5;
+/// Bytes of an answer that only explains something.
+const WORDS_MAX: u64 = 64 << 10;
+/// Where the hub's registry is: not at the host of its names.
+const HUB: [&str; 2] = ["docker.io", "registry-1.docker.io"];
+
+/// Makes the body of a request: once for each time that it is sent.
+pub(crate) type Make<'a> = dyn Fn() -> Result<Box<dyn Read + 'a>> + 'a;
+
+/// The body of a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    /// None at all.
+    Nothing,
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many bytes, from what is made.
+    Made(u64, &'a Make<'a>),
+}
+
+/// A request.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a Method,
+    /// Below the registry when it begins with a slash, else a whole URL.
+    pub(crate) at: &'a str,
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+    pub(crate) body: Payload<'a>,
+}
+
+impl<'a> Ask<'a> {
+    /// A request without headers and body.
+    pub(crate) fn new(method: &'a Method, at: &'a str) -> Ask<'a> {
+        Ask { method, at, headers: &[], body: Payload::Nothing }
+    }
+}
+
+/// A registry, for one repository in it and what may be done there.
+pub(crate) struct Client<'a> {
+    agent: Agent,
+    /// Scheme and authority.
+    origin: (String, String),
+    shown: String,
+    scopes: Vec<String>,
+    credentials: Option<Credentials>,
+    /// The challenge of the registry, and what answers it.
+    challenge: Mutex<Option<Challenge>>,
+    authorization: Mutex<Option<String>>,
+    pub(crate) options: &'a Options,
+}
+
+/// Whether `host` is this machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host.to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A failed request as an error of this crate. `Display` of ureq says little of TLS.
+fn failed(error: ureq::Error) -> Error {
+    match error {
+        ureq::Error::Io(error) => Error::call("connection", error),
+        ureq::Error::HostNotFound => Error::new(Code::System, "there is no such host"),
+        other => Error::new(Code::System, words::shown(&other.to_string(), 300)),
+    }
+}
+
+/// Whether the server does not speak TLS at all. A certificate that is not trusted is something else.
+fn is_not_tls(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => true,
+        Some(_) => false,
+        // Nothing listens for https, or what does hangs up at a message that it does not know.
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+        ),
+    }
+}
+
+impl<'a> Client<'a> {
+    /// Finds out how the registry of `name` is spoken to. `actions` is what will be done to its repository, `others` are
+    /// repositories that are read.
+    pub(crate) fn connect(
+        name: &Name,
+        actions: &str,
+        others: &[&str],
+        options: &'a Options,
+    ) -> Result<Client<'a>> {
+        let shown = format!("registry {}", name.registry());
+        Client::find(name, actions, others, options, &shown).map_err(|e| e.of(&shown))
+    }
+
+    fn find(
+        name: &Name,
+        actions: &str,
+        others: &[&str],
+        options: &'a Options,
+        shown: &str,
+    ) -> Result<Client<'a>> {
+        let host = name.registry();
+        let authority = if host == HUB[0] { HUB[1] } else { host };
+        let loopback = is_loopback(authority);
+        let credentials = match &options.credentials {
+            Some(given) => Some(given.clone()),
+            None => credentials::of_name(name, &options.auth_files)?,
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", name.path())];
+        scopes.extend(others.iter().map(|other| format!("repository:{other}:pull")));
+        let mut refused = None;
+        for scheme in ["https", "http"] {
+            if scheme == "http" && !loopback && !options.plain_http {
+                break;
+            }
+            let mut config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(concat!("rcrun/", env!("CARGO_PKG_VERSION")))
+                .accept_encoding("identity")
+                .proxy(options.proxies.of_scheme(scheme, loopback)?)
+                .timeout_connect(Some(options.patience))
+                .timeout_recv_response(Some(options.patience))
+                .timeout_per_read(Some(options.patience))
+                .timeout_per_write(Some(options.patience))
+                .max_idle_connections_per_host(16);
+            if scheme == "https" {
+                config = config.tls_config(trust::of_host(host, &options.certificates)?);
+            }
+            let client = Client {
+                agent: config.build().new_agent(),
+                origin: (scheme.into(), authority.to_ascii_lowercase()),
+                shown: shown.into(),
+                scopes: scopes.clone(),
+                credentials: credentials.clone(),
+                challenge: Mutex::new(None),
+                authorization: Mutex::new(None),
+                options,
+            };
+            match client.once(&Ask::new(&Method::GET, "/v2/"), &client.url("/v2/"), None) {
+                Ok(mut answer) => {
+                    spent(&mut answer);
+                    if answer.status() == StatusCode::UNAUTHORIZED {
+                        client.challenged(answer.headers())?;
+                    }
+                    return Ok(client);
+                }
+                Err(error) => {
+                    let again = is_not_tls(&error);
+                    let error = failed(error);
+                    if !again {
+                        return Err(error);
+                    }
+                    // What http says in its place tells more, where it is asked.
+                    refused = Some(error);
+                }
+            }
+        }
+        let refused = refused.unwrap_or_else(|| Error::new(Code::System, "no connection"));
+        let plain = loopback || options.plain_http;
+        Err(if plain { refused } else { refused.of("does not answer over TLS") })
+    }
+
+    fn url(&self, at: &str) -> String {
+        match at.starts_with('/') {
+            true => format!("{}://{}{at}", self.origin.0, self.origin.1),
+            false => at.into(),
+        }
+    }
+
+    /// Whether `url` is the registry itself: scheme, host and port are the same.
+    fn is_own(&self, url: &Uri) -> bool {
+        let port = |scheme: Option<&str>| if scheme == Some("https") { 443 } else { 80 };
+        let Ok(own) = self.url("/").parse::<Uri>() else { return false };
+        own.scheme_str() == url.scheme_str()
+            && own.host().map(str::to_ascii_lowercase) == url.host().map(str::to_ascii_lowercase)
+            && own.port_u16().unwrap_or(port(own.scheme_str()))
+                == url.port_u16().unwrap_or(port(url.scheme_str()))
+            // A name before an @ is a trap for who compares text.
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    }
+
+    /// Sends one request, and follows nothing.
+    fn once(
+        &self,
+        ask: &Ask<'_>,
+        url: &str,
+        authorization: Option<&str>,
+    ) -> std::result::Result<Response<Body>, ureq::Error> {
+        let mut request = Request::builder().method(ask.method).uri(url);
+        for (name, value) in ask.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        match ask.body {
+            Payload::Nothing => self.agent.run(request.body(())?),
+            Payload::Bytes(bytes) => self.agent.run(request.body(bytes)?),
+            Payload::Made(size, make) => {
+                let mut body = make().map_err(|e| ureq::Error::Io(e.into()))?;
+                let request = request.header("content-length", size);
+                self.agent.run(request.body(SendBody::from_reader(&mut body))?)
+            }
+        }
+    }
+
+    /// Sends a request with what proves who asks, and follows redirects.
+    pub(crate) fn ask(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
+        self.asked(ask).map_err(|e| e.of(&self.shown))
+    }
+
+    fn asked(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
+        let mut url = self.url(ask.at);
+        let mut proven = false;
+        let mut redirects = 0;
+        loop {
+            let parsed: Uri = url.parse().map_err(|_| Error::invalid("it redirects to what is no URL"))?;
+            let own = self.is_own(&parsed);
+            // CVE-2020-15157: whoever a registry points at gets no password and no token.
+            let authorization = if own { self.authorization()? } else { None };
+            let mut answer = self.once(ask, &url, authorization.as_deref()).map_err(failed)?;
+            let status = answer.status();
+            if status == StatusCode::UNAUTHORIZED && own && !proven {
+                proven = true;
+                spent(&mut answer);
+                self.challenged(answer.headers())?;
+                continue;
+            }
+            let reads = [Method::GET, Method::HEAD].contains(ask.method);
+            // What is sent goes elsewhere only where the answer says that it may: 307 and 308.
+            if reads && matches!(status.as_u16(), 301..=303) || matches!(status.as_u16(), 307 | 308) {
+                spent(&mut answer);
+                redirects += 1;
+                if redirects > REDIRECTS_MAX {
+                    return Err(Error::invalid(format!("it redirects more than {REDIRECTS_MAX} times")));
+                }
+                url = self.location(&url, answer.headers())?;
+                continue;
+            }
+            return Ok(answer);
+        }
+    }
+
+    /// Where an upload goes on, after an answer from `url`.
+    pub(crate) fn next(&self, url: &str, headers: &HeaderMap) -> Result<String> {
+        self.location(url, headers).map_err(|e| e.of(&self.shown))
+    }
+
+    /// Where the header `Location` of an answer from `url` leads: a whole URL. It never leads out of TLS.
+    fn location(&self, url: &str, headers: &HeaderMap) -> Result<String> {
+        let bad = |why: &str| Error::invalid(format!("answers a Location that {why}"));
+        let to = headers.get("location").ok_or_else(|| bad("is not there"))?;
+        let to = to.to_str().map_err(|_| bad("is no text"))?;
+        let from: Uri = self.url(url).parse().map_err(|_| bad("is relative to what is no URL"))?;
+        let (scheme, authority) =
+            (from.scheme_str().unwrap_or_default(), from.authority().map(|a| a.as_str()).unwrap_or_default());
+        let whole = match to {
+            to if to.starts_with("//") => format!("{scheme}:{to}"),
+            to if to.starts_with('/') => format!("{scheme}://{authority}{to}"),
+            to if to.contains("://") => to.to_string(),
+            _ => return Err(bad("is neither a URL nor begins with a slash")),
+        };
+        let parsed: Uri = whole.parse().map_err(|_| bad("is no URL"))?;
+        match parsed.scheme_str() {
+            Some("https") => Ok(whole),
+            Some("http") if self.origin.0 == "http" => Ok(whole),
+            Some("http") => Err(bad("leads out of TLS")),
+            _ => Err(bad("is neither https nor http")),
+        }
+    }
+
+    fn authorization(&self) -> Result<Option<String>> {
+        let challenge = self.challenge.lock().expect("a lock that no panic held").clone();
+        let Some(challenge) = challenge else { return Ok(None) };
+        // One thread gets the token, the others wait for it.
+        let mut known = self.authorization.lock().expect("a lock that no panic held");
+        if known.is_some() {
+            return Ok(known.clone());
+        }
+        let new = match &challenge {
+            Challenge::Basic => token::password_or_refuse(self.credentials.as_ref())?,
+            Challenge::Bearer { realm, service } => self.token(realm, service.as_deref())?,
+        };
+        *known = Some(new);
+        Ok(known.clone())
+    }
+
+    /// Remembers what a 401 asks for, and forgets what it did not take.
+    fn challenged(&self, headers: &HeaderMap) -> Result<()> {
+        let values = headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
+        let challenge = Challenge::parse(values)?;
+        *self.challenge.lock().expect("a lock that no panic held") = Some(challenge);
+        self.authorization.lock().expect("a lock that no panic held").take();
+        Ok(())
+    }
+
+    /// A token of `realm`. The registry names the realm: it is believed as far as the registry is.
+    fn token(&self, realm: &str, service: Option<&str>) -> Result<String> {
+        let shown = words::shown(realm, 200);
+        let of = |e: Error| e.of(format_args!("realm {shown}"));
+        let parsed: Uri = realm.parse().map_err(|_| of(Error::invalid("is no URL")))?;
+        let plain = self.origin.0 == "http"
+            && parsed.scheme_str() == Some("http")
+            && (self.options.plain_http || parsed.authority().is_some_and(|a| is_loopback(a.as_str())));
+        if parsed.scheme_str() != Some("https") && !plain {
+            return Err(of(Error::invalid("a password would be sent there without TLS")));
+        }
+        let answer = match &self.credentials {
+            Some(Credentials::Identity(identity)) => {
+                let form = token::form(service, &self.scopes, identity);
+                let request =
+                    self.agent.post(realm).header("content-type", "application/x-www-form-urlencoded");
+                request.send(form.as_str())
+            }
+            password => {
+                let mut request = self.agent.get(realm);
+                for (name, value) in token::parameters(service, &self.scopes) {
+                    request = request.query(name, value);
+                }
+                if let Some(basic) = password.as_ref().and_then(Credentials::basic) {
+                    request = request.header("authorization", basic);
+                }
+                request.call()
+            }
+        };
+        let mut answer = answer.map_err(|e| of(failed(e)))?;
+        let status = answer.status();
+        let body = bounded(&mut answer, SIZE_MAX).map_err(of)?;
+        if !status.is_success() {
+            return Err(of(self.refusal(status, &body, "give a token")));
+        }
+        token::bearer(realm, &body)
+    }
+
+    /// The error that an answer is: `what` was asked for.
+    pub(crate) fn refused(&self, mut answer: Response<Body>, what: &str) -> Error {
+        let body = bounded(&mut answer, WORDS_MAX).unwrap_or_default();
+        self.refusal(answer.status(), &body, what).of(&self.shown)
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8], what: &str) -> Error {
+        let told = words::told(body);
+        // System is what is tried again.
+        let code = match status {
+            status if is_passing(status) => Code::System,
+            StatusCode::NOT_FOUND => Code::NotFound,
+            _ => Code::Denied,
+        };
+        let who = match (matches!(status.as_u16(), 401 | 403), &self.credentials) {
+            (true, None) => "; nobody is logged in there (podman login, docker login)".to_string(),
+            (true, Some(someone)) => format!(" to {someone:?}"),
+            _ => String::new(),
+        };
+        Error::new(code, format!("does not {what}: HTTP {}{told}{who}", status.as_u16()))
+    }
+
+    /// Waits before the next of several attempts: a server that fails has no event to wait for.
+    pub(crate) fn pause(&self, failures: u32) {
+        let factor = 1 << failures.clamp(1, 6).saturating_sub(1);
+        std::thread::sleep((self.options.pause * factor).min(Duration::from_secs(10)));
+    }
+}
+
+/// Whether it may go better the next time: the server's fault, not this one's.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || [408, 429].contains(&status.as_u16())
+}
+
+/// Reads what nobody wants to know: then the connection can be used again.
+fn spent(answer: &mut Response<Body>) {
+    let _ = bounded(answer, WORDS_MAX);
+}
+
+/// All of an answer's body; more than `max` bytes are refused.
+pub(crate) fn bounded(answer: &mut Response<Body>, max: u64) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut body = answer.body_mut().with_config().limit(u64::MAX).reader();
+    Read::take(&mut body, max + 1).read_to_end(&mut text).map_err(|e| Error::call("read", e))?;
+    if text.len() as u64 > max {
+        return Err(Error::new(Code::Limit, format!("answers more than {max} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client<'a>(scheme: &str, options: &'a Options) -> Client<'a> {
+        Client {
+            agent: Agent::config_builder().build().new_agent(),
+            origin: (scheme.into(), "r.test".into()),
+            shown: "registry r.test".into(),
+            scopes: Vec::new(),
+            credentials: None,
+            challenge: Mutex::new(None),
+            authorization: Mutex::new(None),
+            options,
+        }
+    }
+
+    #[test]
+    fn a_registry_over_tls_leads_nobody_out_of_it() {
+        let options = Options::default();
+        let (tls, plain) = ("https", "http");
+        for (own, to, leads) in [
+            (tls, "/x?y=z".to_string(), Some(format!("{tls}://r.test/x?y=z"))),
+            (tls, "//other.test/x".to_string(), Some(format!("{tls}://other.test/x"))),
+            (tls, format!("{tls}://other.test/x"), Some(format!("{tls}://other.test/x"))),
+            (tls, format!("{plain}://r.test/x"), None),
+            (plain, format!("{plain}://other.test/x"), Some(format!("{plain}://other.test/x"))),
+            (tls, "x".to_string(), None),
+            (tls, "ftp://r.test/x".to_string(), None),
+            (tls, String::new(), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("location", to.parse().unwrap());
+            assert_eq!(client(own, &options).location("/v2/", &headers).ok(), leads, "{own} {to}");
+        }
+    }
+
+    #[test]
+    fn only_the_registry_itself_is_told_who_asks() {
+        let options = Options::default();
+        let client = client("https", &options);
+        let tls = "https";
+        for (url, own) in [
+            (format!("{tls}://r.test/v2/"), true),
+            (format!("{tls}://R.test:443/"), true),
+            (format!("{tls}://r.test:444/"), false),
+            ("http://r.test/".into(), false),
+            ("http://r.test:443/".into(), false),
+            (format!("{tls}://r.test.evil.test/"), false),
+            (format!("{tls}://r.test@evil.test/"), false),
+            (format!("{tls}://x@r.test/"), false),
+        ] {
+            assert_eq!(client.is_own(&url.parse().unwrap()), own, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_spoken_to_without_tls() {
+        for (host, loopback) in [
+            ("localhost", true),
+            ("LocalHost:5000", true),
+            ("x.localhost:80", true),
+            ("127.0.0.1:5000", true),
+            ("127.9.9.9", true),
+            ("[::1]:5000", true),
+            ("[::1]", true),
+            ("127.0.0.1.test:5000", false),
+            ("localhost.test", false),
+            ("10.0.0.1:5000", false),
+            ("[2001:db8::1]:5000", false),
+            ("docker.io", false),
+        ] {
+            assert_eq!(is_loopback(host), loopback, "{host}");
+        }
+    }
+}
