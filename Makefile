@@ -22,9 +22,10 @@ help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: ## install the Debian packages that building and testing need
-	@runtime-tests/install-packages runtime-tests/packages
+	@runtime-tests/install-packages src/packages runtime-tests/packages
 
 build: build/target.mk ## build the release binary (target/*/release/rcrun)
+	@runtime-tests/install-packages src/packages
 	$(BUILD_FLAGS) cargo build --locked --release --target $(TARGET) --package rcrun
 	@ls -l $(RCRUN)
 
