@@ -67,7 +67,7 @@ pub fn told(error: rcrun_image::Error) -> Error {
         Image::NotFound => Code::NotFound,
         Image::Unsupported => Code::Unsupported,
         Image::Invalid | Image::Limit => Code::Config,
-        Image::Damaged | Image::System => Code::System,
+        Image::Damaged | Image::Denied | Image::System => Code::System,
     };
     let told = Error::new(code, error.to_string());
     match error.errno() {
