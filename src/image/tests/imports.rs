@@ -46,24 +46,14 @@ fn sources() -> Vec<PathBuf> {
         .collect()
 }
 
-/// `layer/mod.rs` and `layer.rs` are `layer`, `layer/tar/pax.rs` is `layer::tar::pax`.
-fn path_of(file: &Path) -> Vec<String> {
-    let mut path: Vec<String> =
-        file.with_extension("").iter().map(|part| part.to_str().expect("UTF-8").to_string()).collect();
-    path.pop_if(|last| last == "mod");
-    path
-}
-
 /// The modules of the crate that each one names, but for its own.
 fn found() -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in sources() {
-        let path = path_of(&file);
+        let path = source::path_of(&file);
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
         let words = source::without_tests(&source::words(&text));
-        let up: Vec<&str> = std::iter::repeat_n(["super", "::"], path.len()).flatten().collect();
-        let mut named = source::below(&words, &["crate"]);
-        named.extend(source::below(&words, &up[..up.len() - 1]));
+        let named = source::modules(&words, &path);
         // What lib.rs hands on.
         let module = |name: String| match name.as_str() {
             "Code" | "Error" | "Result" => "error".to_string(),
@@ -98,12 +88,6 @@ fn every_module_uses_what_the_table_says_and_nothing_else() {
 
 #[test]
 fn no_two_modules_use_each_other() {
-    // The table can be put in an order in which everything uses only what stands before it.
-    let mut left: Vec<(&str, &[&str])> = USES.to_vec();
-    while !left.is_empty() {
-        let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
-        let before = left.len();
-        left.retain(|(_, uses)| uses.iter().any(|name| names.contains(name)));
-        assert!(left.len() < before, "these use each other in a circle: {names:?}");
-    }
+    let names = source::circle(&USES);
+    assert!(names.is_empty(), "these use each other in a circle: {names:?}");
 }

@@ -18,6 +18,7 @@ use self::kept::Kept;
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
+use crate::spec::path::below_root;
 use crate::{Error, Result};
 use rcrun_plan::{Barrier, InRoot, Slot, Step, text::Text};
 use std::path::{Path, PathBuf};
@@ -61,18 +62,7 @@ impl<'a> Request<'a> {
 
 /// A path of config.json as a path below the root: lexically cleaned, `..` stops at the root.
 pub(crate) fn in_root(path: &Path) -> InRoot<Text> {
-    let mut parts: Vec<&str> = Vec::new();
-    let text = path.to_str().unwrap_or_default();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            name => parts.push(name),
-        }
-    }
-    InRoot(Text(parts.join("/")))
+    InRoot(Text(below_root(path)))
 }
 
 /// Compiles the start of a container.

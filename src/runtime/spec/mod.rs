@@ -5,6 +5,7 @@
 pub mod default;
 pub mod id;
 pub mod mount;
+pub(crate) mod path;
 pub mod sysctl;
 
 mod check;

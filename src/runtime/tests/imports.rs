@@ -90,20 +90,10 @@ fn words_of(file: &Path) -> Vec<String> {
     source::without_tests(&source::words(&text))
 }
 
-/// `spec/mod.rs` and `spec.rs` are `spec`, `spec/id.rs` is `spec::id`.
-fn path_of(file: &Path) -> Vec<String> {
-    let mut path: Vec<String> =
-        file.with_extension("").iter().map(|part| part.to_str().expect("UTF-8").to_string()).collect();
-    path.pop_if(|last| last == "mod");
-    path
-}
-
 /// The modules of the crate that a file names, but for its own.
 fn uses(file: &Path) -> BTreeSet<String> {
-    let (words, path) = (words_of(file), path_of(file));
-    let up: Vec<&str> = std::iter::repeat_n(["super", "::"], path.len()).flatten().collect();
-    let mut named = source::below(&words, &["crate"]);
-    named.extend(source::below(&words, &up[..up.len() - 1]));
+    let (words, path) = (words_of(file), source::path_of(file));
+    let named = source::modules(&words, &path);
     named
         .into_iter()
         // What lib.rs hands on.
@@ -120,7 +110,7 @@ fn uses(file: &Path) -> BTreeSet<String> {
 fn every_module_uses_what_the_table_says_and_nothing_else() {
     let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
     for file in sources() {
-        let module = path_of(&file).swap_remove(0);
+        let module = source::path_of(&file).swap_remove(0);
         let uses = uses(&file);
         match found.iter_mut().find(|(name, _)| *name == module) {
             Some((_, all)) => all.extend(uses),
@@ -149,20 +139,14 @@ fn every_module_uses_what_the_table_says_and_nothing_else() {
 
 #[test]
 fn no_two_modules_use_each_other() {
-    // The table can be put in an order in which everything uses only what stands before it.
-    let mut left: Vec<(&str, &[&str])> = USES.to_vec();
-    while !left.is_empty() {
-        let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
-        let before = left.len();
-        left.retain(|(_, uses)| uses.iter().any(|name| names.contains(name)));
-        assert!(left.len() < before, "these use each other in a circle: {names:?}");
-    }
+    let names = source::circle(&USES);
+    assert!(names.is_empty(), "these use each other in a circle: {names:?}");
 }
 
 #[test]
 fn what_turns_data_into_data_does_nothing_else() {
     let mut wrong = String::new();
-    for file in sources().iter().filter(|f| PURE.contains(&path_of(f)[0].as_str())) {
+    for file in sources().iter().filter(|f| PURE.contains(&source::path_of(f)[0].as_str())) {
         let words = words_of(file);
         let mut impure: BTreeSet<String> =
             source::below(&words, &["std"]).into_iter().filter(|n| IMPURE.contains(&n.as_str())).collect();

@@ -6,8 +6,6 @@ mod mounts;
 mod process;
 mod text;
 
-use std::path::Path;
-
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 
 use self::text::{Checked, count, path, string};
@@ -170,21 +168,6 @@ fn hooks(hooks: &oci::Hooks) -> Checked {
         }
     }
     Ok(())
-}
-
-/// `destination` with `.`, `..` and double slashes taken out, seen from `/`.
-fn cleaned(destination: &Path) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in destination.to_str().unwrap_or_default().split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// The pointer of an entry of a map.

@@ -1,12 +1,13 @@
-//! The list of mounts. Uses: fault, text, mount.
+//! The list of mounts. Uses: fault, text, mount, path.
 
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 
 use super::super::Namespace;
 use super::super::fault::{Fault, Quoted};
 use super::super::mount::{Bind, MountOptions};
+use super::namespace;
 use super::text::{Checked, bounded, count, path};
-use super::{cleaned, namespace};
+use crate::spec::path::below_root;
 
 const MAX_MOUNTS: usize = 4096;
 const MAX_OPTIONS: usize = 1024;
@@ -93,7 +94,7 @@ fn over_proc(i: usize, mount: &oci::Mount, options: &MountOptions) -> Checked {
     if !text.contains("proc") {
         return Ok(());
     }
-    let destination = cleaned(mount.destination());
+    let destination = format!("/{}", below_root(mount.destination()));
     let Some(rest) = destination.strip_prefix("/proc") else { return Ok(()) };
     let at = format_args!("/mounts/{i}/destination");
     let refuse = |why: &str| {

@@ -161,3 +161,32 @@ pub fn below(words: &[String], from: &[&str]) -> Vec<String> {
     }
     names
 }
+
+/// `spec/mod.rs` and `spec.rs` are `spec`, `spec/id.rs` is `spec::id`.
+pub fn path_of(file: &Path) -> Vec<String> {
+    let mut path: Vec<String> =
+        file.with_extension("").iter().map(|part| part.to_str().expect("UTF-8").to_string()).collect();
+    path.pop_if(|last| last == "mod");
+    path
+}
+
+/// The modules of its crate that a source names, by `crate::` or from itself upwards.
+pub fn modules(words: &[String], path: &[String]) -> Vec<String> {
+    let up: Vec<&str> = std::iter::repeat_n(["super", "::"], path.len()).flatten().collect();
+    let mut named = below(words, &["crate"]);
+    named.extend(below(words, &up[..up.len() - 1]));
+    named
+}
+
+/// The modules of a table that use each other in a circle: none if the table can be put in an order in which everything
+/// uses only what stands before it.
+pub fn circle<'a>(uses: &[(&'a str, &[&str])]) -> Vec<&'a str> {
+    let mut left = uses.to_vec();
+    loop {
+        let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
+        left.retain(|(_, uses)| uses.iter().any(|name| names.contains(name)));
+        if left.len() == names.len() {
+            return names;
+        }
+    }
+}
