@@ -97,7 +97,10 @@ impl Volume {
                 Source::Host(format!("{}/{path}", folder.trim_end_matches('/')))
             }
             name => {
-                let why = format!("rcrun keeps no named volumes; write ./{name} for a folder of that name");
+                let why = format!(
+                    "rcrun keeps no named volumes; write ./{} for a folder of that name",
+                    name.escape_debug()
+                );
                 return Err(usage(why));
             }
         };

@@ -6,6 +6,8 @@ mod forms;
 mod gnu;
 mod hostile;
 mod round;
+#[path = "../../tests/made/seed.rs"]
+mod seed;
 mod umoci;
 mod users;
 pub(crate) mod walk;
@@ -22,6 +24,7 @@ fn unpack_over(tar: &[u8], into: &Path, form: Form, below: &[&Path]) -> Result<S
         rustix::process::geteuid().is_root(),
         "tests of layers make device nodes and owners: run them as root"
     );
+    seed::keep("layer", tar);
     std::fs::create_dir_all(into).unwrap();
     let open = || below.iter().map(|layer| File::open(layer).map(OwnedFd::from)).collect();
     let options = Unpack { form, rootless: false, limits: Limits::default(), lower: Some(&open) };

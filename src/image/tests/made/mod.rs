@@ -2,6 +2,8 @@
 //! folder or as a tar. Uses: rcrun_image, tar, flate2, zstd, serde_json.
 #![allow(dead_code)]
 
+mod seed;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -218,6 +220,7 @@ impl Place {
     }
 
     pub fn file(&self, name: &str, content: &[u8]) -> std::path::PathBuf {
+        seed::keep("archive", content);
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
         path

@@ -1,0 +1,33 @@
+//! What must hold for every input, however it was made. Each target is a file with one function that takes bytes and
+//! panics where its property does not hold; the table below names them all. `make fuzz` looks for such bytes, and
+//! `cargo test -p rcrun-fuzz` tries those that were found once (`found/`). Uses: the crates under test.
+//!
+//! A new target is a file, a line in [`TARGETS`], and, where random bytes would not get far, seeds in tests/seeds.rs.
+
+mod archive;
+mod compression;
+mod layer;
+mod manifest;
+mod name;
+mod passwd;
+mod sentence;
+
+/// A property, and what is needed to look for inputs that break it.
+pub struct Target {
+    /// Its name, which is that of its file and of its folders of seeds and finds.
+    pub name: &'static str,
+    /// Panics if the property does not hold for this input.
+    pub holds: fn(&[u8]),
+    /// Longer inputs are not tried.
+    pub longest: usize,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "layer", holds: layer::holds, longest: 32 << 10 },
+    Target { name: "archive", holds: archive::holds, longest: 64 << 10 },
+    Target { name: "manifest", holds: manifest::holds, longest: 8 << 10 },
+    Target { name: "passwd", holds: passwd::holds, longest: 4 << 10 },
+    Target { name: "compression", holds: compression::holds, longest: 8 << 10 },
+    Target { name: "name", holds: name::holds, longest: 1 << 10 },
+];

@@ -1,0 +1,11 @@
+//! What an error looks like whatever made it: one line, of bounded length, that cannot write on a terminal.
+//! Knows no other module.
+
+/// Panics unless `error` is a sentence.
+pub fn is_one(error: &dyn std::error::Error) {
+    let text = error.to_string();
+    assert!(!text.is_empty() && text.len() < 4000, "an error of {} bytes: {text:.300}", text.len());
+    assert!(!text.chars().any(char::is_control), "an error with control characters: {text:?}");
+    // make fuzz makes all but the scratch folder read-only: who is told of that was on the way out of it.
+    assert!(!text.contains("Read-only file system"), "something outside was to be written: {text}");
+}
