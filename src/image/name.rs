@@ -46,6 +46,8 @@ impl Name {
         let Some(path) = whole.strip_prefix("docker.io/") else { return whole };
         match path.strip_prefix("library/") {
             Some(short) if !short.contains('/') => short.into(),
+            // Without the registry, the first part would be read as one.
+            _ if path.split_once('/').is_some_and(|(first, _)| is_host(first)) => whole,
             _ => path.into(),
         }
     }
@@ -166,6 +168,7 @@ mod tests {
             ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest", "127.0.0.1:5000/a/b/c:latest"),
             ("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest"),
             ("Host/app", "Host/app:latest", "Host/app:latest"),
+            ("docker.io/a.test/app", "docker.io/a.test/app:latest", "docker.io/a.test/app:latest"),
             ("a__b/c---d.e_f", "docker.io/a__b/c---d.e_f:latest", "a__b/c---d.e_f:latest"),
             ("app:V1.0-rc_1", "docker.io/library/app:V1.0-rc_1", "app:V1.0-rc_1"),
         ] {

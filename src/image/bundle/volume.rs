@@ -315,6 +315,7 @@ mod tests {
             ("/a:/b:shared,slave", "\"slave\" comes beside another of its kind"),
             ("/a:/b:nocopy", "\"nocopy\" is for named volumes, which rcrun does not keep"),
             ("db:/b", "rcrun keeps no named volumes; write ./db for a folder of that name"),
+            ("\x1b[31m:/b", "rcrun keeps no named volumes; write ./\\u{1b}[31m for a folder of that name"),
             (".hidden:/b", "rcrun keeps no named volumes; write ./.hidden for a folder of that name"),
             (
                 "/data:ro",

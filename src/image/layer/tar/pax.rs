@@ -56,14 +56,16 @@ pub fn time(text: &[u8]) -> Option<Time> {
         return None;
     }
     let seconds = if whole.is_empty() { 0 } else { decimal(whole).unwrap_or(u64::MAX) };
-    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let seconds = match negative {
+        true => 0i64.checked_sub_unsigned(seconds).unwrap_or(i64::MIN),
+        false => i64::try_from(seconds).unwrap_or(i64::MAX),
+    };
     let nanoseconds =
         (0..9).fold(0u32, |value, i| value * 10 + fraction.get(i).map_or(0, |digit| u32::from(digit - b'0')));
     // Nanoseconds count forward from the second before.
     Some(match (negative, nanoseconds) {
-        (false, _) => Time { seconds, nanoseconds },
-        (true, 0) => Time { seconds: -seconds, nanoseconds },
-        (true, _) => Time { seconds: (-seconds).saturating_sub(1), nanoseconds: 1_000_000_000 - nanoseconds },
+        (false, _) | (true, 0) => Time { seconds, nanoseconds },
+        (true, _) => Time { seconds: seconds.saturating_sub(1), nanoseconds: 1_000_000_000 - nanoseconds },
     })
 }
 
@@ -158,6 +160,8 @@ mod tests {
             ("-1", at(-1, 0)),
             ("1.9999999999", at(1, 999_999_999)),
             ("99999999999999999999", at(i64::MAX, 0)),
+            ("-9223372036854775808", at(i64::MIN, 0)),
+            ("-99999999999999999999", at(i64::MIN, 0)),
             ("", None),
             ("1e9", None),
             (".", None),
