@@ -114,17 +114,33 @@ fn in_form(input: &[u8], place: &Place, form: Form) {
 }
 
 fn written_and_unpacked_is_the_same(place: &Place, form: Form, root: &File) {
+    let mut before = written(root, form);
+    // In an overlay, a whiteout of an archive that makes its folder opaque later stays, and hides nothing. Unpacked from
+    // what was written, where the folder is opaque first, it is not made.
+    if form != Form::Flat {
+        before = turned(place, form, &before);
+    }
+    let after = turned(place, form, &before);
+    assert!(before == after, "written, unpacked and written again, the layer is another");
+}
+
+/// `tar` unpacked, and written again.
+fn turned(place: &Place, form: Form, tar: &[u8]) -> Vec<u8> {
     let again = place.open("again");
-    let how = Diff { form, root: true, latest: None };
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    diff(root.as_fd(), &how, &mut first).expect("what was unpacked can be written");
     // It was within the limits once, and what is below is in it now.
     let limits = Limits { stream: u64::MAX, bytes: u64::MAX, inodes: u64::MAX, ..LIMITS };
     let options = Unpack { form, rootless: false, limits, lower: None };
-    unpack(&first[..], again.as_fd(), &options).expect("what was written can be unpacked");
-    diff(again.as_fd(), &how, &mut second).expect("what was unpacked can be written");
+    unpack(tar, again.as_fd(), &options).expect("what was written can be unpacked");
+    let out = written(&again, form);
     emptied(&again);
-    assert!(first == second, "written, unpacked and written again, the layer is another");
+    out
+}
+
+fn written(folder: &File, form: Form) -> Vec<u8> {
+    let mut out = Vec::new();
+    diff(folder.as_fd(), &Diff { form, root: true, latest: None }, &mut out)
+        .expect("what was unpacked can be written");
+    out
 }
 
 fn emptied(folder: &File) {

@@ -114,6 +114,34 @@ fn no_file_names_a_host_that_is_not_everybodys() {
 const LICENCES: [&str; 7] =
     ["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0", "Zlib"];
 
+/// The versions that a Cargo.lock holds of each crate from the registry.
+fn locked(file: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(source::top().join(file)).expect("a Cargo.lock");
+    let value = |package: &str, key: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim_matches(['"', ' ', '=']).to_string())
+    };
+    text.split("[[package]]")
+        .filter(|package| package.contains("\nsource = "))
+        .map(|package| (value(package, "name").expect("name"), value(package, "version").expect("version")))
+        .collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_what_is_shipped() {
+    let (ours, fuzzed) = (locked("Cargo.lock"), locked("fuzz/engine/Cargo.lock"));
+    let also = |name: &String| ours.iter().any(|(other, _)| other == name);
+    let differ: Vec<_> = fuzzed.iter().filter(|one| also(&one.0) && !ours.contains(one)).collect();
+    assert!(
+        differ.is_empty() && fuzzed.len() > 20,
+        "cp Cargo.lock fuzz/engine/ && cargo check --manifest-path fuzz/engine/Cargo.toml: {differ:?}"
+    );
+    // What only the fuzzer has is built and run here, and never shipped.
+    let only: Vec<&str> =
+        fuzzed.iter().map(|(name, _)| name.as_str()).filter(|n| !also(&n.to_string())).collect();
+    assert_eq!(only, ["arbitrary", "libfuzzer-sys"]);
+}
+
 fn may_be_shipped(licence: &str) -> bool {
     let known = |one: &str| LICENCES.contains(&one.trim().trim_matches(['(', ')']));
     licence.split(" AND ").all(|all| all.replace('/', " OR ").split(" OR ").any(known))
