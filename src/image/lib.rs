@@ -6,6 +6,7 @@
 
 pub mod bundle;
 mod carry;
+pub mod commit;
 pub mod compression;
 pub mod digest;
 pub mod document;

@@ -77,7 +77,7 @@ pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|_| Err(Error::new(Code::System, "a layer's thread panicked")))
 }
 
-/// What the unpacker says, in the classes of this crate.
+/// What a layer's error says, in the classes of this crate.
 pub(crate) fn told(error: layer::Error) -> Error {
     let (code, errno) = match error.kind() {
         layer::Kind::Archive => (Code::Invalid, None),
@@ -86,7 +86,7 @@ pub(crate) fn told(error: layer::Error) -> Error {
         // The caller's own error, as it went in.
         layer::Kind::Stream => {
             let error = error.into_stream().unwrap_or_else(|| io::ErrorKind::Other.into());
-            return Error::call("unpack", error);
+            return Error::call("the layer", error);
         }
     };
     Error::with_errno(code, error.to_string(), errno)

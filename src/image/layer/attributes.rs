@@ -192,6 +192,25 @@ impl Attributes {
         }
     }
 
+    /// The attributes `all` as an image has them, in order, without those that stay here.
+    pub fn plain(&self, all: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = Vec::new();
+        for (name, value) in all {
+            if let Some(own) = self.form.private().and_then(|p| name.strip_prefix(p.as_bytes()))
+                && matches!(own, b"redirect" | b"metacopy")
+            {
+                return Err(Error::archive(format!(
+                    "{} says that the overlay was mounted with redirect_dir or metacopy, of which a layer knows nothing",
+                    Shown(name)
+                )));
+            }
+            let plain = self.plain_name(name).filter(|name| !forbidden(name));
+            found.extend(plain.map(|name| (name, value.clone())));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Gives `to` what `from`, in a layer below, has: owner, mode, extended attributes. Not its times.
     pub fn copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, notes: &Notes) -> Result<()> {
         let stat = rustix::fs::fstat(from).call("fstat of the lower layer")?;
@@ -339,6 +358,27 @@ pub fn names(mut list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Re
         }
     };
     Ok(buffer[..len].split(|&b| b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// All extended attributes of `fd`.
+pub fn xattrs_of(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in list_xattrs(fd)? {
+        found.extend(get_xattr(fd, &name)?.map(|value| (name, value)));
+    }
+    Ok(found)
+}
+
+/// The same of an O_PATH fd.
+pub fn xattrs_of_path(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let magic = magic_path(fd);
+    let mut found = Vec::new();
+    for name in names(|buffer| rustix::fs::listxattr(&magic, buffer))? {
+        let get = |buffer: &mut [u8]| rustix::fs::getxattr(&magic, &name[..], buffer);
+        let value = value(&name, get)?;
+        found.extend(value.map(|value| (name, value)));
+    }
+    Ok(found)
 }
 
 /// The value of an extended attribute of `fd`.

@@ -1,5 +1,5 @@
 //! The upper folder of an overlay to a layer: what was changed, as a tar. The same tree gives the same bytes.
-//! Uses: rustix, error, attributes, lower, notes, remove, tar.
+//! Uses: rustix, error, attributes, changes, lower, notes, remove, tar.
 
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
@@ -9,6 +9,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
+use super::changes::{Change, ChangeKind};
 use super::error::{Call, Error, Result, Shown};
 use super::lower::{is_whiteout, open_one};
 use super::notes::{Notes, Sort};
@@ -34,6 +35,26 @@ pub struct Diff {
 /// Access times, owners' names, inode numbers and the order of the file system leave no trace in it; holes are written
 /// as zeros. The folder must not change meanwhile.
 pub fn diff(upper: BorrowedFd<'_>, options: &Diff, out: impl Write) -> Result<Summary> {
+    write(upper, options, out, |walk, root| walk.folder(root, Limits::default().depth))
+}
+
+/// Writes `changes`, as [`changes`](super::changes) found them in `upper`, in the same way and nothing else. All that is
+/// hidden is told name by name.
+pub fn diff_of(
+    upper: BorrowedFd<'_>,
+    changes: &[Change],
+    options: &Diff,
+    out: impl Write,
+) -> Result<Summary> {
+    write(upper, options, out, |walk, root| changes.iter().try_for_each(|change| walk.change(root, change)))
+}
+
+fn write<W: Write>(
+    upper: BorrowedFd<'_>,
+    options: &Diff,
+    out: W,
+    all: impl FnOnce(&mut Walk<'_, BufWriter<W>>, &OwnedFd) -> Result<()>,
+) -> Result<Summary> {
     let root = rustix::fs::openat(
         upper,
         ".",
@@ -59,7 +80,7 @@ pub fn diff(upper: BorrowedFd<'_>, options: &Diff, out: impl Write) -> Result<Su
         entry.path = b"./".to_vec();
         walk.write(&entry)?;
     }
-    if let Err(e) = walk.folder(&root, Limits::default().depth) {
+    if let Err(e) = all(&mut walk, &root) {
         return Err(match e.kind() {
             super::Kind::Stream => e,
             // Where the walk stopped.
@@ -98,13 +119,35 @@ impl<W: Write> Walk<'_, W> {
         let len = self.path.len();
         for name in names {
             self.path.extend_from_slice(&name);
-            self.one(dir, &name, depth)?;
+            if let Some(fd) = self.one(dir, &name)? {
+                let Some(deeper) = depth.checked_sub(1) else {
+                    let most = Limits::default().depth;
+                    return Err(Error::limit(format!("more than {most} folders deep")));
+                };
+                self.folder(&fd, deeper)?;
+            }
             self.path.truncate(len);
         }
         Ok(())
     }
 
-    fn one(&mut self, dir: &OwnedFd, name: &[u8], depth: usize) -> Result<()> {
+    /// Writes `change`, below `root`.
+    fn change(&mut self, root: &OwnedFd, change: &Change) -> Result<()> {
+        let path = &change.path[..];
+        let slash = path.iter().rposition(|b| *b == b'/');
+        let (above, name) = slash.map_or((&b""[..], path), |at| (&path[..at + 1], &path[at + 1..]));
+        self.path = above.to_vec();
+        if change.kind == ChangeKind::Removed {
+            return self.whiteout(&[b".wh.", name].concat());
+        }
+        self.path.extend_from_slice(name);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let folder = open_one(root.as_fd(), if above.is_empty() { b"." } else { above }, flags);
+        self.one(&folder.call("openat2")?, name).map(|_| ())
+    }
+
+    /// Writes what `name` in `dir` is. A folder is given back, its path ended by a slash.
+    fn one(&mut self, dir: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
         let fd = open_one(dir.as_fd(), name, OFlags::PATH).call("openat2")?;
         let stat = rustix::fs::fstat(&fd).call("fstat")?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -118,54 +161,43 @@ impl<W: Write> Walk<'_, W> {
                     return Err(Error::archive("a whiteout of overlayfs in a tree that is none"));
                 }
                 self.path.truncate(self.path.len() - name.len());
-                return self.whiteout(&[b".wh.", name].concat());
+                return self.whiteout(&[b".wh.", name].concat()).map(|()| None);
             }
             FileType::CharacterDevice => Kind::CharDevice,
             _ => {
                 self.notes.add(Sort::Socket, || Shown(&self.path).to_string());
-                return Ok(());
+                return Ok(None);
             }
         };
         if name.starts_with(b".wh.") {
             return Err(Error::archive(format!("the name \"{}\" means a whiteout in a layer", Shown(name))));
         }
         if kind == Kind::Directory {
-            let Some(deeper) = depth.checked_sub(1) else {
-                return Err(Error::limit(format!("more than {} folders deep", Limits::default().depth)));
-            };
             let fd = open_one(dir.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY).call("openat2")?;
             let xattrs = self.xattrs(&fd)?.1;
             self.path.push(b'/');
             let entry = self.describe(&stat, kind, xattrs);
             self.write(&entry)?;
-            return self.folder(&fd, deeper);
+            return Ok(Some(fd));
         }
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.linked.get(&inode) {
                 let link = first.clone();
                 let entry = Entry { link, ..self.describe(&stat, Kind::HardLink, Vec::new()) };
-                return self.write(&entry);
+                return self.write(&entry).map(|()| None);
             }
             self.linked.insert(inode, self.path.clone());
         }
         if kind == Kind::File {
-            return self.file(dir, name, &stat);
+            return self.file(dir, name, &stat).map(|()| None);
         }
-        let magic = attributes::magic_path(fd.as_fd());
-        let mut xattrs = Vec::new();
-        for name in attributes::names(|buffer| rustix::fs::listxattr(&magic, buffer))? {
-            let get = |buffer: &mut [u8]| rustix::fs::getxattr(&magic, &name[..], buffer);
-            if let (Some(plain), Some(value)) = (self.plain(&name)?, attributes::value(&name, get)?) {
-                xattrs.push((plain, value));
-            }
-        }
-        xattrs.sort_unstable();
+        let xattrs = self.attributes.plain(&attributes::xattrs_of_path(fd.as_fd())?)?;
         let mut entry = self.describe(&stat, kind, xattrs);
         if kind == Kind::Symlink {
             entry.link = rustix::fs::readlinkat(&fd, "", Vec::new()).call("readlinkat")?.into_bytes();
         }
-        self.write(&entry)
+        self.write(&entry).map(|()| None)
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &[u8], stat: &Stat) -> Result<()> {
@@ -195,33 +227,11 @@ impl<W: Write> Walk<'_, W> {
         self.writer.pad(entry.size).map_err(|e| Error::stream("write of the layer", e))
     }
 
-    /// The name of an extended attribute in the image; `None` for what stays here.
-    fn plain(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        if let Some(own) = self.options.form.private().and_then(|p| name.strip_prefix(p.as_bytes()))
-            && matches!(own, b"redirect" | b"metacopy")
-        {
-            return Err(Error::archive(format!(
-                "{} says that the overlay was mounted with redirect_dir or metacopy, of which a layer knows nothing",
-                Shown(name)
-            )));
-        }
-        Ok(self.attributes.plain_name(name).filter(|name| !attributes::forbidden(name)))
-    }
-
     fn xattrs(&self, fd: &OwnedFd) -> Result<Xattrs> {
-        let mut found = Vec::new();
-        let mut opaque = false;
+        let all = attributes::xattrs_of(fd.as_fd())?;
         let mark = self.options.form.private().map(|private| format!("{private}opaque").into_bytes());
-        for name in attributes::list_xattrs(fd.as_fd())? {
-            let Some(value) = attributes::get_xattr(fd.as_fd(), &name)? else { continue };
-            if Some(&name) == mark.as_ref() {
-                opaque = value == b"y";
-                continue;
-            }
-            found.extend(self.plain(&name)?.map(|name| (name, value)));
-        }
-        found.sort_unstable();
-        Ok((opaque, found))
+        let opaque = all.iter().any(|(name, value)| Some(name) == mark.as_ref() && value == b"y");
+        Ok((opaque, self.attributes.plain(&all)?))
     }
 
     fn describe(&self, stat: &Stat, kind: Kind, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Entry {

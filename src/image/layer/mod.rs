@@ -1,9 +1,10 @@
 //! Layers: a tar stream becomes a folder that overlayfs can stack, or changes a tree; a folder becomes a tar.
-//! Uses: rustix, serde. Below it: `unpack` and `diff` are the two ways, `tar` the format, `tree` the way through the folders,
+//! Uses: rustix, serde. Below it: `unpack` and `diff` are the two ways, `changes` what of a folder is new, `tar` the format, `tree` the way through the folders,
 //! `link` hard links, `lower` what is beneath, `attributes` owners, modes, xattrs and times, `remove` what goes, `name`
 //! and `notes` what their names say.
 
 mod attributes;
+mod changes;
 mod diff;
 mod error;
 mod link;
@@ -23,7 +24,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-pub use diff::{Diff, diff};
+pub use changes::{Change, ChangeKind, Changes, Made, Over, changes};
+pub use diff::{Diff, diff, diff_of};
 pub use error::{Error, Kind, Result};
 pub use unpack::unpack;
 
@@ -97,6 +99,22 @@ impl Default for Limits {
             xattrs: 256 << 10,
         }
     }
+}
+
+/// Copies the tree `from`, which has no overlayfs's marks in it, into the empty folder `into`, with all attributes: by way of
+/// a layer.
+pub fn copy(from: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<()> {
+    let (reader, writer) = io::pipe().map_err(|e| Error::call("pipe", e))?;
+    let options = Unpack { form: Form::Flat, rootless: false, limits: Limits::default(), lower: None };
+    std::thread::scope(|scope| {
+        let written =
+            scope.spawn(move || diff(from, &Diff { form: Form::Flat, root: true, latest: None }, writer));
+        let made = unpack(io::BufReader::new(reader), into, &options);
+        let written = written.join().unwrap_or_else(|_| Err(Error::limit("the thread that reads panicked")));
+        // A writer without a reader tells nothing.
+        made?;
+        written.map(|_| ())
+    })
 }
 
 /// Whether there is nothing in a folder.

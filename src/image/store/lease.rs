@@ -111,6 +111,11 @@ impl Store {
             .map_err(|e| Error::call("rename a lease", e))
     }
 
+    /// The image that is kept for the container `id`, if one is.
+    pub fn image_of_container(&self, id: &str) -> Result<Option<Digest>> {
+        Ok(self.kept(&container_file(id)?)?.images.first().copied())
+    }
+
     /// Ends what [`Store::keep_for_container`] began. Whether it had.
     pub fn release_container(&self, id: &str) -> Result<bool> {
         self.leases.remove(&container_file(id)?)

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 19] = [
+const USES: [(&str, &[&str]); 20] = [
     ("error", &[]),
     ("digest", &["error"]),
     ("platform", &["error"]),
     ("name", &["digest", "error"]),
     ("compression", &["error"]),
     ("document", &["compression", "digest", "error", "platform"]),
-    ("bundle", &["document", "error"]),
+    ("bundle", &["document", "error", "layer"]),
     ("overlay", &["error"]),
     ("source", &["compression", "digest", "document", "error", "name", "platform"]),
     ("layer", &[]),
@@ -28,6 +28,7 @@ const USES: [(&str, &[&str]); 19] = [
     ("jail", &["digest", "error", "layer", "pipeline", "unfold"]),
     ("carry", &["digest", "error", "jail", "layer", "pipeline", "source", "store", "unfold"]),
     ("import", &["carry", "digest", "error", "jail", "layer", "name", "source", "store"]),
+    ("commit", &["digest", "document", "error", "import", "layer", "source", "store", "unfold"]),
     ("flat", &["carry", "error", "jail", "layer", "source", "store", "unfold"]),
 ];
 

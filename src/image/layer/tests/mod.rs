@@ -2,6 +2,7 @@
 //! They run as root, in folders of their own: device nodes, owners and trusted.* need it, and fail without.
 
 mod archive;
+mod changes;
 mod forms;
 mod gnu;
 mod hostile;
