@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use rcrun_runtime::{Code, Error, Result};
 
 pub use global::{Globals, LogFormat};
-pub use image::{Image, ImageVerb};
+pub use image::{Commit, Image, ImageVerb, OfContainer};
 
 /// What rcrun was asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Invocation {
     Plan(Plan),
     /// `rcrun image`
     Image(Image),
+    /// `rcrun image diff`, `rcrun image commit`
+    OfContainer(OfContainer),
     /// `rcrun help`, or the help of a verb.
     Help(Option<&'static flags::Verb>),
     /// `rcrun --version`

@@ -1,7 +1,9 @@
 //! The verbs of `rcrun image`. Uses: rcrun-image.
 
+pub mod commit;
 pub mod container;
 pub mod load;
+mod own;
 pub mod run;
 pub mod show;
 mod table;

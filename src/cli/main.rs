@@ -151,5 +151,6 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),
         Invocation::Image(args) => images::image(global, args),
+        Invocation::OfContainer(args) => images::commit::run(global, args),
     }
 }

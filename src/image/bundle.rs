@@ -7,8 +7,9 @@
 //! - A volume of the image is a folder on the container's own layer: the image's data is there, what is written stays
 //!   out of the image and goes with the container. [`Converted::volumes`] names them: the caller makes those that are
 //!   missing ([`RootFiles::make_folder`]) and leaves them out of a new image. Under a read-only root each is a tmpfs that
-//!   begins with the image's data, since Docker's volumes can be written to there. There are no named volumes, and none
-//!   of the container's own below a mount: a folder of the host does both.
+//!   begins with the image's data, since Docker's volumes can be written to there. Below a mount of `-v`, where the
+//!   container's layer is not seen, a volume is a folder of its own with a copy of that data: [`Converted::nested`]. There
+//!   are no named volumes: a folder of the host does that.
 //! - HOME is not set: the runtime takes it from /etc/passwd when the process starts, as it does under Docker.
 //! - A folder on the host that is to be mounted must be there. Docker makes it, and hides the typing error.
 
@@ -41,6 +42,9 @@ pub struct Converted {
     pub config: Value,
     /// Folders of the container that are to be there, made if they are not, and left out of a new image.
     pub volumes: Vec<String>,
+    /// Folders of the container that are mounted from [`Surroundings::nested`], where the caller makes them with what the
+    /// image has at these paths ([`RootFiles::copy_folder`]).
+    pub nested: Vec<String>,
     /// The signal that ends the container, as the image writes it. Empty: TERM.
     pub stop_signal: String,
     /// Labels of the image that are no annotations of the container, since a runtime could act on them. A person is to
@@ -91,7 +95,8 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
         config["annotations"] =
             Value::Object(annotations.into_iter().map(|(k, v)| (k, Value::String(v))).collect::<Map<_, _>>());
     }
-    Ok(Converted { config, volumes, stop_signal: execution.stop_signal.clone(), denied })
+    let volume::Own { on_layer: volumes, nested } = volumes;
+    Ok(Converted { config, volumes, nested, stop_signal: execution.stop_signal.clone(), denied })
 }
 
 /// JSON can say NUL, the kernel cannot hear it.

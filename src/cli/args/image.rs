@@ -114,6 +114,39 @@ pub enum ImageVerb {
     },
 }
 
+/// What is to be done with the container of an image. Its state tells where the image is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum OfContainer {
+    /// `diff`
+    Diff {
+        /// The container.
+        container: String,
+        /// `--format`
+        format: Table,
+    },
+    /// `commit`
+    Commit(Commit),
+}
+
+/// `rcrun image commit`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The container.
+    pub container: String,
+    /// The name of the new image.
+    pub name: String,
+    /// `--author`
+    pub author: Option<String>,
+    /// `--change`: instructions of a Dockerfile.
+    pub changes: Vec<String>,
+    /// `--message`
+    pub message: Option<String>,
+    /// `--pause`: the container stands still meanwhile.
+    pub pause: bool,
+    /// `--quiet`: prints the digest only.
+    pub quiet: bool,
+}
+
 /// Reads what follows `image`.
 pub fn verb(words: Vec<OsString>) -> Result<Invocation> {
     let mut words = words.into_iter();
@@ -147,6 +180,9 @@ pub fn find(name: &str) -> Result<&'static Verb> {
 /// The words of one verb, resolved.
 pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) -> Result<Invocation> {
     const IMAGE: &str = "an image";
+    if let "image diff" | "image commit" = verb.name {
+        return of_container(verb, options, plain);
+    }
     let format = || options.table();
     let quiet = || options.on("quiet");
     let asked = match verb.name {
@@ -160,9 +196,7 @@ pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) ->
         }
         "image tag" => {
             let image = plain.word(IMAGE)?;
-            let name = plain.word("a name")?;
-            let name = name.into_string().map_err(|name| usage(format!("the name {name:?} is not UTF-8")))?;
-            ImageVerb::Tag { image, name }
+            ImageVerb::Tag { image, name: name(plain)? }
         }
         "image remove" => {
             let first = plain.word(IMAGE)?;
@@ -190,6 +224,28 @@ pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) ->
     plain.end()?;
     let store = options.path("store").unwrap_or_else(|| DEFAULT_STORE.into());
     Ok(Invocation::Image(Image { store, verb: asked }))
+}
+
+fn of_container(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) -> Result<Invocation> {
+    let container = plain.id()?;
+    let asked = match verb.name {
+        "image diff" => OfContainer::Diff { container, format: options.table() },
+        _ => OfContainer::Commit(Commit {
+            container,
+            name: name(plain)?,
+            author: options.word("author"),
+            changes: options.all("change"),
+            message: options.word("message"),
+            pause: options.word("pause").as_deref() != Some("false"),
+            quiet: options.on("quiet"),
+        }),
+    };
+    plain.end()?;
+    Ok(Invocation::OfContainer(asked))
+}
+
+fn name(plain: &mut Plain<'_>) -> Result<String> {
+    plain.word("a name")?.into_string().map_err(|name| usage(format!("the name {name:?} is not UTF-8")))
 }
 
 fn quiet(help: &'static str) -> clap::Arg {
@@ -330,6 +386,48 @@ Examples:
         },
     },
     Verb {
+        name: "image diff",
+        about: "List what a container of an image changed in it",
+        takes: "CONTAINER",
+        options: Options::Anywhere,
+        more: "\
+A line for each path: A for added, C for changed, D for deleted. A folder in which something changed
+is changed. Volumes, mounts, and what rcrun itself put there are not the container's changes.
+
+Examples:
+  rcrun image diff web
+  rcrun image diff --format json web",
+        flags: || vec![table()],
+    },
+    Verb {
+        name: "image commit",
+        about: "Make an image of a container: its own, and what the container changed",
+        takes: "CONTAINER NAME",
+        options: Options::Anywhere,
+        more: "\
+The new image has the layers of the container's, and one with what `rcrun image diff` lists. It lies
+in the same store. What the container had of `rcrun run`, such as its command, does not go into it:
+--change says what it runs, with CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and
+WORKDIR as in a Dockerfile. The same changes with the same times give the same digest; with
+SOURCE_DATE_EPOCH in the environment no time is later than that.
+
+Examples:
+  rcrun image commit web app:2
+  rcrun image commit -m 'with nginx' -c 'CMD [\"nginx\"]' -c 'ENV A=1' web app:2",
+        flags: || {
+            vec![
+                text("author", "NAME", "Who made the image").short('a'),
+                list("change", "INSTRUCTION", "Change the image's configuration (repeatable)").short('c'),
+                text("message", "TEXT", "What was done, for `rcrun image history`").short('m'),
+                text("pause", "true|false", "Pause the container meanwhile (default: true)")
+                    .value_parser(["true", "false"])
+                    .hide_possible_values(true)
+                    .short('p'),
+                quiet("Print the digest only"),
+            ]
+        },
+    },
+    Verb {
         name: "image unpack",
         about: "Write a bundle: a config.json, and the image's root file system",
         takes: "IMAGE BUNDLE",
@@ -402,6 +500,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_a_container_of_an_image_is_read() {
+        let told = |line: &str| match args::parse(line.split(' ').map(OsString::from).collect()).1 {
+            Ok(Invocation::OfContainer(asked)) => asked,
+            other => panic!("{line}: {other:?}"),
+        };
+        let diff = OfContainer::Diff { container: "web".into(), format: Table::Json };
+        assert_eq!(told("image diff web -f json"), diff);
+        let commit = |author: Option<&str>, message: Option<&str>, changes: &[&str], pause, quiet| {
+            OfContainer::Commit(Commit {
+                container: "web".into(),
+                name: "app:2".into(),
+                author: author.map(String::from),
+                changes: changes.iter().map(|change| change.to_string()).collect(),
+                message: message.map(String::from),
+                pause,
+                quiet,
+            })
+        };
+        assert_eq!(told("image commit web app:2"), commit(None, None, &[], true, false));
+        assert_eq!(
+            told("image commit -q -a me -c USER=x --change CMD=y -m text --pause=false web app:2"),
+            commit(Some("me"), Some("text"), &["USER=x", "CMD=y"], false, true)
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_told_by_name() {
         for (line, why) in [
             ("image", "image: a command is missing: `rcrun help image` lists them"),
@@ -409,6 +533,18 @@ mod tests {
             ("image tag a", "image tag: an argument is missing: a name (usage: rcrun image tag IMAGE NAME)"),
             ("image layers --depth x a", "image layers: --depth: \"x\" is no number"),
             ("image list a", "image list: one argument too many: \"a\" (usage: rcrun image list)"),
+            (
+                "image commit web",
+                "image commit: an argument is missing: a name (usage: rcrun image commit CONTAINER NAME)",
+            ),
+            (
+                "image commit web a b",
+                "image commit: one argument too many: \"b\" (usage: rcrun image commit CONTAINER NAME)",
+            ),
+            (
+                "image diff",
+                "image diff: an argument is missing: a container id (usage: rcrun image diff CONTAINER)",
+            ),
             ("image list --all", "image list: flag provided but not defined: --all"),
         ] {
             assert_eq!(told(line).unwrap_err(), why, "{line}");

@@ -5,6 +5,8 @@
 //! config.json   rootfs/    the bundle
 //! upper/  work/            what it writes, over the layers
 //! hosts  hostname          mounted in its /etc
+//! nested/0 ...             volumes below a mount of -v
+//! made   volumes           what of upper/ is not the container's own doing: see `own`
 //! ```
 //!
 //! The folder is locked by the process that makes the container, until that has a state. Without state and lock nobody
@@ -135,6 +137,13 @@ fn lock(folder: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
             Err(e) => return Err(e).call(format!("flock {}", folder.display())),
         }
     }
+}
+
+/// Keeps the folder of a container that is from being removed, as long as what is returned lives. Waits while somebody
+/// makes or removes it.
+pub fn hold(folder: &Path) -> Result<OwnedFd> {
+    let lock = lock(folder, FlockOperation::LockShared)?;
+    lock.ok_or_else(|| Error::new(Code::System, format!("{} is locked", folder.display())))
 }
 
 /// Whether container `id` of the store at `place` still is, or a bundle that was unpacked under that name.

@@ -19,7 +19,7 @@ use rcrun_runtime::{Code, Error, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
-use super::{container, load, none, open, told};
+use super::{container, load, none, open, own, told};
 use crate::Global;
 use crate::args::{Run, RunImage};
 use crate::target;
@@ -98,13 +98,12 @@ fn make(global: &Global, ready: &Ready, id: &ContainerId, folder: &Path) -> Resu
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
-    for volume in &converted.volumes {
-        root.make_folder(volume).map_err(told)?;
-    }
+    own::make(&root, &converted, folder)?;
     write(&folder.join("config.json"), converted.config.to_string().as_bytes())
 }
 
-fn write(path: &Path, text: &[u8]) -> Result<()> {
+/// Writes a new file of the container's folder.
+pub fn write(path: &Path, text: &[u8]) -> Result<()> {
     let call = || format!("write {}", path.display());
     let mut file = std::fs::File::create_new(path).call(call())?;
     // Others than root read it in the container, whatever the caller's umask is.
@@ -171,6 +170,7 @@ fn surroundings(said: &Said, id: &ContainerId, folder: &Path) -> Result<Surround
         hostname: name,
         hosts: Some(path("hosts")),
         hostname_file: Some(path("hostname")),
+        nested: path(own::NESTED),
         ..Surroundings::default()
     };
     if host && let Ok(text) = std::fs::read("/etc/resolv.conf") {

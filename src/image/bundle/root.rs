@@ -1,14 +1,15 @@
-//! Files inside a root file system that nobody vouches for: found below an fd, regular, bounded. Uses: error.
+//! Files inside a root file system that nobody vouches for: found below an fd, regular, bounded. Uses: error, layer.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
+use crate::layer;
 
 /// No file that is read from a root is larger.
 pub const FILE_MAX: u64 = 1 << 20;
@@ -52,7 +53,7 @@ impl RootFiles {
     /// The content of the file `path` of the root, or nothing if there is none. Links are followed as the container
     /// would. What is not a regular file, or larger than a mebibyte, is refused.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        let failed = |call: &str, e: Errno| Error::call(format_args!("{call} {path} in the root"), e);
+        let failed = |call: &str, e: Errno| failed(call, path, e);
         // First without opening: to open a FIFO waits, to open a device may do anything.
         let place = match self.find(path, OFlags::PATH) {
             Ok(place) => place,
@@ -86,9 +87,60 @@ impl RootFiles {
         Ok(Some(content))
     }
 
-    /// Makes the folder `path` of the root and those above it, 0755, where they are not there.
-    pub fn make_folder(&self, path: &str) -> Result<()> {
-        let failed = |call: &str, e: Errno| Error::call(format_args!("{call} {path} in the root"), e);
+    /// Makes the folder `path` of the root and those above it, 0755, where they are not there. Gives its path, without
+    /// symbolic links and without a slash at its begin.
+    pub fn make_folder(&self, path: &str) -> Result<PathBuf> {
+        let folder = self.folder(path, path)?;
+        let real = |fd: &OwnedFd| {
+            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+                .map_err(|e| Error::call(format_args!("readlink of {path} in the root"), e))
+        };
+        let root = self.find("/", OFlags::PATH).map_err(|e| failed("openat2", path, e))?;
+        let (folder, root) = (real(&folder)?, real(&root)?);
+        folder.strip_prefix(&root).map(Path::to_path_buf).map_err(|_| {
+            Error::invalid(format!(
+                "{path} in the root is {}, not below {}",
+                folder.display(),
+                root.display()
+            ))
+        })
+    }
+
+    /// Makes the empty file `path` of the root, 0644, and the folders above it, where they are not there.
+    pub fn make_file(&self, path: &str) -> Result<()> {
+        match self.find(path, OFlags::PATH) {
+            Ok(_) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(failed("openat2", path, e)),
+        }
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let above = self.folder(above, path)?;
+        let times = times(&above).map_err(|e| failed("fstat", path, e))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::openat(&above, name, flags, mode).map_err(|e| failed("create", path, e))?;
+        // The caller's umask is not the container's.
+        rustix::fs::fchmod(&file, mode).map_err(|e| failed("fchmod", path, e))?;
+        restore(&above, &times).map_err(|e| failed("utimensat", path, e))
+    }
+
+    /// Gives `into`, an empty folder, all that the folder `path` of the root has, and its attributes. Where there is none it
+    /// stays as it is.
+    pub fn copy_folder(&self, path: &str, into: BorrowedFd<'_>) -> Result<()> {
+        let folder = match self.find(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(e) => return Err(failed("openat2", path, e)),
+        };
+        layer::copy(folder.as_fd(), into).map_err(|e| {
+            let errno = e.errno();
+            Error::with_errno(Code::System, format!("copy {path} in the root: {e}"), errno)
+        })
+    }
+
+    /// The folder `path`, made for the sake of `whole`.
+    fn folder(&self, path: &str, whole: &str) -> Result<OwnedFd> {
+        let failed = |call: &str, e: Errno| failed(call, whole, e);
         let mut above = self.find("/", OFlags::PATH | OFlags::DIRECTORY).map_err(|e| failed("openat2", e))?;
         let mut reached = String::new();
         for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
@@ -97,6 +149,7 @@ impl RootFiles {
             above = match self.find(&reached, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
+                    let times = times(&above).map_err(|e| failed("fstat", e))?;
                     rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))
                         .map_err(|e| failed("mkdir", e))?;
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -104,13 +157,35 @@ impl RootFiles {
                         .map_err(|e| failed("open", e))?;
                     // The caller's umask is not the container's.
                     rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(|e| failed("fchmod", e))?;
+                    restore(&above, &times).map_err(|e| failed("utimensat", e))?;
                     made
                 }
                 Err(e) => return Err(failed("openat2", e)),
             };
         }
-        Ok(())
+        Ok(above)
     }
+}
+
+fn failed(call: &str, path: &str, e: Errno) -> Error {
+    Error::call(format_args!("{call} {path} in the root"), e)
+}
+
+/// A folder's times, to be given back: that something was made in it is no change of the container's.
+fn times(folder: &OwnedFd) -> rustix::io::Result<Timestamps> {
+    let stat = rustix::fs::fstat(folder)?;
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+    Ok(Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    })
+}
+
+fn restore(folder: &OwnedFd, times: &Timestamps) -> rustix::io::Result<()> {
+    // futimens(2) takes no fd of O_PATH.
+    // By its path: before Linux 5.8 utimensat takes no fd of O_PATH.
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    rustix::fs::utimensat(rustix::fs::CWD, path, times, rustix::fs::AtFlags::empty())
 }
 
 fn words(kind: FileType) -> &'static str {

@@ -78,6 +78,9 @@ pub struct Surroundings {
     pub resolv_conf: Option<String>,
     /// A file to be mounted on /etc/hostname.
     pub hostname_file: Option<String>,
+    /// The folder in which the caller makes the container's own folders that lie below a mount of `-v`, by their numbers in
+    /// [`super::Converted::nested`].
+    pub nested: String,
     /// linux.seccomp.
     pub seccomp: Option<Value>,
     /// Whether SELinux is on: `-v`'s `z` asks for labels then.

@@ -229,6 +229,7 @@ fn loud() -> (Said, Surroundings) {
         resolv_conf: Some("/run/x/resolv.conf".into()),
         hostname_file: Some("/run/x/hostname".into()),
         seccomp: Some(json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
+        nested: String::new(),
         selinux: false,
     };
     (said, around)

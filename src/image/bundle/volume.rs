@@ -157,10 +157,18 @@ fn clean(path: &str) -> std::result::Result<String, &'static str> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-/// Where the container has folders of its own, in order: the image's Volumes, and `-v` with one path. What lies where a
-/// folder of the host or a default such as /dev is mounted is not on the container's layer: an image is overruled there, a
-/// person hears of it.
-pub(super) fn of_image(execution: &Execution, said: &[Volume]) -> Result<Vec<String>> {
+/// Where the container has folders of its own, each list in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// On its layer.
+    pub(super) on_layer: Vec<String>,
+    /// Below a mount of `-v`, where its layer is not seen.
+    pub(super) nested: Vec<String>,
+}
+
+/// The image's Volumes, and `-v` with one path. Where a folder of the host is mounted an image is overruled. Below a
+/// default such as /dev there are none: an image is overruled there too, a person hears of it.
+pub(super) fn of_image(execution: &Execution, said: &[Volume]) -> Result<Own> {
     if execution.volumes.len() > VOLUMES_MAX {
         let count = execution.volumes.len();
         let message = format!("the image has {count} Volumes, more than {VOLUMES_MAX}");
@@ -173,32 +181,28 @@ pub(super) fn of_image(execution: &Execution, said: &[Volume]) -> Result<Vec<Str
             return Err(Error::new(Code::Usage, message));
         }
     }
-    let hidden: Vec<&str> = said
-        .iter()
-        .filter(|volume| volume.source != Source::Own)
-        .map(|volume| volume.destination.as_str())
-        .chain(defaults::MOUNTS.iter().map(|(at, ..)| *at))
-        .collect();
-    let under = |path: &str| hidden.iter().find(|at| is_below(path, at));
+    let hosts = || said.iter().filter(|volume| volume.source != Source::Own).map(|v| v.destination.as_str());
+    let default = |path: &str| defaults::MOUNTS.iter().map(|(at, ..)| *at).find(|at| is_below(path, at));
     let mut found = BTreeSet::new();
     for path in execution.volumes.keys() {
         let shown: String = path.chars().take(100).collect();
         let path =
             clean(path).map_err(|why| Error::invalid(format!("the image's volume {shown:?} {why}")))?;
-        if under(&path).is_none() {
+        if default(&path).is_none() && hosts().all(|at| at != path) {
             found.insert(path);
         }
     }
     for volume in said.iter().filter(|volume| volume.source == Source::Own) {
         let path = &volume.destination;
-        if let Some(at) = under(path) {
+        if let Some(at) = default(path) {
             let message =
                 format!("--volume: {path} lies in {at}, which is mounted; name a folder of the host for it");
             return Err(Error::new(Code::Usage, message));
         }
         found.insert(path.clone());
     }
-    Ok(found.into_iter().collect())
+    let (nested, on_layer) = found.into_iter().partition(|path| hosts().any(|at| is_below(path, at)));
+    Ok(Own { on_layer, nested })
 }
 
 /// Whether `path` is `folder` or below it.
@@ -207,7 +211,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 }
 
 /// `mounts` of the config: the defaults that nothing is mounted over, then the rest with what lies higher first.
-pub(super) fn mounts(said: &Said, around: &Surroundings, own: &[String]) -> Result<Vec<Value>> {
+pub(super) fn mounts(said: &Said, around: &Surroundings, own: &Own) -> Result<Vec<Value>> {
     let bound =
         |at: &str| said.volumes.iter().any(|v| v.destination == at && matches!(v.source, Source::Host(_)));
     let mut all: Vec<Value> = defaults::MOUNTS
@@ -218,10 +222,14 @@ pub(super) fn mounts(said: &Said, around: &Surroundings, own: &[String]) -> Resu
         .collect();
     let mut more: Vec<(&str, Value)> = Vec::new();
     if said.read_only {
-        for path in own {
+        for path in &own.on_layer {
             let options = ["nosuid", "nodev", "tmpcopyup"];
             more.push((path, mount(path, "tmpfs", "tmpfs", &options)));
         }
+    }
+    for (number, path) in own.nested.iter().enumerate() {
+        let source = format!("{}/{number}", around.nested);
+        more.push((path, mount(path, "bind", &source, &["rbind", "rprivate"])));
     }
     let access: &[&str] = if said.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
     for (at, file) in [
@@ -340,7 +348,8 @@ mod tests {
         let said = ["/host:/b", "/c"].map(|text| parse(text).unwrap());
         let found =
             of_image(&image(&["/a/", "/b", "/../../etc/x", "/a", "/dev/shm/x", "/device"]), &said).unwrap();
-        assert_eq!(found, ["/a", "/c", "/device", "/etc/x"]);
+        assert_eq!(found.on_layer, ["/a", "/c", "/device", "/etc/x"]);
+        assert_eq!(found.nested, Vec::<String>::new());
         for (path, why) in [
             ("a", "the image's volume \"a\" is not absolute"),
             ("", "the image's volume \"\" is not absolute"),
@@ -355,15 +364,12 @@ mod tests {
         let error = of_image(&image(&[]), &twice).unwrap_err().to_string();
         assert_eq!(error, "--volume: two are to be mounted on /b");
         let below = ["./:/app", "/app/node_modules"].map(|text| parse(text).unwrap());
-        assert_eq!(of_image(&image(&["/app/x", "/apple"]), &below[..1]).unwrap(), ["/apple"]);
-        for (said, path, at) in
-            [(&below[..], "/app/node_modules", "/app"), (&[parse("/dev/x").unwrap()], "/dev/x", "/dev")]
-        {
-            let error = of_image(&image(&[]), said).unwrap_err().to_string();
-            let why =
-                format!("--volume: {path} lies in {at}, which is mounted; name a folder of the host for it");
-            assert_eq!(error, why);
-        }
+        let found = of_image(&image(&["/app/x", "/apple", "/app"]), &below).unwrap();
+        assert_eq!(found.on_layer, ["/apple"]);
+        assert_eq!(found.nested, ["/app/node_modules", "/app/x"]);
+        let error = of_image(&image(&[]), &[parse("/dev/x").unwrap()]).unwrap_err().to_string();
+        let why = "--volume: /dev/x lies in /dev, which is mounted; name a folder of the host for it";
+        assert_eq!(error, why);
     }
 
     fn places(volumes: &[&str], read_only: bool, own: &[&str]) -> Vec<String> {
@@ -372,9 +378,14 @@ mod tests {
             read_only,
             ..Said::default()
         };
-        let around = Surroundings { hosts: Some("/run/hosts".into()), ..Surroundings::default() };
-        let own: Vec<String> = own.iter().map(|path| path.to_string()).collect();
-        let all = mounts(&said, &around, &own).unwrap();
+        let around = Surroundings {
+            hosts: Some("/run/hosts".into()),
+            nested: "/run/nested".into(),
+            ..Surroundings::default()
+        };
+        let (nested, on_layer) =
+            own.iter().map(|path| path.to_string()).partition(|path| path.starts_with("/nested"));
+        let all = mounts(&said, &around, &Own { on_layer, nested }).unwrap();
         all.iter()
             .map(|m| {
                 let text = |key: &str| m[key].as_str().unwrap().to_string();
@@ -403,6 +414,15 @@ mod tests {
             places(&["/mine:/etc/hosts"], true, &["/v"]),
             ["/v tmpfs nosuid,nodev,tmpcopyup", "/etc/hosts /mine rbind,rprivate"]
         );
+        assert_eq!(
+            places(&["/s:/nested/a", "/s:/nested/a/b/c"], false, &["/nested/a/b"]),
+            [
+                "/etc/hosts /run/hosts rbind,rprivate",
+                "/nested/a /s rbind,rprivate",
+                "/nested/a/b /run/nested/0 rbind,rprivate",
+                "/nested/a/b/c /s rbind,rprivate",
+            ]
+        );
         assert_eq!(places(&[], false, &["/v"]).len(), 8);
         assert_eq!(places(&[], true, &[]), ["/etc/hosts /run/hosts rbind,rprivate,ro"]);
     }
@@ -414,7 +434,7 @@ mod tests {
                 volumes: volumes.iter().map(|text| parse(text).unwrap()).collect(),
                 ..Said::default()
             };
-            let all = mounts(&said, &Surroundings::default(), &[]).unwrap();
+            let all = mounts(&said, &Surroundings::default(), &Own::default()).unwrap();
             all.iter().map(|m| m["destination"].as_str().unwrap().to_string()).collect()
         };
         let rest = ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm"];
@@ -427,9 +447,9 @@ mod tests {
     fn labels_are_asked_for_in_vain_only_where_selinux_is() {
         let said = Said { volumes: vec![parse("/a:/b:z").unwrap()], ..Said::default() };
         let mut around = Surroundings::default();
-        assert_eq!(mounts(&said, &around, &[]).unwrap().len(), 8);
+        assert_eq!(mounts(&said, &around, &Own::default()).unwrap().len(), 8);
         around.selinux = true;
-        let error = mounts(&said, &around, &[]).unwrap_err().to_string();
+        let error = mounts(&said, &around, &Own::default()).unwrap_err().to_string();
         assert!(error.starts_with("--volume: /b: rcrun sets no labels of SELinux"), "{error}");
     }
 }
