@@ -197,7 +197,7 @@ fn fsck(store: &Store, repair: bool, quiet: bool, format: Table) -> Result<ExitC
         Table::Table => {
             for problem in &problems {
                 let repaired = if problem.repaired { " (removed)" } else { "" };
-                output::print(format!("{}{repaired}\n", problem.what))?;
+                output::print(format!("{}{repaired}\n", output::shown(&problem.what)))?;
             }
             if problems.is_empty() && !quiet {
                 output::print("the store is sound\n")?;

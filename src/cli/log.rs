@@ -1,6 +1,6 @@
 //! Where errors, warnings and debug lines go: the file of `--log`, and standard error. An error is
 //! written once to each. Warnings wait until the command has succeeded: podman reads the log of a
-//! failing command as one JSON object. Uses: args.
+//! failing command as one JSON object. Uses: args, output.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use rcrun_runtime::{Error, Result};
 use serde::Serialize;
 
 use crate::args::{Globals, LogFormat};
+use crate::output;
 
 /// The log of one command.
 #[derive(Debug)]
@@ -79,10 +80,10 @@ impl Log {
             // As runc does: who calls with a log gets the bare sentence on standard error.
             (Some(_), _) => {
                 self.write(&line);
-                tell(&format!("{}\n", printable(&msg)));
+                tell(&format!("{}\n", output::shown(&msg)));
             }
             (None, LogFormat::Json) => self.write(&line),
-            (None, LogFormat::Text) => tell(&format!("rcrun: {}\n", printable(&msg))),
+            (None, LogFormat::Text) => tell(&format!("rcrun: {}\n", output::shown(&msg))),
         }
     }
 
@@ -96,7 +97,7 @@ impl Log {
     pub fn succeeded(&self) {
         for msg in self.warnings.take() {
             if self.file.is_none() && self.format == LogFormat::Text {
-                tell(&format!("rcrun: warning: {}\n", printable(&msg)));
+                tell(&format!("rcrun: warning: {}\n", output::shown(&msg)));
                 continue;
             }
             self.write(&Line::new("warning", &msg));
@@ -157,20 +158,14 @@ fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// `text` on one line, and without the escape sequences that a file name in an image could carry to
-/// the terminal of who runs it.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
-}
-
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
-        if c.is_control() || c == '"' || c == '\\' { out.extend(c.escape_default()) } else { out.push(c) }
+        if output::is_order(c) || c == '"' || c == '\\' {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
     }
     out.push('"');
     out
@@ -288,10 +283,5 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         }
-    }
-
-    #[test]
-    fn an_error_on_a_terminal_is_one_line_without_control_characters() {
-        assert_eq!(printable("a\nb\u{1b}[2J\u{9b}ü"), "a\\nb\\u{1b}[2J\\u{9b}ü");
     }
 }

@@ -1,9 +1,11 @@
-//! A container as `state` and `list` show it: runc's JSON, and runc's table. Uses: nothing of rcrun.
+//! A container as `state` and `list` show it: runc's JSON, and runc's table. Uses: output.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
+
+use crate::output;
 
 /// What `state` and `list` tell of a container, in runc's order.
 #[derive(Clone, Debug, Serialize)]
@@ -34,7 +36,8 @@ pub struct Record {
 pub fn table(records: &[Record]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let rows = records.iter().map(|r| {
-        [&r.id, &r.pid.to_string(), &r.status, &r.bundle, &r.created, &r.owner].map(|cell| shown(cell))
+        [&r.id, &r.pid.to_string(), &r.status, &r.bundle, &r.created, &r.owner]
+            .map(|cell| output::shown(cell))
     });
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| {
@@ -52,11 +55,6 @@ pub fn table(records: &[Record]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A bundle's path may hold anything: a line of the table stays a line.
-fn shown(cell: &str) -> String {
-    cell.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// The name of user `uid` in the text of /etc/passwd, or `#uid` as runc writes it. (getpwuid would load

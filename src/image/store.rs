@@ -119,7 +119,10 @@ impl Store {
             tmp: top.make("tmp")?,
             top,
         };
-        store.sweep()?;
+        // Where no store was so far, what lies in a folder called tmp is not its own.
+        if store.top.mode("form")?.is_some() {
+            store.sweep()?;
+        }
         store.form = store.settled_form()?;
         store.recover()?;
         Ok(store)

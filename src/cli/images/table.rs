@@ -1,4 +1,6 @@
-//! Tables and amounts for people. Uses: nothing.
+//! Tables and amounts for people. Uses: output.
+
+use crate::output::shown;
 
 /// Rows below a head: a column is as wide as its widest cell and three blanks; columns in `right` end flush.
 pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
@@ -20,11 +22,6 @@ pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// What an image says may hold anything: a cell stays one, and a terminal gets no orders.
-pub fn shown(cell: &str) -> String {
-    cell.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// `12.3 MB`: by 1000, as Docker and disks have it.

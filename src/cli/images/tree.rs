@@ -7,10 +7,10 @@ use rcrun_runtime::Result;
 use serde_json::{Value, json};
 
 use super::show::{command, steps};
-use super::table::{bytes, cut, shown};
+use super::table::{bytes, cut};
 use super::{load, told};
 use crate::args::Table;
-use crate::output;
+use crate::output::{self, shown};
 
 /// Lines for what is in one folder: what comes after is summed up.
 const WIDTH: usize = 12;
@@ -20,9 +20,8 @@ pub fn layers(store: &Store, digest: &Digest, depth: usize, format: Table) -> Re
     let hold = store.hold_image(digest).map_err(told)?;
     let image = store.image(digest).map_err(told)?;
     load::restore(store, digest)?;
-    let mut folders: Vec<_> =
-        store.layers_of(digest).map_err(told)?.into_iter().map(|layer| layer.fd).collect();
-    folders.reverse();
+    let folders: Vec<_> =
+        store.all_layers_of(digest).map_err(told)?.into_iter().map(|layer| layer.fd).collect();
     let nodes = survey(&folders, store.form()).map_err(told)?;
     drop(hold);
     let mut by = vec![String::new(); image.layers.len()];
@@ -57,8 +56,9 @@ pub fn layers(store: &Store, digest: &Digest, depth: usize, format: Table) -> Re
     }
     let total: u64 = nodes.iter().map(|node| node.added.bytes + node.changed.bytes).sum();
     let share = (wasted * 100).checked_div(total).unwrap_or_default();
-    text +=
-        &format!("{} in {} layers, {} of it wasted ({share} %)\n", bytes(total), nodes.len(), bytes(wasted));
+    let layers = if nodes.len() == 1 { "layer" } else { "layers" };
+    let [total, wasted] = [total, wasted].map(bytes);
+    text += &format!("{total} in {} {layers}, {wasted} of it wasted ({share} %)\n", nodes.len());
     output::print(text)
 }
 

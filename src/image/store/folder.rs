@@ -14,6 +14,23 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
+/// What lies in a store, by rcrun and by who keeps more there ([`Store::discard`](super::Store::discard)).
+const OWN: [&str; 13] = [
+    "blobs",
+    "boot",
+    "bundles",
+    "chains",
+    "containers",
+    "form",
+    "images",
+    "layers",
+    "leases",
+    "lock",
+    "names",
+    "partials",
+    "tmp",
+];
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
@@ -28,29 +45,34 @@ impl Folder {
     /// users of this machine.
     pub(crate) fn top(path: &Path) -> Result<Folder> {
         use std::os::unix::fs::DirBuilderExt;
-        let shown = path.display();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|e| Error::call(format_args!("store {shown}: mkdir"), e))?;
+            .map_err(|e| Error::call("mkdir", e))?;
         // The store itself may be a link; nothing in it may.
         let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|e| Error::call(format_args!("store {shown}: open"), e))?;
-        let stat =
-            rustix::fs::fstat(&fd).map_err(|e| Error::call(format_args!("store {shown}: fstat"), e))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::call("open", e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::call("fstat", e))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(Error::new(
                 Code::Usage,
-                format!("store {shown}: belongs to user {}, who could change what is run", stat.st_uid),
+                format!("belongs to user {}, who could change what is run", stat.st_uid),
             ));
         }
-        if stat.st_mode & 0o077 != 0 {
-            rustix::fs::fchmod(&fd, Mode::RWXU)
-                .map_err(|e| Error::call(format_args!("store {shown}: fchmod"), e))?;
+        let folder = Folder(fd);
+        if folder.mode("form")?.is_none() {
+            // A folder that something else lives in (`--store /tmp`) is closed to nobody, and none of it cleared away.
+            let foreign = |name: &&String| !OWN.contains(&name.as_str()) && *name != "lost+found";
+            if let Some(name) = folder.names()?.iter().find(foreign) {
+                let why = format!("has {name:?} in it, and is no store: name a folder of its own");
+                return Err(Error::new(Code::Usage, why));
+            }
         }
-        Ok(Folder(fd))
+        if stat.st_mode & 0o077 != 0 {
+            rustix::fs::fchmod(&folder, Mode::RWXU).map_err(|e| Error::call("fchmod", e))?;
+        }
+        Ok(folder)
     }
 
     /// The folder `name`, made if it is not there.
@@ -316,5 +338,26 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         Folder::top(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_that_something_else_lives_in_is_neither_closed_nor_made_a_store() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let mode = || std::fs::metadata(place.path()).unwrap().permissions().mode() & 0o777;
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(place.path().join("app.tar"), "").unwrap();
+        let error = Folder::top(place.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has \"app.tar\" in it, and is no store: name a folder of its own"),
+            "{error}"
+        );
+        assert_eq!(mode(), 0o755);
+        // A disk of its own, and what a first opener that was killed left.
+        std::fs::remove_file(place.path().join("app.tar")).unwrap();
+        std::fs::create_dir(place.path().join("lost+found")).unwrap();
+        std::fs::create_dir(place.path().join("blobs")).unwrap();
+        Folder::top(place.path()).unwrap();
+        assert_eq!(mode(), 0o700);
     }
 }

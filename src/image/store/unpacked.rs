@@ -135,12 +135,8 @@ impl Store {
     /// caller holds the image ([`Store::hold_image`], [`Store::keep_for_container`]) before, and as long as it uses
     /// them. After a crash of the machine some may not be there: [`restore`](crate::import::restore) unpacks them again.
     pub fn layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
-        let record = self.require_record(digest)?;
         let mut layers: Vec<Unpacked> = Vec::new();
-        for id in record.layer_ids().iter().rev() {
-            let layer = self.layer(id)?.ok_or_else(|| {
-                Error::new(Code::NotFound, format!("image {digest}: layer {} is not unpacked", id.diff_id))
-            })?;
+        for layer in self.all_layers_of(digest)?.into_iter().rev() {
             // overlayfs refuses a folder that it has already (ELOOP). It would show nothing of it: all that the folder
             // has, and hides, the same one further up has and hides.
             if layers.iter().all(|above| above.path != layer.path) {
@@ -148,6 +144,17 @@ impl Store {
             }
         }
         Ok(layers)
+    }
+
+    /// The same, the lowest first, and as often as the image has them.
+    pub fn all_layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
+        let record = self.require_record(digest)?;
+        let layer = |id: &LayerId| {
+            self.layer(id)?.ok_or_else(|| {
+                Error::new(Code::NotFound, format!("image {digest}: layer {} is not unpacked", id.diff_id))
+            })
+        };
+        record.layer_ids().iter().map(layer).collect()
     }
 
     /// The folders of layers, `layers` and `chains`.
