@@ -469,6 +469,43 @@ fn layers_are_told_as_a_tree_and_as_json() {
 }
 
 #[test]
+fn a_layer_that_comes_twice_is_told_twice_and_the_others_under_their_own_names() {
+    let images = Images::new();
+    // As builders write them that keep a layer for every step: the same empty one again and again.
+    let empty = |root: &Path| {
+        let time = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        fs::File::open(root).unwrap().set_times(time).unwrap();
+    };
+    let image = Image::new("img-twice")
+        .layer(empty)
+        .layer(|root| fs::write(root.join("three"), [0; 3000]).unwrap())
+        .layer(empty);
+    images.load(&image, "app:1");
+    let layers: Value = serde_json::from_str(&images.image_ok("layers", "--format json app:1")).unwrap();
+    assert_eq!(layers[1]["diffId"], layers[3]["diffId"]);
+    let added: Vec<&Value> = (0..4).map(|i| &layers[i]["tree"]["added"]["bytes"]).collect();
+    assert_eq!(added[1..], [&json!(0), &json!(3000), &json!(0)]);
+    assert_eq!(layers[2]["createdBy"], "step 2");
+    assert_eq!(images.run("app:1 cat /three").out.len(), 3000);
+}
+
+#[test]
+fn a_folder_that_is_no_store_stays_as_it_is() {
+    let images = Images::new();
+    fs::create_dir_all(images.path("store/tmp/work")).unwrap();
+    fs::write(images.path("store/notes"), "").unwrap();
+    fs::set_permissions(images.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
+    teller("img-foreign").docker_save(&images.path("app.tar"), &["app:1"]);
+    for said in [images.image("list", ""), images.image("load", "@app.tar"), images.run("@app.tar")] {
+        assert_eq!(said.status, 1);
+        assert!(said.err.contains("has \"notes\" in it, and is no store"), "{}", said.err);
+    }
+    assert_eq!(names(&images.store()), ["notes", "tmp"]);
+    assert_eq!(fs::metadata(images.store()).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(images.path("store/tmp/work").is_dir());
+}
+
+#[test]
 fn names_come_and_go_and_an_image_with_its_last_one() {
     let images = Images::new();
     images.load(&teller("img-names"), "app:1");

@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         ));
     }
     // Before signals are blocked: ^C ends it, and leaves nothing.
-    let ready = match &target {
+    let mut ready = match &target {
         Target::Image(word) => Some(images::run::ready(global, args, word).context("run")?),
         _ => None,
     };
@@ -72,7 +72,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .call("prctl PR_SET_CHILD_SUBREAPER")?;
     }
-    let (id, started) = match (target, &ready) {
+    let (id, started) = match (target, &mut ready) {
         (Target::Named { bundle, id }, _) => {
             let id = parse(&id)?;
             let started = container::run(&root, &id, &options(bundle, &args.start, !args.detach));
@@ -140,7 +140,7 @@ fn run_unnamed(
 fn run_image(
     global: &Global,
     root: &StateRoot,
-    ready: &Ready,
+    ready: &mut Ready,
     args: &Run,
 ) -> Result<(ContainerId, container::Run)> {
     images::run::close_stdin(&args.image)?;

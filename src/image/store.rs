@@ -264,6 +264,17 @@ impl Store {
         }
     }
 
+    /// Makes the folder `name` of `kind`, which the caller keeps in the store beside what is the store's own. It comes to its
+    /// place locked, so that nobody takes it for that of a dead process; the fd holds the lock. `None` if it is there.
+    pub fn establish(&self, kind: &str, name: &str) -> Result<Option<OwnedFd>> {
+        let kind = self.top.make(kind)?;
+        let workspace = self.workspace()?;
+        match self.tmp.hand_over(&workspace.name, &kind, name)? {
+            true => workspace.folder.again().map(|folder| Some(folder.into_fd())),
+            false => Ok(None),
+        }
+    }
+
     /// Removes the folder `name` of `kind`, which the caller keeps in the store beside what is the store's own. It is
     /// taken away whole, and then removed: what a crash leaves of it the next opener removes. Whether it was there.
     pub fn discard(&self, kind: &str, name: &str) -> Result<bool> {

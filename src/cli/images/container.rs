@@ -42,8 +42,7 @@ pub struct Folder {
 /// Makes the folder of container `id` of the image `digest`, whose layers stay from now on. `root` is where its state
 /// will be.
 pub fn make(store: &Store, place: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<Folder> {
-    let all = place.join(CONTAINERS);
-    let path = all.join(id.as_str());
+    let path = place.join(CONTAINERS).join(id.as_str());
     let exists = || Error::new(Code::Exists, "container with given ID already exists");
     if root.join(id.as_str()).symlink_metadata().is_ok() {
         return Err(exists());
@@ -54,12 +53,7 @@ pub fn make(store: &Store, place: &Path, id: &ContainerId, root: &Path, digest: 
         }
         forget(store, place, id.as_str())?;
     }
-    mkdir(&all)?;
-    match std::fs::create_dir(&path) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists()),
-        other => other.call(format!("mkdir {}", path.display()))?,
-    }
-    let lock = lock(&path, FlockOperation::NonBlockingLockExclusive)?.ok_or_else(exists)?;
+    let lock = store.establish(CONTAINERS, id.as_str()).map_err(told)?.ok_or_else(exists)?;
     let folder = Folder { path, id: id.to_string(), lock };
     match fill(store, &folder.path, id, root, digest) {
         Ok(()) => Ok(folder),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rcrun_image::import::{self, Imported, Options, import};
 use rcrun_image::jail::Jail;
 use rcrun_image::source::{Blobs, Image, Layer, Limits, Source};
-use rcrun_image::store::Store;
+use rcrun_image::store::{Lease, Store};
 use rcrun_image::{Digest, Name, Platform};
 use rcrun_runtime::{Code, Error, Result};
 
@@ -175,15 +175,17 @@ pub fn load(
 }
 
 /// The image that `word` means, in the store when this returns with all its layers unpacked: a file or folder, which
-/// gives no name to it, or what the store has already.
-pub fn fetch(global: &Global, store: &Store, word: &OsStr, quiet: bool) -> Result<Digest> {
+/// gives no name to it and keeps it as long as the lease lives; or what the store has already.
+pub fn fetch(global: &Global, store: &Store, word: &OsStr, quiet: bool) -> Result<(Digest, Option<Lease>)> {
     match place(word) {
         Some(place) => {
             let source = source(store, &place.path)?;
             let image = source.select(place.reference.as_deref(), &Platform::host()).map_err(told)?;
-            Ok(carry(global, store, &source, &image, Vec::new(), quiet)?.digest)
+            // Before it is there: it has no name that would keep it.
+            let hold = store.hold(&image).map_err(told)?;
+            Ok((carry(global, store, &source, &image, Vec::new(), quiet)?.digest, Some(hold)))
         }
-        None => find(store, word),
+        None => Ok((find(store, word)?, None)),
     }
 }
 

@@ -12,7 +12,7 @@ use rcrun_image::Digest;
 use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
-use rcrun_image::store::{Store, Unpacked};
+use rcrun_image::store::{Lease, Store, Unpacked};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
@@ -32,6 +32,8 @@ pub struct Ready {
     /// Where it is.
     pub place: PathBuf,
     digest: Digest,
+    /// Of an image that has no name, until a container keeps it.
+    hold: Option<Lease>,
     said: Said,
     name: String,
 }
@@ -45,12 +47,13 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
         return Err(none(&word.to_string_lossy()));
     }
     let store = open(place)?;
-    let digest = load::fetch(global, &store, word, false)?;
+    let (digest, hold) = load::fetch(global, &store, word, false)?;
     let name = name(word);
     Ok(Ready {
         store,
         place: place.canonicalize().call(format!("realpath {}", place.display()))?,
         digest,
+        hold,
         said,
         name,
     })
@@ -76,7 +79,7 @@ pub fn ids(ready: &Ready, run: &Run) -> Vec<String> {
 /// Makes the container `id` ready, and calls `start` with its bundle while its root is mounted there.
 pub fn start<T>(
     global: &Global,
-    ready: &Ready,
+    ready: &mut Ready,
     id: &ContainerId,
     start: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
@@ -86,6 +89,9 @@ pub fn start<T>(
         let made = make(global, ready, id, &folder.path).and_then(|()| start(&folder.path));
         apart.leave().and(made)
     });
+    if started.is_ok() {
+        ready.hold = None;
+    }
     started.map_err(|error| container::abandon(&ready.store, &ready.place, folder, error))
 }
 

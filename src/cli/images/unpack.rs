@@ -35,8 +35,8 @@ pub fn unpack(
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(taken("is no folder")),
         _ => {}
     }
-    let digest = load::fetch(global, store, word, quiet)?;
-    let hold = store.hold_image(&digest).map_err(told)?;
+    let (digest, hold) = load::fetch(global, store, word, quiet)?;
+    let hold = hold.map_or_else(|| store.hold_image(&digest).map_err(told), Ok)?;
     let made = !bundle.exists();
     std::fs::DirBuilder::new()
         .recursive(true)

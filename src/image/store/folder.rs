@@ -102,6 +102,11 @@ impl Folder {
         }
     }
 
+    /// The same, once more.
+    pub(crate) fn again(&self) -> Result<Folder> {
+        self.0.try_clone().map(Folder).map_err(|e| Error::call("fcntl F_DUPFD_CLOEXEC", e))
+    }
+
     /// The fd itself.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0

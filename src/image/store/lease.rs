@@ -7,7 +7,7 @@ use std::io::Write;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Store, folder, unique};
+use super::{Folder, Record, Store, folder, unique};
 use crate::digest::Digest;
 use crate::document::SIZE_MAX;
 use crate::error::{Code, Error, Result};
@@ -39,16 +39,16 @@ pub(super) struct Found {
 
 /// Keeps an image while it lives.
 #[derive(Debug)]
-pub struct Lease<'a> {
-    store: &'a Store,
+pub struct Lease {
+    leases: Folder,
     file: String,
     _lock: File,
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Lease {
     fn drop(&mut self) {
         // A lease that stays is dead as soon as the lock is: prune removes it.
-        let _ = self.store.leases.remove(&self.file);
+        let _ = self.leases.remove(&self.file);
     }
 }
 
@@ -65,13 +65,14 @@ impl Kept {
 
 impl Store {
     /// Keeps all that `image` consists of, there or not yet there. After this returns, what is found in the store stays.
-    pub(crate) fn hold(&self, image: &Image) -> Result<Lease<'_>> {
+    /// Who uses an image without a name after it was imported holds it before.
+    pub fn hold(&self, image: &Image) -> Result<Lease> {
         let _lock = self.lock(FlockOperation::LockShared)?;
         self.write_lease(&Kept::of(image.digest, &Record::of(image)))
     }
 
     /// Keeps the image of the manifest `digest`, which must be there, while the lease lives.
-    pub fn hold_image(&self, digest: &Digest) -> Result<Lease<'_>> {
+    pub fn hold_image(&self, digest: &Digest) -> Result<Lease> {
         let _lock = self.lock(FlockOperation::LockShared)?;
         let record = self.require_record(digest)?;
         self.write_lease(&Kept::of(*digest, &record))
@@ -82,7 +83,7 @@ impl Store {
             .ok_or_else(|| Error::new(Code::NotFound, format!("the store has no image {digest}")))
     }
 
-    fn write_lease(&self, kept: &Kept) -> Result<Lease<'_>> {
+    fn write_lease(&self, kept: &Kept) -> Result<Lease> {
         let name = format!("{PROCESS}{}", unique());
         let failed = |e| Error::call("write a lease", e);
         let mut file = self.leases.create(&name).map_err(|e| failed(e.into()))?;
@@ -93,7 +94,8 @@ impl Store {
                 format!("the store's lease {name} is locked by another process"),
             ));
         }
-        let lease = Lease { store: self, file: name, _lock: file.try_clone().map_err(failed)? };
+        let lease =
+            Lease { leases: self.leases.again()?, file: name, _lock: file.try_clone().map_err(failed)? };
         let text = serde_json::to_vec(kept).expect("a lease has only strings as keys");
         file.write_all(&text).map_err(failed)?;
         Ok(lease)

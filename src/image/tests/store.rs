@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use made::*;
 use rcrun_image::document::media;
-use rcrun_image::import::{Options, restore};
+use rcrun_image::import::{Options, import, restore};
 use rcrun_image::store::Store;
 use rcrun_image::{Code, Digest, Name, Platform};
 
@@ -58,6 +58,41 @@ fn layers_are_shared_and_prune_keeps_what_names_and_containers_use() {
     assert_eq!((pruned.blobs.len(), pruned.layers.len()), (3, 1), "manifest, configuration and own layer");
     assert!(place.store.has_layer(&alone(&layer(&[("shared", b"by all")]))).unwrap());
     place.store.image(&two.digest).unwrap();
+    place.must_be_whole();
+}
+
+#[test]
+fn what_is_held_before_it_is_imported_needs_no_name_to_stay() {
+    let place = Place::new();
+    let source = place.open(&place.file("image.tar", &tarred(&image("one"), false))).unwrap();
+    let image = source.select(None, &Platform::host()).unwrap();
+    let hold = place.store.hold(&image).unwrap();
+    let done = import(&place.store, &source, &image, &Options::default()).unwrap();
+    assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
+    // As `run` does: the container's lease comes before the other goes.
+    place.store.keep_for_container("web", &done.digest).unwrap();
+    drop(hold);
+    assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
+    place.store.release_container("web").unwrap();
+    assert_eq!(place.store.prune(&|_| true).unwrap().images, [done.digest]);
+    place.must_be_whole();
+}
+
+#[test]
+fn a_folder_beside_the_store_comes_to_its_place_locked() {
+    use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+    let place = Place::new();
+    let lock = place.store.establish("containers", "web").unwrap().unwrap();
+    assert!(place.store.establish("containers", "web").unwrap().is_none(), "it is there");
+    let open =
+        || rustix::fs::open(in_store(&place, "containers/web"), OFlags::RDONLY, Mode::empty()).unwrap();
+    let try_lock = || flock(open(), FlockOperation::NonBlockingLockExclusive).is_ok();
+    assert!(!try_lock());
+    // The next opener does not sweep it away either.
+    Store::open(&place.folder.path().join("store")).unwrap();
+    assert!(in_store(&place, "containers/web").is_dir());
+    drop(lock);
+    assert!(try_lock());
     place.must_be_whole();
 }
 

@@ -306,6 +306,8 @@ fn a_layer_that_occurs_twice_is_unpacked_for_each_chain_that_it_depends_on() {
     assert_eq!((done.blobs, done.unpacked), (3, 4));
     let layers = place.store.layers_of(&done.digest).unwrap();
     assert_eq!(layers.len(), 4, "overlayfs takes a folder only once");
+    let all = place.store.all_layers_of(&done.digest).unwrap();
+    assert_eq!((all.len(), &all[2].path), (5, &all[4].path), "who looks at each layer gets each");
     let again = |at: usize| std::fs::read_to_string(layers[at].path.join("etc/again")).unwrap();
     assert_eq!((again(1).as_str(), again(2).as_str()), ("changed", "keep"));
     assert_eq!(comparable(&mounted(&place, &done.digest)), comparable(&applied(&place, &files)));
