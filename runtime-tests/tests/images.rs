@@ -480,7 +480,9 @@ fn a_layer_that_comes_twice_is_told_twice_and_the_others_under_their_own_names()
         .layer(empty)
         .layer(|root| fs::write(root.join("three"), [0; 3000]).unwrap())
         .layer(empty);
-    images.load(&image, "app:1");
+    fs::create_dir(images.path("layout")).unwrap();
+    image.layout(&images.path("layout"), "app");
+    images.image_ok("load", "-q --name app:1 @layout");
     let layers: Value = serde_json::from_str(&images.image_ok("layers", "--format json app:1")).unwrap();
     assert_eq!(layers[1]["diffId"], layers[3]["diffId"]);
     let added: Vec<&Value> = (0..4).map(|i| &layers[i]["tree"]["added"]["bytes"]).collect();

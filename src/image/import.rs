@@ -6,7 +6,7 @@
 //! the lowest of those that wait has only layers below it that do not, so that one of them always goes on. Where one
 //! below has not begun, the layer is not unpacked now but at the end, from its blob in the store, the lowest first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -108,7 +108,18 @@ pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options
     let mut work = Vec::new();
     let mut pairs_met = HashSet::new();
     let mut layers_met = HashSet::new();
+    let mut sizes = HashMap::new();
     for (index, (layer, id)) in image.layers.iter().zip(&ids).enumerate() {
+        // Who reads the blob verifies its size. One that is there, or comes twice, nobody reads.
+        let (blob, says) = (layer.descriptor.digest, layer.descriptor.size);
+        let (known, place) = match store.blob_size(&blob)? {
+            Some(there) => (there, " in the store"),
+            None => (*sizes.entry(blob).or_insert(says), ""),
+        };
+        if known != says {
+            let why = format!("blob {blob}: has {known} bytes{place}, and its descriptor says {says}");
+            return Err(Error::invalid(why).of(format_args!("layer {index}")));
+        }
         let pair = RecordLayer { blob: layer.descriptor.digest, diff_id: layer.diff_id };
         let first = pairs_met.insert(pair);
         let keep_blob = first && !store.has_blob(&pair.blob)?;

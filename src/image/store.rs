@@ -303,6 +303,12 @@ impl Store {
         Ok(self.blob_folder(digest).mode(&digest.hex())?.is_some())
     }
 
+    /// How many bytes the blob has, if it is there.
+    pub(crate) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let Some(file) = self.blob_folder(digest).file(&digest.hex())? else { return Ok(None) };
+        file.metadata().map(|there| Some(there.len())).map_err(|e| Error::call("fstat", e))
+    }
+
     fn blob_is_whole(&self, digest: &Digest) -> Result<bool> {
         let Some(file) = self.blob_folder(digest).file(&digest.hex())? else { return Ok(false) };
         let size = file.metadata().map_err(|e| Error::call("fstat", e))?.len();

@@ -100,7 +100,7 @@ fn finish(global: &Global, store: &Store, digest: &Digest, bundle: &Path) -> Res
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
     for volume in &converted.volumes {
-        root.make_folder(volume).map_err(told)?;
+        root.make_folder(volume).map_err(|e| told(e.of(format_args!("volume {volume}"))))?;
     }
     let text = format!("{:#}\n", converted.config);
     let path = bundle.join("config.json");

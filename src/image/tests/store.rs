@@ -79,6 +79,44 @@ fn what_is_held_before_it_is_imported_needs_no_name_to_stay() {
 }
 
 #[test]
+fn a_size_that_lies_is_found_where_the_blob_is_not_read_again() {
+    let lying = |sizes: [u64; 2]| {
+        let mut files = Files::new();
+        let tar = layer(&[("twice", b"x")]);
+        let mut entry = add(
+            &mut files,
+            &host(),
+            &[(media::LAYER, tar.clone(), tar.clone()), (media::LAYER, tar.clone(), tar)],
+        );
+        let digest = entry["digest"].as_str().unwrap().replace(':', "/");
+        let text = files.remove(&format!("blobs/{digest}")).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        for (i, more) in sizes.iter().enumerate() {
+            let size = manifest["layers"][i]["size"].as_u64().unwrap();
+            manifest["layers"][i]["size"] = (size + more).into();
+        }
+        let text = serde_json::to_vec(&manifest).unwrap();
+        put(&mut files, &text);
+        entry["digest"] = Digest::of(&text).to_string().into();
+        entry["size"] = text.len().into();
+        index(&mut files, &[named(entry, "lies:1")]);
+        files
+    };
+    let place = Place::new();
+    let error = place.import(&lying([0, 512]), None).unwrap_err();
+    assert_eq!(error.code(), Code::Invalid);
+    assert!(error.to_string().starts_with("layer 1: blob sha256:"), "{error}");
+    place.must_be_whole();
+    place.import(&lying([0, 0]), None).unwrap();
+    let error = place.import(&lying([512, 512]), None).unwrap_err().to_string();
+    assert!(
+        error.starts_with("layer 0: ") && error.contains(" bytes in the store, and its descriptor says "),
+        "{error}"
+    );
+    place.must_be_whole();
+}
+
+#[test]
 fn a_folder_beside_the_store_comes_to_its_place_locked() {
     use rustix::fs::{FlockOperation, Mode, OFlags, flock};
     let place = Place::new();
