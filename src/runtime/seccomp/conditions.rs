@@ -165,6 +165,11 @@ fn insert(level: &mut Vec<Node>, new: Node) -> Result<(), Contradiction> {
 }
 
 impl Node {
+    /// The condition behind it is `>= 0`: a rule for all that no other one is about.
+    pub(super) fn holds_always(&self) -> bool {
+        self.operator == Operator::ScmpCmpGe && self.whole == 0
+    }
+
     fn half(&self) -> (u8, bool) {
         (self.index, self.high)
     }

@@ -120,6 +120,7 @@ impl Graph {
         let whole = Word { offset: arch.offset(node.index, node.high), mask: u32::MAX };
         let k = node.value;
         match node.compare {
+            _ if node.holds_always() => yes,
             Compare::Equal => self.block(Block::Test { word: whole, jump: JEQ, k, yes, no }),
             Compare::Greater => self.block(Block::Test { word: whole, jump: JGT, k, yes, no }),
             Compare::GreaterOrEqual => self.block(Block::Test { word: whole, jump: JGE, k, yes, no }),
