@@ -532,6 +532,59 @@ fn names_come_and_go_and_an_image_with_its_last_one() {
 }
 
 #[test]
+fn a_container_of_an_image_makes_the_calls_that_the_profile_allows_and_no_other() {
+    const TOLD: &str = "\
+        mount EPERM, umount2 EPERM, unshare-user EPERM, unshare-files ok, clone-net EPERM, clone3 ENOSYS, setns EPERM, \
+        bpf EPERM, keyctl EPERM, add_key EPERM, io_uring_setup EPERM, userfaultfd EPERM, perf_event_open EPERM, \
+        kexec_load EPERM, init_module EPERM, open_by_handle_at EPERM, settimeofday EPERM, swapon EPERM, newer ENOSYS, \
+        personality-exec EPERM, personality-aslr ok, socket-inet ok, socket-packet ok, socket-alg EAFNOSUPPORT, \
+        socket-alg-high EAFNOSUPPORT, socket-vsock EAFNOSUPPORT, socket-can EAFNOSUPPORT, socketpair-unix ok, \
+        socketpair-tipc EAFNOSUPPORT, tiocsti EPERM, tiocsti-high EPERM, tcgets EBADF, ptrace ok";
+    let images = Images::new();
+    let image = Image::new("img-calls")
+        .layer(|root| runtime_tests::programs::compile("calls", &root.join("calls")))
+        .runs(json!({ "Cmd": ["/calls"] }));
+    images.load(&image, "app");
+    let told = |said: Said| (said.out.trim_end().replace('\n', ", "), said.err, said.status);
+    assert_eq!(told(images.run("app")), (TOLD.to_string(), String::new(), 0));
+
+    // Not all of these are allowed to a container without a filter, but none is unknown.
+    let (free, ..) = told(images.run("--security-opt seccomp=unconfined app"));
+    for call in
+        ["keyctl EPERM", "io_uring_setup EPERM", "tiocsti EPERM", "clone3 ENOSYS", "personality-exec EPERM"]
+    {
+        assert!(TOLD.contains(call) && !free.contains(call), "{call}: {free}");
+    }
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "archMap": [{ "architecture": "SCMP_ARCH_X86_64" }, { "architecture": "SCMP_ARCH_AARCH64" }],
+        "syscalls": [
+            { "names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95, "excludes": { "caps": ["CAP_SYS_ADMIN"] } },
+            { "names": ["swapon"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95, "includes": { "caps": ["CAP_SYS_ADMIN"] } },
+        ],
+    });
+    fs::write(images.path("own.json"), profile.to_string()).unwrap();
+    let own = format!("seccomp={}", images.path("own.json").display());
+    let (own, ..) = told(images.run(&format!("--security-opt {own} app")));
+    assert!(own.contains("bpf EOPNOTSUPP") && own.contains("swapon EPERM"), "{own}");
+
+    for (option, why) in [
+        ("seccomp=/not-there.json", "run: --security-opt: open /not-there.json: "),
+        ("seccomp=", "run: --security-opt \"seccomp=\" names no file"),
+        ("apparmor=x", "run: --security-opt \"apparmor=x\": there is seccomp=FILE and seccomp=unconfined"),
+    ] {
+        let said = images.run(&format!("--security-opt {option} app"));
+        assert!(said.status == 1 && said.err.contains(why), "{}", said.err);
+    }
+    // A bundle is to run as the image does.
+    images.image_ok("unpack", "--flat -q app @bundle");
+    let config: Value =
+        serde_json::from_slice(&fs::read(images.path("bundle/config.json")).unwrap()).unwrap();
+    assert_eq!(config["linux"]["seccomp"]["defaultErrnoRet"], 38);
+    images.is_clean();
+}
+
+#[test]
 fn a_store_that_is_broken_is_told_and_repaired() {
     let images = Images::new();
     images.load(&teller("img-fsck"), "app");

@@ -153,6 +153,8 @@ pub struct RunImage {
     pub cpus: Option<String>,
     /// `--pids-limit`
     pub pids_limit: Option<String>,
+    /// `--security-opt`
+    pub security: Vec<String>,
     /// `--net`
     pub net: Option<String>,
 }
@@ -173,6 +175,7 @@ impl Default for RunImage {
             memory: None,
             cpus: None,
             pids_limit: None,
+            security: Vec::new(),
             net: None,
         }
     }

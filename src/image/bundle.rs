@@ -19,6 +19,7 @@ mod environment;
 mod labels;
 mod root;
 mod said;
+pub mod seccomp;
 mod user;
 mod volume;
 
@@ -31,7 +32,7 @@ pub use amount::{Cpus, memory};
 pub use defaults::hosts;
 pub use labels::{DENIED, Denied, denied};
 pub use root::RootFiles;
-pub use said::{Network, Said, Surroundings};
+pub use said::{Network, Said, Seccomp, Surroundings};
 pub use user::User;
 pub use volume::{Source, Volume};
 
@@ -86,7 +87,7 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
         "process": process,
         "root": { "path": around.root_path, "readonly": said.read_only },
         "mounts": volume::mounts(said, around, &volumes)?,
-        "linux": defaults::linux(said, around.seccomp.as_ref()),
+        "linux": defaults::linux(said, &image.platform.architecture),
     });
     if let Some(name) = hostname {
         config["hostname"] = json!(name);

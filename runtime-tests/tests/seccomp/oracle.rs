@@ -460,8 +460,9 @@ fn dockers_profile_comes_to_few_instructions() {
         ("docker-default", host::Arch::X86_64, 240),
         ("docker-26-aarch64", host::Arch::Aarch64, 200),
         ("podman-5-x86_64", host::Arch::X86_64, 500),
+        ("image", host::Arch::X86_64, 300),
     ] {
-        let profile = sample(name);
+        let profile = if name == "image" { super::image::dockers_capabilities() } else { sample(name) };
         let filter = compile(&profile, native).unwrap();
         assert_eq!(filter.warnings, [""; 0]);
         let tokens: Vec<_> = profile.architectures().iter().flatten().map(|a| *a as u32).collect();
@@ -477,6 +478,15 @@ fn engines_profiles_answer_as_with_libseccomp_on_every_architecture() {
         let (tried, wrong) = compare_everywhere(name, &sample(name), true);
         println!("{name}: {tried} calls");
         assert!(tried > 10_000 && wrong == 0, "{name}: {tried} calls, {wrong} wrong");
+    }
+}
+
+#[test]
+fn the_profile_of_images_answers_as_with_libseccomp_on_every_architecture() {
+    for (title, profile) in super::image::profiles() {
+        let (tried, wrong) = compare_everywhere(title, &profile, true);
+        println!("{title}: {tried} calls");
+        assert!(tried > 10_000 && wrong == 0, "{title}: {tried} calls, {wrong} wrong");
     }
 }
 

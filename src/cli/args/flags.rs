@@ -102,6 +102,11 @@ Examples:
                 text("memory", "BYTES", "Image: memory at most, such as 512m"),
                 text("cpus", "N", "Image: processors at most, such as 1.5"),
                 text("pids-limit", "N", "Image: processes at most"),
+                list(
+                    "security-opt",
+                    "seccomp=FILE",
+                    "Image: filter system calls by FILE, or `unconfined`: not at all",
+                ),
                 text("net", "host|none", "Image: the network: the machine's, or none (default)"),
                 store(),
             ]);

@@ -191,6 +191,7 @@ fn run_image(options: &Matches) -> RunImage {
         memory: options.word("memory"),
         cpus: options.word("cpus"),
         pids_limit: options.word("pids-limit"),
+        security: options.all("security-opt"),
         net: options.word("net"),
     }
 }

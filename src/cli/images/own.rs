@@ -34,7 +34,8 @@ pub fn make(root: &RootFiles, converted: &Converted, folder: &Path) -> Result<()
     let config = &converted.config;
     let mut real = Vec::new();
     for volume in &converted.volumes {
-        real.extend_from_slice(root.make_folder(volume).map_err(told)?.as_os_str().as_bytes());
+        let path = root.make_folder(volume).map_err(|e| told(e.of(format_args!("volume {volume}"))))?;
+        real.extend_from_slice(path.as_os_str().as_bytes());
         real.push(0);
     }
     nested(root, &converted.nested, folder)?;

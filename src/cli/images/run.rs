@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rcrun_image::Digest;
-use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Surroundings, Volume};
+use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
 use rcrun_image::store::{Lease, Store, Unpacked};
@@ -220,7 +220,30 @@ fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
             })?,
         },
         network: args.net.as_deref().map_or(Ok(Network::default()), Network::parse).map_err(told)?,
+        seccomp: seccomp(&args.security)?,
     })
+}
+
+/// `--security-opt`, of which Docker lets the last one count.
+fn seccomp(options: &[String]) -> Result<Seccomp> {
+    let usage = |message: String| Error::new(Code::Usage, format!("--security-opt {message}"));
+    let mut asked = Seccomp::Default;
+    for option in options {
+        let Some((_, value)) = option.split_once(['=', ':']).filter(|(name, _)| *name == "seccomp") else {
+            return Err(usage(format!("{option:?}: there is seccomp=FILE and seccomp=unconfined")));
+        };
+        asked = match value {
+            "" => return Err(usage(format!("{option:?} names no file"))),
+            "unconfined" => Seccomp::Unconfined,
+            "builtin" => Seccomp::Default,
+            file => {
+                let text = std::fs::read(file).call(format!("open {file}")).context("--security-opt")?;
+                let release = rustix::system::uname().release().to_string_lossy().into_owned();
+                Seccomp::Profile(bundle::seccomp::given(&text, &release).map_err(told).context(file)?)
+            }
+        };
+    }
+    Ok(asked)
 }
 
 /// The config.json of a bundle of `image`, for which nobody says anything.

@@ -1,11 +1,12 @@
-//! What a container gets when nobody says otherwise: Docker's defaults, entry by entry. Pure. Uses: said.
+//! What a container gets when nobody says otherwise: Docker's defaults, entry by entry. Pure. Uses: said, seccomp.
 
 use serde_json::{Value, json};
 
-use super::said::{Network, Said};
+use super::said::{Network, Said, Seccomp};
+use super::seccomp;
 
 /// Docker's fourteen.
-const CAPABILITIES: [&str; 14] = [
+pub(super) const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -63,8 +64,8 @@ pub(super) fn capabilities() -> Value {
     json!({ "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES })
 }
 
-/// `linux` of the config.
-pub(super) fn linux(said: &Said, seccomp: Option<&Value>) -> Value {
+/// `linux` of the config, for an image of `architecture`.
+pub(super) fn linux(said: &Said, architecture: &str) -> Value {
     let mut namespaces = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // The runtime adds the devices that every container has.
     let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
@@ -93,8 +94,10 @@ pub(super) fn linux(said: &Said, seccomp: Option<&Value>) -> Value {
         });
     }
     linux["namespaces"] = namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
-    if let Some(seccomp) = seccomp {
-        linux["seccomp"] = seccomp.clone();
+    match &said.seccomp {
+        Seccomp::Default => linux["seccomp"] = seccomp::profile(&CAPABILITIES, architecture),
+        Seccomp::Profile(profile) => linux["seccomp"] = profile.clone(),
+        Seccomp::Unconfined => {}
     }
     linux
 }

@@ -37,6 +37,20 @@ pub struct Said {
     pub pids_limit: i64,
     /// `--net`.
     pub network: Network,
+    /// `--security-opt seccomp=`.
+    pub seccomp: Seccomp,
+}
+
+/// What filters the container's system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// [`super::seccomp::profile`].
+    #[default]
+    Default,
+    /// Nothing.
+    Unconfined,
+    /// linux.seccomp, as it is.
+    Profile(Value),
 }
 
 /// `--net`.
@@ -81,8 +95,6 @@ pub struct Surroundings {
     /// The folder in which the caller makes the container's own folders that lie below a mount of `-v`, by their numbers in
     /// [`super::Converted::nested`].
     pub nested: String,
-    /// linux.seccomp.
-    pub seccomp: Option<Value>,
     /// Whether SELinux is on: `-v`'s `z` asks for labels then.
     pub selinux: bool,
 }

@@ -220,6 +220,7 @@ fn loud() -> (Said, Surroundings) {
         cpus: Cpus::parse("0.5").unwrap(),
         pids_limit: 64,
         network: Network::Host,
+        seccomp: Seccomp::Profile(json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
     };
     let around = Surroundings {
         root_path: "/run/x/root".into(),
@@ -228,7 +229,6 @@ fn loud() -> (Said, Surroundings) {
         hosts: Some("/run/x/hosts".into()),
         resolv_conf: Some("/run/x/resolv.conf".into()),
         hostname_file: Some("/run/x/hostname".into()),
-        seccomp: Some(json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
         nested: String::new(),
         selinux: false,
     };
@@ -245,8 +245,12 @@ fn golden_configs_are_as_they_were() {
         ("full", full(), (Said::default(), named)),
         ("loud", full(), loud()),
     ] {
-        let converted = config(&image, &said, &around, &root).unwrap();
+        let mut converted = config(&image, &said, &around, &root).unwrap();
         let _: oci_spec::runtime::Spec = serde_json::from_value(converted.config.clone()).unwrap();
+        if said.seccomp == Seccomp::Default {
+            let profile = converted.config["linux"].as_object_mut().unwrap().remove("seccomp");
+            assert_eq!(profile, Some(seccomp::profile(&defaults::CAPABILITIES, "amd64")), "{name}");
+        }
         let mut found = serde_json::to_string_pretty(&converted.config).unwrap();
         found.push('\n');
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/configs/{name}.json"));
