@@ -24,6 +24,9 @@ pub struct Upper<'a> {
     pub folder: &'a Path,
     /// An empty folder of the same file system, which the kernel works in.
     pub work: &'a Path,
+    /// The folder is removed as soon as the overlay is unmounted, so that nothing has to reach the disk: not by fsync(2)
+    /// in it, and not by the unmount, which else waits for all that the file system has to write.
+    pub volatile: bool,
 }
 
 /// The options of an overlay of `layers`, lowest first as an image lists them, under `upper`. Without one it is read-only,
@@ -55,6 +58,7 @@ pub fn options(layers: &[&Path], upper: Option<Upper<'_>>, rootless: bool) -> Re
             }
             options.push(format!("{key}={path}"));
         }
+        options.extend(upper.volatile.then(|| "volatile".to_string()));
     }
     // Whatever the kernel's defaults are: the upper folder is complete without the layers, so that it becomes a layer; and
     // redirections that an image brings are not followed.
@@ -112,11 +116,12 @@ fn by_fds(layers: &[&Path], upper: Upper<'_>, at: &Path, rootless: bool) -> Resu
     // Below /proc/self/fd the number of an fd is a path.
     let number = |fd: &OwnedFd| PathBuf::from(format!("/{}", fd.as_raw_fd()));
     let fds = layers.iter().map(|layer| folder(layer)).collect::<Result<Vec<_>>>()?;
+    let volatile = upper.volatile;
     let [upper, work] = [folder(upper.folder)?, folder(upper.work)?];
     let [upper_number, work_number] = [number(&upper), number(&work)];
     let numbers: Vec<PathBuf> = fds.iter().map(number).collect();
     let numbers: Vec<&Path> = numbers.iter().map(PathBuf::as_path).collect();
-    let by_number = Upper { folder: &upper_number, work: &work_number };
+    let by_number = Upper { folder: &upper_number, work: &work_number, volatile };
     let options =
         options(&numbers, Some(by_number), rootless)?.join(",").replace("=/", "=").replace(":/", ":");
     let options = CString::new(options).map_err(|_| Error::call("overlay: options", Errno::INVAL))?;
@@ -202,7 +207,7 @@ mod tests {
     #[test]
     fn the_last_layer_of_an_image_comes_first() {
         let layers = ["/s/a", "/s/b:1", "/s/c\\,"].map(Path::new);
-        let upper = Upper { folder: Path::new("/c/upper:1"), work: Path::new("/c/work") };
+        let upper = Upper { folder: Path::new("/c/upper:1"), work: Path::new("/c/work"), volatile: false };
         assert_eq!(
             options(&layers, Some(upper), false).unwrap(),
             [
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_no_kernel_takes_is_refused() {
-        let upper = Upper { folder: Path::new("/u"), work: Path::new("/w") };
+        let upper = Upper { folder: Path::new("/u"), work: Path::new("/w"), volatile: false };
         let many = vec![Path::new("/x"); 501];
         let comma = Upper { folder: Path::new("/u,x"), ..upper };
         let a = Path::new("/a");
@@ -274,13 +279,17 @@ mod tests {
         }
         fs::write(low.join("data/file"), "seed").unwrap();
         let layers = [low.as_path()];
-        let root = RootFiles::new(mount(&layers, Upper { folder: &upper, work: &work }, false).unwrap());
+        let root = RootFiles::new(
+            mount(&layers, Upper { folder: &upper, work: &work, volatile: false }, false).unwrap(),
+        );
         root.make_folder("/data/new").unwrap();
         assert_eq!(root.read("/data/file").unwrap().unwrap(), b"seed");
         assert!(upper.join("data/new").is_dir() && !low.join("data/new").exists());
         let deep = place.path().join("x".repeat(200)).join("y".repeat(60));
         fs::create_dir_all(&deep).unwrap();
-        let error = mount(&layers, Upper { folder: &deep, work: &work }, false).unwrap_err().to_string();
+        let error = mount(&layers, Upper { folder: &deep, work: &work, volatile: false }, false)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("overlay: upperdir has ") && error.ends_with("the kernel takes 255"),
             "{error}"
@@ -332,7 +341,7 @@ mod tests {
                 }
                 let paths: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
                 let here = std::env::current_dir().unwrap();
-                way(&paths, Upper { folder: &upper, work: &work }, &root, false).unwrap();
+                way(&paths, Upper { folder: &upper, work: &work, volatile: false }, &root, false).unwrap();
                 assert_eq!(std::env::current_dir().unwrap(), here);
                 assert_eq!(fs::read_dir(&root).unwrap().count(), 301);
                 assert_eq!(fs::read_to_string(root.join("all")).unwrap(), "299");

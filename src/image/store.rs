@@ -335,6 +335,13 @@ impl Store {
         Ok(out)
     }
 
+    /// The configuration of the image of the manifest `digest`, verified, without a look at its other documents.
+    pub fn config(&self, digest: &Digest) -> Result<Config> {
+        let record = self.require_record(digest)?;
+        let what = format!("configuration {}", record.config);
+        Config::parse(&what, &self.document(&record.config)?, record.layers.len())
+    }
+
     /// The image of the manifest `digest`: its documents, verified.
     pub fn image(&self, digest: &Digest) -> Result<Image> {
         self.record(digest)?

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state         a link to the folder of the container's state: how to tell whether it still is
-//! config.json   rootfs/    the bundle
+//! config.json   of the bundle, whose root is mounted on upper/ in the namespace of `run`
 //! upper/  work/            what it writes, over the layers
 //! hosts  hostname          mounted in its /etc
 //! nested/0 ...             volumes below a mount of -v
@@ -67,7 +67,7 @@ fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Dige
     let state = path.join(STATE);
     std::os::unix::fs::symlink(root.join(id.as_str()), &state)
         .call(format!("symlink {}", state.display()))?;
-    ["upper", "work", "rootfs"].iter().try_for_each(|name| {
+    ["upper", "work"].iter().try_for_each(|name| {
         let path = path.join(name);
         std::fs::create_dir(&path).call(format!("mkdir {}", path.display()))
     })

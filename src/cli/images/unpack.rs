@@ -80,7 +80,7 @@ fn overlay(global: &Global, store: &Store, place: &Path, digest: &Digest, bundle
     for name in ["upper", "work", "rootfs"] {
         folder(bundle, name)?;
     }
-    run::mount(store, digest, bundle)?;
+    run::mount(store, digest, bundle, "rootfs", None, false)?;
     finish(global, store, digest, bundle)?;
     // Now that there is a config.json, by which it is told that the bundle still is.
     let place = place.canonicalize().call(format!("realpath {}", place.display()))?;

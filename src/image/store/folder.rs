@@ -77,6 +77,9 @@ impl Folder {
 
     /// The folder `name`, made if it is not there.
     pub(crate) fn make(&self, name: &str) -> Result<Folder> {
+        if let Some(there) = self.find(name)? {
+            return Ok(there);
+        }
         match self.make_new(name) {
             Ok(()) | Err(Errno::EXIST) => self.open(name),
             Err(error) => Err(Error::call(format_args!("mkdir {name}"), error)),
@@ -139,7 +142,8 @@ impl Folder {
     /// The text of `name`, if it is there; at most `limit` bytes.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.file(name)? else { return Ok(None) };
-        let mut text = Vec::new();
+        // A page does for most of them: then the second read finds the end.
+        let mut text = Vec::with_capacity(limit.min(4096) as usize);
         file.take(limit + 1)
             .read_to_end(&mut text)
             .map_err(|e| Error::call(format_args!("read {name}"), e))?;
