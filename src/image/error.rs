@@ -71,8 +71,8 @@ impl Error {
         self
     }
 
-    /// The same failure, and what failed after it.
-    pub(crate) fn and(mut self, more: impl fmt::Display) -> Self {
+    /// The same failure, and what failed after it, or what can be done.
+    pub fn and(mut self, more: impl fmt::Display) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
     }

@@ -279,7 +279,8 @@ impl Import<'_> {
         }
         let digest = &work.layer.descriptor.digest;
         // This waits while another import reads the same blob, as somebody who has not begun: nobody waits for it.
-        let partial = if work.keep_blob { self.store.partial(digest)? } else { None };
+        let waits = || blobs.waits(work.layer);
+        let partial = if work.keep_blob { self.store.partial(digest, &waits)? } else { None };
         match partial {
             Some(partial) => {
                 let carried = self.carry_of(&Resumed { far: blobs, partial: &partial }, work, false);

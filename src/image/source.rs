@@ -48,6 +48,9 @@ pub trait Blobs: Sync {
         false
     }
 
+    /// Is told when another import reads the blob of `layer`, which is waited for.
+    fn waits(&self, _layer: &Layer) {}
+
     /// Reads the blob of `layer` from byte `at` on.
     fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let mut blob = self.open(layer)?;

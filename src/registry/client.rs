@@ -2,6 +2,7 @@
 //! Uses: ureq, credentials, token, trust, words.
 
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(crate) struct Client<'a> {
     /// Scheme and authority.
     origin: (String, String),
     shown: String,
+    /// Where certificates for it may lie.
+    certificates: Option<PathBuf>,
     scopes: Vec<String>,
     credentials: Option<Credentials>,
     /// The challenge of the registry, and what answers it.
@@ -80,19 +83,54 @@ fn is_loopback(authority: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A failed request as an error of this crate. `Display` of ureq says little of TLS.
-fn failed(error: ureq::Error) -> Error {
+/// A failed request as an error of this crate, with what to do; `certificates` is where those for this registry may lie.
+/// `Display` of ureq says little of TLS.
+fn failed(error: ureq::Error, certificates: Option<&Path>) -> Error {
+    let no_such_host = || {
+        let message = "there is no such host: is its name right, and does a name server answer?";
+        Error::new(Code::System, message)
+    };
     match error {
-        ureq::Error::Io(error) => Error::call("connection", error),
-        ureq::Error::HostNotFound => Error::new(Code::System, "there is no such host"),
+        ureq::Error::HostNotFound => no_such_host(),
+        // The standard library has no kind for it.
+        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => no_such_host(),
+        ureq::Error::Io(error) => {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            let trusted = certificates.filter(|_| is_untrusted(&error));
+            let error = Error::call("connection", error);
+            match trusted {
+                _ if refused => error.and("is it running, and listening on this port?"),
+                Some(folder) => {
+                    let file = folder.join("ca.crt");
+                    error.and(format_args!(
+                        "to trust it, put the authority's certificate into {}",
+                        file.display()
+                    ))
+                }
+                None => error,
+            }
+        }
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            Error::new(Code::System, "timeout: connect").and("is the network up, and is a proxy needed?")
+        }
         other => Error::new(Code::System, words::shown(&other.to_string(), 300)),
     }
+}
+
+/// The error of TLS that `error` is.
+fn tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+}
+
+fn is_untrusted(error: &io::Error) -> bool {
+    use rustls::CertificateError::UnknownIssuer;
+    matches!(tls(error), Some(rustls::Error::InvalidCertificate(UnknownIssuer)))
 }
 
 /// Whether the server does not speak TLS at all. A certificate that is not trusted is something else.
 fn is_not_tls(error: &ureq::Error) -> bool {
     let ureq::Error::Io(error) = error else { return false };
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    match tls(error) {
         Some(rustls::Error::InvalidMessage(_)) => true,
         Some(_) => false,
         // Nothing listens for https, or what does hangs up at a message that it does not know.
@@ -156,6 +194,7 @@ impl<'a> Client<'a> {
                 agent: config.build().new_agent(),
                 origin: (scheme.into(), authority.to_ascii_lowercase()),
                 shown: shown.into(),
+                certificates: options.certificates.first().map(|folder| folder.join(host)),
                 scopes: scopes.clone(),
                 credentials: credentials.clone(),
                 challenge: Mutex::new(None),
@@ -172,7 +211,7 @@ impl<'a> Client<'a> {
                 }
                 Err(error) => {
                     let again = is_not_tls(&error);
-                    let error = failed(error);
+                    let error = client.failed(error);
                     if !again {
                         return Err(error);
                     }
@@ -183,7 +222,17 @@ impl<'a> Client<'a> {
         }
         let refused = refused.unwrap_or_else(|| Error::new(Code::System, "no connection"));
         let plain = loopback || options.plain_http;
-        Err(if plain { refused } else { refused.of("does not answer over TLS") })
+        Err(match plain {
+            true => refused,
+            false => {
+                let remedy = "if it is meant to speak HTTP without TLS, say --plain-http";
+                refused.of("does not answer over TLS").and(remedy)
+            }
+        })
+    }
+
+    fn failed(&self, error: ureq::Error) -> Error {
+        failed(error, self.certificates.as_deref())
     }
 
     fn url(&self, at: &str) -> String {
@@ -244,7 +293,7 @@ impl<'a> Client<'a> {
             let own = self.is_own(&parsed);
             // CVE-2020-15157: whoever a registry points at gets no password and no token.
             let authorization = if own { self.authorization()? } else { None };
-            let mut answer = self.once(ask, &url, authorization.as_deref()).map_err(failed)?;
+            let mut answer = self.once(ask, &url, authorization.as_deref()).map_err(|e| self.failed(e))?;
             let status = answer.status();
             if status == StatusCode::UNAUTHORIZED && own && !proven {
                 proven = true;
@@ -349,7 +398,7 @@ impl<'a> Client<'a> {
                 request.call()
             }
         };
-        let mut answer = answer.map_err(|e| of(failed(e)))?;
+        let mut answer = answer.map_err(|e| of(self.failed(e)))?;
         let status = answer.status();
         let body = bounded(&mut answer, SIZE_MAX).map_err(of)?;
         if !status.is_success() {
@@ -373,7 +422,9 @@ impl<'a> Client<'a> {
             _ => Code::Denied,
         };
         let who = match (matches!(status.as_u16(), 401 | 403), &self.credentials) {
-            (true, None) => "; nobody is logged in there (podman login, docker login)".to_string(),
+            (true, None) => {
+                "; nobody is logged in there (podman login, docker login, skopeo login)".to_string()
+            }
             (true, Some(someone)) => format!(" to {someone:?}"),
             _ => String::new(),
         };
@@ -417,6 +468,7 @@ mod tests {
             agent: Agent::config_builder().build().new_agent(),
             origin: (scheme.into(), "r.test".into()),
             shown: "registry r.test".into(),
+            certificates: None,
             scopes: Vec::new(),
             credentials: None,
             challenge: Mutex::new(None),

@@ -64,15 +64,32 @@ impl Options {
     }
 }
 
-/// How far a blob is.
+/// What is told while an image is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Which blob.
-    pub digest: Digest,
-    /// Bytes that are there, also from an earlier pull.
-    pub done: u64,
-    /// Bytes that it has.
-    pub size: u64,
+pub enum Progress {
+    /// Before all else: what may have to be carried.
+    Ahead {
+        /// So many blobs.
+        blobs: usize,
+        /// Of so many bytes together.
+        bytes: u64,
+    },
+    /// How far a blob is.
+    Blob {
+        /// Which one.
+        digest: Digest,
+        /// Bytes that are there, also from an earlier pull.
+        done: u64,
+        /// Bytes that it has.
+        size: u64,
+    },
+    /// Another pull reads a blob into the same store, and this one waits for it.
+    Waits {
+        /// Which one.
+        digest: Digest,
+        /// Bytes that it has.
+        size: u64,
+    },
 }
 
 /// Is told of progress, from several threads.

@@ -1,6 +1,7 @@
 //! An image from a registry into the store: its documents, and its layers while they are unpacked. A connection that
 //! breaks is made again and the blob goes on where it stopped. Uses: client, rcrun_image::import.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 
 use rcrun_image::digest::Verified;
@@ -26,14 +27,24 @@ pub fn pull(
     import_options: &import::Options,
     report: &Report<'_>,
 ) -> Result<Imported> {
-    let client = Client::connect(name, "pull", &[], options)?;
+    let of = |e: Error| e.of(format_args!("pull {name}"));
+    let client = Client::connect(name, "pull", &[], options).map_err(of)?;
     let remote = Remote { client, name, limit: import_options.limits.stream, report };
-    let image = remote.image(platform).map_err(|e| e.of(format_args!("pull {name}")))?;
+    let image = remote.image(platform).map_err(of)?;
+    let mut met = HashSet::new();
+    let mut bytes = 0;
+    for Layer { descriptor: Descriptor { digest, size, .. }, .. } in &image.layers {
+        if !met.contains(digest) && !store.has_blob(digest)? {
+            met.insert(*digest);
+            bytes += size;
+        }
+    }
+    report(Progress::Ahead { blobs: met.len(), bytes });
     let mut import_options = import_options.clone();
     if name.digest().is_none() && !import_options.names.contains(name) {
         import_options.names.push(name.clone());
     }
-    import(store, &remote, &image, &import_options).map_err(|e| e.of(format_args!("pull {name}")))
+    import(store, &remote, &image, &import_options).map_err(of)
 }
 
 struct Remote<'a> {
@@ -111,10 +122,12 @@ impl Remote<'_> {
             .document(&format!("/v2/{path}/manifests/{reference}"), &format!("manifest {reference}"))?
             .ok_or_else(|| {
                 let registry = self.name.registry();
-                Error::new(
-                    Code::NotFound,
-                    format!("registry {registry} has no image {path} with {reference}"),
-                )
+                let what = match asked {
+                    Some(digest) => digest.to_string(),
+                    None if reference == "latest" => "the tag latest, which a name without one means".into(),
+                    None => format!("the tag {reference}"),
+                };
+                Error::new(Code::NotFound, format!("registry {registry} has no image {path} with {what}"))
             })?;
         // Of a tag the registry alone says what it means; it must at least mean what it says.
         let digest = match asked.or(content_digest(&headers)) {
@@ -180,6 +193,11 @@ impl Blobs for Remote<'_> {
         true
     }
 
+    fn waits(&self, layer: &Layer) {
+        let Descriptor { digest, size, .. } = layer.descriptor;
+        (self.report)(Progress::Waits { digest, size });
+    }
+
     fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let Descriptor { digest, size, .. } = layer.descriptor;
         let blob = Blob { remote: self, digest, size, at, body: None, failures: 0 };
@@ -201,7 +219,8 @@ struct Blob<'a> {
 
 impl Blob<'_> {
     fn tell(&self) {
-        (self.remote.report)(Progress { digest: self.digest, done: self.at, size: self.size });
+        let Blob { digest, at: done, size, .. } = *self;
+        (self.remote.report)(Progress::Blob { digest, done, size });
     }
 
     /// Asks for what is missing.

@@ -46,7 +46,7 @@ pub fn push(
     let image = store.image(image)?;
     let others = others(store, &image, name)?;
     let froms: Vec<&str> = others.iter().map(|(path, _)| path.as_str()).collect();
-    let client = Client::connect(name, "pull,push", &froms, options)?;
+    let client = Client::connect(name, "pull,push", &froms, options).map_err(of)?;
     Push { client, store, name, image: &image, others, report }.all().map_err(of)
 }
 
@@ -102,14 +102,16 @@ enum Content<'a> {
 struct Told<'a> {
     inner: Box<dyn Read + 'a>,
     report: &'a Report<'a>,
-    progress: Progress,
+    upload: (Digest, u64),
+    done: u64,
 }
 
 impl Read for Told<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.progress.done += read as u64;
-        (self.report)(self.progress);
+        self.done += read as u64;
+        let (digest, size) = self.upload;
+        (self.report)(Progress::Blob { digest, done: self.done, size });
         Ok(read)
     }
 }
@@ -131,6 +133,8 @@ impl Push<'_> {
                 work.push(Upload { digest, size, content: Content::Layer(layer) });
             }
         }
+        let bytes = work.iter().map(|blob| blob.size).sum();
+        (self.report)(Progress::Ahead { blobs: work.len(), bytes });
         work.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
@@ -166,7 +170,7 @@ impl Push<'_> {
 
     fn blob(&self, blob: &Upload<'_>, stop: &AtomicBool) -> Result<Done> {
         let Upload { digest, size, .. } = *blob;
-        let tell = |done| (self.report)(Progress { digest, done, size });
+        let tell = |done| (self.report)(Progress::Blob { digest, done, size });
         tell(0);
         let mut failures = 0;
         loop {
@@ -300,7 +304,7 @@ impl Push<'_> {
             Content::Layer(layer) => Box::new(self.store.open_at(layer, begin)?.take(end - begin)),
         };
         let Upload { digest, size, .. } = *blob;
-        Ok(Box::new(Told { inner, report: self.report, progress: Progress { digest, done: begin, size } }))
+        Ok(Box::new(Told { inner, report: self.report, upload: (digest, size), done: begin }))
     }
 
     fn manifest(&self) -> Result<()> {

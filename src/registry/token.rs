@@ -104,7 +104,7 @@ pub(crate) fn password_or_refuse(credentials: Option<&Credentials>) -> Result<St
     credentials.and_then(Credentials::basic).ok_or_else(|| {
         Error::new(
             Code::Denied,
-            "the registry asks for a password, and nobody is logged in there (podman login, docker login)",
+            "the registry asks for a password, and nobody is logged in there (podman login, docker login, skopeo login)",
         )
     })
 }

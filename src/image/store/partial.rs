@@ -21,8 +21,9 @@ pub(crate) struct Partial<'a> {
 }
 
 impl Store {
-    /// What there is of the blob, empty if there is nothing; `None` once the blob itself is there.
-    pub(crate) fn partial(&self, digest: &Digest) -> Result<Option<Partial<'_>>> {
+    /// What there is of the blob, empty if there is nothing; `None` once the blob itself is there. `waits` is told
+    /// when another import has it.
+    pub(crate) fn partial(&self, digest: &Digest, waits: &dyn Fn()) -> Result<Option<Partial<'_>>> {
         let folder = &self.partials[digest.algorithm() as usize];
         let name = digest.hex();
         loop {
@@ -32,7 +33,14 @@ impl Store {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let fd = rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR)
                 .map_err(|e| Error::call(format_args!("open partial {digest}"), e))?;
-            match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+            let locked = match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {
+                    waits();
+                    rustix::fs::flock(&fd, FlockOperation::LockExclusive)
+                }
+                other => other,
+            };
+            match locked {
                 Ok(()) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Error::call(format_args!("flock partial {digest}"), error)),

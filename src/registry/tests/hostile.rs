@@ -356,7 +356,8 @@ fn a_registry_that_is_silent_is_not_waited_for_for_ever() {
     let name = format!("{}/app:1", silent.local_addr().unwrap());
     let options = Options { patience: Duration::from_millis(100), attempts: 2, ..quick() };
     let error = pull_into(&Place::new(), &name, &options).unwrap_err().to_string();
-    assert!(error.starts_with("registry 127.0.0.1:") && error.contains("timeout"), "{error}");
+    assert!(error.starts_with(&format!("pull {name}: registry 127.0.0.1:")), "{error}");
+    assert!(error.ends_with("timeout: connect; is the network up, and is a proxy needed?"), "{error}");
 
     // One that falls silent in the middle of a layer.
     let has = content(1);

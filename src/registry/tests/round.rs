@@ -109,9 +109,18 @@ fn a_blob_that_another_repository_has_is_mounted_and_large_ones_go_in_chunks() {
     let name: Name = one.parse().unwrap();
     let pushed = rcrun_registry::push(&place.store, &digest, &name, &options, &report).unwrap();
     assert_eq!(pushed.sent, 4);
-    for Progress { digest, size, .. } in told.into_inner().unwrap().iter().filter(|p| p.done == p.size) {
-        assert_eq!(std::fs::metadata(registry.blob(&digest.hex())).unwrap().len(), *size);
+    let told = told.into_inner().unwrap();
+    let mut whole = std::collections::BTreeMap::new();
+    for progress in &told {
+        if let Progress::Blob { digest, done, size } = progress
+            && done == size
+        {
+            assert_eq!(std::fs::metadata(registry.blob(&digest.hex())).unwrap().len(), *size);
+            whole.insert(*digest, *size);
+        }
     }
+    assert_eq!(told[0], Progress::Ahead { blobs: 4, bytes: whole.values().sum() });
+    assert_eq!(whole.len(), 4);
     place.store.tag(&name, &digest).unwrap();
     let two = format!("{}/two:1", registry.address);
     let pushed = push(&place.store, &digest, &two, &quick()).unwrap();
@@ -362,7 +371,14 @@ fn what_the_registry_does_not_have_is_told_in_one_sentence() {
     for (name, wanted) in [
         (
             format!("{address}/app:1"),
-            format!("pull {address}/app:1: registry {address} has no image app with 1"),
+            format!("pull {address}/app:1: registry {address} has no image app with the tag 1"),
+        ),
+        (
+            format!("{address}/app"),
+            format!(
+                "pull {address}/app:latest: registry {address} has no image app with the tag latest, which a name \
+                 without one means"
+            ),
         ),
         (
             format!("{address}/app@{nobody}"),
@@ -375,7 +391,8 @@ fn what_the_registry_does_not_have_is_told_in_one_sentence() {
     drop(registry);
     let options = Options { attempts: 2, ..quick() };
     let error = said(pull(&place.store, &format!("{address}/app:1"), &options)).to_string();
-    assert!(error.starts_with(&format!("registry {address}: ")) && error.contains("refused"), "{error}");
+    assert!(error.starts_with(&format!("pull {address}/app:1: registry {address}: ")), "{error}");
+    assert!(error.contains("refused") && error.contains("is it running"), "{error}");
 }
 
 #[test]
@@ -422,6 +439,11 @@ fn a_certificate_must_be_trusted_and_then_tls_is_spoken() {
     assert!(error.contains("invalid peer certificate"), "{error}");
 
     let trusted = from.folder.path().join("certs.d");
+    let options = Options { certificates: vec![trusted.clone()], ..quick() };
+    let error = said(push(&from.store, &digest, &name, &options)).to_string();
+    let remedy =
+        format!("put the authority's certificate into {}/{}/ca.crt", trusted.display(), registry.address);
+    assert!(error.contains(&remedy), "{error}");
     let folder = trusted.join(registry.address.to_string());
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(registry.folder().join("ca.crt"), folder.join("ca.crt")).unwrap();

@@ -188,7 +188,9 @@ fn pass(mut client: TcpStream, server: SocketAddr, [came, each, all, broke]: &Li
         let now = (read as u64).min(left) as usize;
         if client.write_all(&buffer[..now]).is_err() || now < read {
             broke.fetch_add(1, Ordering::SeqCst);
-            if let Some(hung) = &*hung.lock().unwrap() {
+            // Not under the lock, which the next that hangs needs.
+            let told = hung.lock().unwrap().clone();
+            if let Some(hung) = told {
                 let _ = hung.send(());
                 // Until the test's process ends, or the client.
                 let _ = client.read(&mut buffer);
