@@ -129,6 +129,8 @@ pub struct Run {
 pub struct RunImage {
     /// `--store`
     pub store: PathBuf,
+    /// `--pull`
+    pub pull: Pull,
     /// `--interactive`
     pub interactive: bool,
     /// `--tty`
@@ -159,10 +161,22 @@ pub struct RunImage {
     pub net: Option<String>,
 }
 
+/// When `run` asks the registry for its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// Never.
+    Never,
+    /// When the store has none of that name.
+    Missing,
+    /// Each time, for what the name means now.
+    Always,
+}
+
 impl Default for RunImage {
     fn default() -> Self {
         RunImage {
             store: image::DEFAULT_STORE.into(),
+            pull: Pull::Never,
             interactive: false,
             tty: false,
             env: Vec::new(),

@@ -1,9 +1,11 @@
-//! The verbs of `rcrun image`. Uses: rcrun-image.
+//! The verbs of `rcrun image`. Uses: rcrun-image, rcrun-registry.
 
 pub mod commit;
 pub mod container;
 pub mod load;
 mod own;
+mod progress;
+mod registry;
 pub mod run;
 pub mod show;
 mod table;
@@ -48,6 +50,12 @@ pub fn image(global: &Global, args: &image::Image) -> Result<ExitCode> {
         ImageVerb::Load { from, names, platform, quiet } => {
             load::load(global, &store, from, names, platform.as_deref(), *quiet)?;
         }
+        ImageVerb::Pull { name, platform, plain_http, quiet } => {
+            registry::pull(global, &store, name, platform.as_deref(), *plain_http, *quiet)?;
+        }
+        ImageVerb::Push { image, name, plain_http, quiet } => {
+            registry::push(&store, image, name.as_deref(), *plain_http, *quiet)?;
+        }
         ImageVerb::Save { images, output } => save(&store, images, output.as_deref())?,
         ImageVerb::Unpack { image, bundle, flat, quiet } => {
             unpack::unpack(global, &store, &args.store, image, bundle, *flat, *quiet)?;
@@ -84,7 +92,14 @@ fn parse(name: &str) -> Result<Name> {
 
 /// Nothing in the store is called `word`.
 fn none(word: &str) -> Error {
-    let advice = "`rcrun image list` shows what there is, `rcrun image load` brings more";
+    let advice = match word.parse::<Name>() {
+        Ok(name) => format!(
+            "`rcrun image list` shows what there is, `rcrun image pull {word}` asks {} for it, `rcrun image load` \
+             brings what a file has",
+            name.registry()
+        ),
+        Err(_) => "`rcrun image list` shows what there is".to_string(),
+    };
     Error::new(Code::NotFound, format!("{word}: no image of that name is in the store; {advice}"))
 }
 

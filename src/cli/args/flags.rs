@@ -73,6 +73,7 @@ a config.json is the bundle, and the id is made from its name (hello gives hello
 layout folder or an archive file is an image, with `:NAME` behind it if it has several. Else, in a
 folder that holds a config.json, a word without `/` and `:` is the id. Else it is the name of an
 image in the store: see `rcrun help image`. What follows an image is the command.
+--pull missing brings an image that is not in the store from the registry that its name begins with.
 
 The exit status is the container's, or 128 and the number of the signal that ended it.
 
@@ -108,6 +109,9 @@ Examples:
                     "Image: filter system calls by FILE, or `unconfined`: not at all",
                 ),
                 text("net", "host|none", "Image: the network: the machine's, or none (default)"),
+                valued("pull", "WHEN", PossibleValuesParser::new(["never", "missing", "always"]))
+                    .hide_possible_values(true)
+                    .help("Image: ask its registry for it: never (default), missing, or always"),
                 store(),
             ]);
             flags.extend(start());
@@ -116,14 +120,15 @@ Examples:
     },
     Verb {
         name: "image",
-        about: "Load, list, unpack and remove images: see `rcrun help image`",
+        about: "Load, pull, list, unpack and remove images: see `rcrun help image`",
         takes: "COMMAND [OPTIONS] [ARGUMENTS]",
         options: Options::BeforeFirstWord,
         more: "\
 Examples:
-  rcrun image load app.tar   what docker save and others write, into the store
-  rcrun image list           see which images there are
-  rcrun help image load      more about a command",
+  rcrun image load app.tar                what docker save and others write, into the store
+  rcrun image pull localhost:5000/app:1   from a registry into the store
+  rcrun image list                        see which images there are
+  rcrun help image load                   more about a command",
         flags: Vec::new,
     },
     Verb {

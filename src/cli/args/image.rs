@@ -94,6 +94,28 @@ pub enum ImageVerb {
         /// `--quiet`: no progress, and only digests.
         quiet: bool,
     },
+    /// `pull`
+    Pull {
+        /// The name, which says where the image is.
+        name: String,
+        /// `--platform`
+        platform: Option<String>,
+        /// `--plain-http`
+        plain_http: bool,
+        /// `--quiet`: no progress, and only the digest.
+        quiet: bool,
+    },
+    /// `push`
+    Push {
+        /// The image in the store.
+        image: OsString,
+        /// Where it goes; without, where its name says.
+        name: Option<String>,
+        /// `--plain-http`
+        plain_http: bool,
+        /// `--quiet`: no progress, and only the digest.
+        quiet: bool,
+    },
     /// `save`
     Save {
         /// The images.
@@ -196,7 +218,7 @@ pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) ->
         }
         "image tag" => {
             let image = plain.word(IMAGE)?;
-            ImageVerb::Tag { image, name: name(plain)? }
+            ImageVerb::Tag { image, name: name(plain.word("a name")?)? }
         }
         "image remove" => {
             let first = plain.word(IMAGE)?;
@@ -208,6 +230,18 @@ pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) ->
             from: plain.word("a file or folder")?,
             names: options.all("name"),
             platform: options.word("platform"),
+            quiet: quiet(),
+        },
+        "image pull" => ImageVerb::Pull {
+            name: name(plain.word("the name of an image")?)?,
+            platform: options.word("platform"),
+            plain_http: options.on("plain-http"),
+            quiet: quiet(),
+        },
+        "image push" => ImageVerb::Push {
+            image: plain.word(IMAGE)?,
+            name: plain.optional().map(name).transpose()?,
+            plain_http: options.on("plain-http"),
             quiet: quiet(),
         },
         "image save" => {
@@ -232,7 +266,7 @@ fn of_container(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) -> Result
         "image diff" => OfContainer::Diff { container, format: options.table() },
         _ => OfContainer::Commit(Commit {
             container,
-            name: name(plain)?,
+            name: name(plain.word("a name")?)?,
             author: options.word("author"),
             changes: options.all("change"),
             message: options.word("message"),
@@ -244,12 +278,20 @@ fn of_container(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) -> Result
     Ok(Invocation::OfContainer(asked))
 }
 
-fn name(plain: &mut Plain<'_>) -> Result<String> {
-    plain.word("a name")?.into_string().map_err(|name| usage(format!("the name {name:?} is not UTF-8")))
+fn name(word: OsString) -> Result<String> {
+    word.into_string().map_err(|word| usage(format!("the name {word:?} is not UTF-8")))
 }
 
 fn quiet(help: &'static str) -> clap::Arg {
     switch("quiet", help).short('q')
+}
+
+fn platform() -> clap::Arg {
+    text("platform", "OS/ARCH", "Of an image for several platforms, take this one")
+}
+
+fn plain_http() -> clap::Arg {
+    switch("plain-http", "Allow HTTP without TLS, where others on the way read and change all")
 }
 
 /// The verbs of `image` in the order in which people meet them.
@@ -272,10 +314,47 @@ Examples:
             vec![
                 store(),
                 list("name", "NAME", "Give the image this name instead of its own (repeatable)"),
-                text("platform", "OS/ARCH", "Of an image for several platforms, load this one"),
+                platform(),
                 quiet("No progress; print digests only"),
             ]
         },
+    },
+    Verb {
+        name: "image pull",
+        about: "Bring an image from a registry into the store",
+        takes: "NAME[:TAG][@DIGEST]",
+        options: Options::Anywhere,
+        more: "\
+A name begins with the registry, HOST[:PORT]/; without one it is docker.io. Without a tag it means
+:latest. Every digest is verified, layers that are there are not read again, and a pull that was
+interrupted goes on where it stopped when the command is repeated.
+
+Who is logged in stands in the files that podman login, docker login and skopeo login write:
+$REGISTRY_AUTH_FILE alone if it is set, else $XDG_RUNTIME_DIR/containers/auth.json (without the
+variable, /run/containers/UID/auth.json), ~/.config/containers/auth.json, ~/.docker/config.json.
+Trusted are the system's certificates, and for one registry *.crt in its folder HOST:PORT below
+/etc/containers/certs.d or /etc/docker/certs.d. Of this machine (localhost, 127.*) plain HTTP will
+do.
+
+Examples:
+  rcrun image pull localhost:5000/app:1
+  rcrun image pull --platform linux/arm64 registry.example:5000/team/app
+  rcrun image pull debian:12 && rcrun run -it debian:12",
+        flags: || vec![store(), platform(), plain_http(), quiet("No progress; print the digest only")],
+    },
+    Verb {
+        name: "image push",
+        about: "Bring an image of the store to a registry",
+        takes: "IMAGE [NAME[:TAG]]",
+        options: Options::Anywhere,
+        more: "\
+The name says which registry: NAME if it is given, else the image's own. What the registry has
+already is not sent. `rcrun help image pull` tells about logins, certificates and plain HTTP.
+
+Examples:
+  rcrun image push localhost:5000/app:1
+  rcrun image push app:1 registry.example:5000/team/app:1",
+        flags: || vec![store(), plain_http(), quiet("No progress; print the digest only")],
     },
     Verb {
         name: "image list",
@@ -487,6 +566,20 @@ mod tests {
                     quiet: false,
                 },
             ),
+            (
+                "pull a --platform linux/arm64",
+                ImageVerb::Pull {
+                    name: "a".into(),
+                    platform: Some("linux/arm64".into()),
+                    plain_http: false,
+                    quiet: false,
+                },
+            ),
+            (
+                "push a b -q --plain-http",
+                ImageVerb::Push { image: word("a"), name: Some("b".into()), plain_http: true, quiet: true },
+            ),
+            ("push a", ImageVerb::Push { image: word("a"), name: None, plain_http: false, quiet: false }),
             ("save a -o f", ImageVerb::Save { images: vec![word("a")], output: Some("f".into()) }),
             (
                 "unpack --flat a b",
@@ -530,6 +623,11 @@ mod tests {
         for (line, why) in [
             ("image", "image: a command is missing: `rcrun help image` lists them"),
             ("image nope", "unknown command \"image nope\": `rcrun help image` lists them"),
+            (
+                "image pull",
+                "image pull: an argument is missing: the name of an image \
+                 (usage: rcrun image pull NAME[:TAG][@DIGEST])",
+            ),
             ("image tag a", "image tag: an argument is missing: a name (usage: rcrun image tag IMAGE NAME)"),
             ("image layers --depth x a", "image layers: --depth: \"x\" is no number"),
             ("image list a", "image list: one argument too many: \"a\" (usage: rcrun image list)"),

@@ -12,8 +12,8 @@ use rcrun_runtime::{Error, Result};
 use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
-    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Run, RunImage,
-    Spec, Start, Table, User, global, image, signal, usage,
+    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Pull, Run,
+    RunImage, Spec, Start, Table, User, global, image, signal, usage,
 };
 
 /// Reads the words after `verb`.
@@ -179,6 +179,11 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
 fn run_image(options: &Matches) -> RunImage {
     RunImage {
         store: options.path("store").unwrap_or_else(|| image::DEFAULT_STORE.into()),
+        pull: match options.word("pull").as_deref() {
+            Some("always") => Pull::Always,
+            Some("missing") => Pull::Missing,
+            _ => Pull::Never,
+        },
         interactive: options.on("interactive"),
         tty: options.on("tty"),
         env: options.all("env"),
@@ -333,6 +338,10 @@ pub(super) struct Plain<'a> {
 impl Plain<'_> {
     pub(super) fn word(&mut self, what: &str) -> Result<OsString> {
         self.words.pop_front().ok_or_else(|| self.missing(what))
+    }
+
+    pub(super) fn optional(&mut self) -> Option<OsString> {
+        self.words.pop_front()
     }
 
     pub(super) fn id(&mut self) -> Result<String> {

@@ -116,7 +116,7 @@ fn diff(global: &Global, id: &str, format: Table) -> Result<()> {
             output::line(&lines.map(|(kind, path)| json!({ "kind": kind, "path": path })).collect::<Vec<_>>())
         }
         Table::Table => output::print(
-            lines.map(|(k, path)| format!("{k} {}\n", super::table::shown(&path))).collect::<String>(),
+            lines.map(|(k, path)| format!("{k} {}\n", crate::output::shown(&path))).collect::<String>(),
         ),
     }
 }

@@ -1,13 +1,11 @@
-//! Images into the store, with a bar that shows how far it is. All that unpacks layers goes through here.
-//! Uses: rcrun-image.
+//! Images of archives and layouts into the store, and how layers are unpacked, whoever brings them.
+//! Uses: rcrun-image, progress.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use rcrun_image::import::{self, Imported, Options, import};
 use rcrun_image::jail::Jail;
@@ -16,7 +14,7 @@ use rcrun_image::store::{Lease, Store};
 use rcrun_image::{Digest, Name, Platform};
 use rcrun_runtime::{Code, Error, Result};
 
-use super::table::bytes;
+use super::progress::Bar;
 use super::{find, parse, told};
 use crate::{Global, output};
 
@@ -38,9 +36,9 @@ fn carry(
     quiet: bool,
 ) -> Result<Imported> {
     let options = Options { names, jail: jail(), ..Options::default() };
-    let bar = Bar::new(source, image, quiet);
-    let imported = import(store, &bar, image, &options);
-    bar.end();
+    let shown = Shown::new(source, image, quiet);
+    let imported = import(store, &shown, image, &options);
+    drop(shown);
     let imported = imported.map_err(told)?;
     imported.notes.iter().for_each(|note| global.log.warn(note.clone()));
     Ok(imported)
@@ -189,74 +187,40 @@ pub fn fetch(global: &Global, store: &Store, word: &OsStr, quiet: bool) -> Resul
     }
 }
 
-/// A bar on the terminal, drawn by whoever reads.
-struct Bar<'a> {
+/// A source whose reading is shown.
+struct Shown<'a> {
     source: &'a Source,
-    what: String,
-    total: u64,
+    bar: Bar,
     done: AtomicU64,
-    /// When it was drawn last; none where nobody looks.
-    drawn: Option<Mutex<Option<Instant>>>,
+    total: u64,
 }
 
-/// It is drawn so often.
-const EVERY: Duration = Duration::from_millis(100);
-
-impl<'a> Bar<'a> {
-    fn new(source: &'a Source, image: &Image, quiet: bool) -> Bar<'a> {
-        let seen = !quiet && std::io::stderr().is_terminal();
+impl<'a> Shown<'a> {
+    fn new(source: &'a Source, image: &Image, quiet: bool) -> Shown<'a> {
         let what = image.names.first().map_or_else(|| image.digest.hex()[..12].to_string(), Name::short);
         let mut met = std::collections::HashSet::new();
         let layers = image.layers.iter().filter(|layer| met.insert(layer.descriptor.digest));
         let total = layers.map(|layer| layer.descriptor.size).sum();
-        Bar { source, what, total, done: AtomicU64::new(0), drawn: seen.then(|| Mutex::new(None)) }
-    }
-
-    fn more(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let Some(drawn) = &self.drawn else { return };
-        // Who finds another drawing need not draw.
-        let Ok(mut drawn) = drawn.try_lock() else { return };
-        let now = Instant::now();
-        if drawn.is_some_and(|last| now - last < EVERY) {
-            return;
-        }
-        *drawn = Some(now);
-        let _ = std::io::stderr().write_all(line(&self.what, done, self.total).as_bytes());
-    }
-
-    fn end(&self) {
-        let drawn = self.drawn.as_ref().and_then(|drawn| drawn.lock().ok());
-        if drawn.is_some_and(|drawn| drawn.is_some()) {
-            let _ = std::io::stderr().write_all(b"\r\x1b[K");
-        }
+        Shown { source, bar: Bar::new(what, quiet), done: AtomicU64::new(0), total }
     }
 }
 
-/// The bar, over what was drawn before.
-fn line(what: &str, done: u64, total: u64) -> String {
-    const WIDTH: u64 = 30;
-    let done = done.min(total);
-    let filled = (done * WIDTH).checked_div(total).unwrap_or(WIDTH);
-    let (filled, rest) = ("#".repeat(filled as usize), " ".repeat((WIDTH - filled) as usize));
-    format!("\r\x1b[K{} [{filled}{rest}] {} of {}", super::table::cut(what, 36), bytes(done), bytes(total))
-}
-
-impl Blobs for Bar<'_> {
+impl Blobs for Shown<'_> {
     fn open<'a>(&'a self, layer: &Layer) -> rcrun_image::Result<Box<dyn Read + Send + 'a>> {
-        Ok(Box::new(Counted { inner: self.source.open(layer)?, bar: self }))
+        Ok(Box::new(Counted { inner: self.source.open(layer)?, shown: self }))
     }
 }
 
 struct Counted<'a> {
     inner: Box<dyn Read + Send + 'a>,
-    bar: &'a Bar<'a>,
+    shown: &'a Shown<'a>,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.bar.more(read as u64);
+        let done = self.shown.done.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        self.shown.bar.show(done, self.shown.total, false, String::new);
         Ok(read)
     }
 }
@@ -282,13 +246,5 @@ mod tests {
             ]
         );
         assert_eq!(split(OsStr::new("app:")), []);
-    }
-
-    #[test]
-    fn the_bar_fits_a_line_and_is_full_at_the_end() {
-        assert_eq!(line("app:1", 0, 1000), format!("\r\x1b[Kapp:1 [{}] 0 B of 1.00 kB", " ".repeat(30)));
-        assert!(line("app:1", 2000, 1000).contains(&"#".repeat(30)));
-        assert!(line("x", 0, 0).contains(&"#".repeat(30)));
-        assert!(line(&"x".repeat(200), 999_999, 999_999).len() < 110);
     }
 }

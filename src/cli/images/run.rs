@@ -19,9 +19,9 @@ use rcrun_runtime::{Code, Error, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
-use super::{container, load, none, open, own, told};
+use super::{container, load, none, open, own, registry, told};
 use crate::Global;
-use crate::args::{Run, RunImage};
+use crate::args::{Pull, Run, RunImage};
 use crate::target;
 
 /// An image that is in the store, unpacked, and what a person says to it.
@@ -44,12 +44,27 @@ pub struct Ready {
 pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
     let said = said(&run.image, &run.command)?;
     let place = &run.image.store;
-    if load::place(word).is_none() && !place.exists() {
+    let pull = run.image.pull;
+    let is_file = load::place(word).is_some();
+    if is_file && pull != Pull::Never {
+        let message =
+            format!("--pull: {} is a file of this machine, not the name of an image", word.display());
+        return Err(Error::new(Code::Usage, message));
+    }
+    if !is_file && pull == Pull::Never && !place.exists() {
         // A word that was mistyped makes no store.
         return Err(none(&word.to_string_lossy()));
     }
     let store = open(place)?;
-    let (digest, hold) = load::fetch(global, &store, word, false)?;
+    let (digest, hold) = match pull {
+        Pull::Always => (registry::bring(global, &store, word)?, None),
+        Pull::Never | Pull::Missing => match load::fetch(global, &store, word, false) {
+            Err(error) if pull == Pull::Missing && error.code() == Code::NotFound => {
+                (registry::bring(global, &store, word)?, None)
+            }
+            fetched => fetched?,
+        },
+    };
     let name = name(word);
     Ok(Ready {
         store,
