@@ -116,6 +116,10 @@ pub fn start<T>(
 fn make(global: &Global, ready: &Ready, id: &ContainerId, folder: &Path) -> Result<()> {
     let image = ready.store.config(&ready.digest).map_err(told)?;
     let points = mount_points(&ready.place, folder)?;
+    // Before the root is mounted on it.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let upper = folder.join("upper");
+    let upper = rustix::fs::open(&upper, flags, Mode::empty()).call(format!("open {}", upper.display()))?;
     mount(&ready.store, &ready.digest, folder, ROOT, Some(points), ready.volatile)?;
     let root = RootFiles::open(&folder.join(ROOT)).map_err(told)?;
     let around = surroundings(&ready.said, id, folder)?;
@@ -123,7 +127,7 @@ fn make(global: &Global, ready: &Ready, id: &ContainerId, folder: &Path) -> Resu
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
-    own::make(&root, &converted, folder)?;
+    own::make(&root, &converted, folder, &upper)?;
     write(&folder.join("config.json"), converted.config.to_string().as_bytes())
 }
 
