@@ -17,7 +17,7 @@ pub mod jail;
 pub mod layer;
 pub mod name;
 pub mod overlay;
-mod pipeline;
+pub mod pipeline;
 pub mod platform;
 pub mod save;
 pub mod source;

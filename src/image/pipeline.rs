@@ -1,23 +1,23 @@
 //! A stage of work in a thread of its own: bytes go from one to the next in chunks, and no more than a few of them
-//! wait. Uses: std.
+//! wait. Public for who times the stages apart. Uses: std.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Bytes that are handed over at once.
-pub(crate) const CHUNK: usize = 256 << 10;
+pub const CHUNK: usize = 256 << 10;
 /// Chunks that wait between two stages.
 const DEPTH: usize = 4;
 
 /// Where a stage puts what it made.
-pub(crate) struct Sender {
+pub struct Sender {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
     made: usize,
 }
 
 /// Where the next stage gets it: end of file comes when the sender is dropped, also when it failed.
-pub(crate) struct Received {
+pub struct Received {
     full: Receiver<Vec<u8>>,
     empty: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
@@ -25,7 +25,7 @@ pub(crate) struct Received {
 }
 
 /// The two ends of a way from one stage to the next.
-pub(crate) fn way() -> (Sender, Received) {
+pub fn way() -> (Sender, Received) {
     let (full_sender, full) = sync_channel(DEPTH);
     let (empty_sender, empty) = sync_channel(DEPTH + 2);
     (
@@ -46,7 +46,7 @@ impl Sender {
     }
 
     /// Sends all of `reader`, and shows each chunk to `seen` first. `Ok(false)` when nobody receives any more.
-    pub(crate) fn send_all(
+    pub fn send_all(
         &mut self,
         reader: &mut dyn Read,
         mut seen: impl FnMut(&[u8]) -> io::Result<()>,
@@ -67,8 +67,19 @@ impl Sender {
 
 impl Read for Received {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let rest = self.fill_buf()?;
+        let read = rest.len().min(out.len());
+        out[..read].copy_from_slice(&rest[..read]);
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Received {
+    /// What is left of the chunk at hand, or the next one.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.chunk.len() {
-            let Ok(next) = self.full.recv() else { return Ok(0) };
+            let Ok(next) = self.full.recv() else { return Ok(&[]) };
             let emptied = std::mem::replace(&mut self.chunk, next);
             self.at = 0;
             if emptied.capacity() > 0 {
@@ -76,11 +87,11 @@ impl Read for Received {
                 let _ = self.empty.try_send(emptied);
             }
         }
-        let rest = &self.chunk[self.at..];
-        let read = rest.len().min(out.len());
-        out[..read].copy_from_slice(&rest[..read]);
-        self.at += read;
-        Ok(read)
+        Ok(&self.chunk[self.at..])
+    }
+
+    fn consume(&mut self, size: usize) {
+        self.at += size;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Entries of a layer to files, one by one, in the order of the archive.
 //! Uses: rustix, error, attributes, lower, name, notes, remove, tar, tree.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -23,7 +23,7 @@ use super::{Form, Summary, Unpack};
 ///
 /// In the overlay forms `into` is an empty folder; in form `Flat` it holds the layers below. Nothing outside of it is
 /// touched. After an error, what is in it is of no use: the caller removes it.
-pub fn unpack(stream: impl Read, into: BorrowedFd<'_>, options: &Unpack<'_>) -> Result<Summary> {
+pub fn unpack(stream: impl BufRead, into: BorrowedFd<'_>, options: &Unpack<'_>) -> Result<Summary> {
     let mut reader = Reader::new(stream, options.limits.stream);
     let attributes = Attributes::new(options.form, options.rootless);
     let below = Below::new(options.form, options.lower);
@@ -80,7 +80,7 @@ pub const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Unpacker<'_, '_> {
-    fn entry<R: Read>(&mut self, reader: &mut Reader<R>, entry: &mut Entry) -> Result<()> {
+    fn entry<R: BufRead>(&mut self, reader: &mut Reader<R>, entry: &mut Entry) -> Result<()> {
         let size: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if size > self.options.limits.xattrs {
             return Err(Error::limit(format!(
@@ -95,7 +95,7 @@ impl Unpacker<'_, '_> {
         done
     }
 
-    fn wish<R: Read>(&mut self, reader: &mut Reader<R>, entry: &mut Entry, path: &[u8]) -> Result<()> {
+    fn wish<R: BufRead>(&mut self, reader: &mut Reader<R>, entry: &mut Entry, path: &[u8]) -> Result<()> {
         if path.is_empty() {
             return self.root(entry);
         }
@@ -171,7 +171,7 @@ impl Unpacker<'_, '_> {
         Ok(())
     }
 
-    fn file<R: Read>(&mut self, reader: &mut Reader<R>, entry: &Entry, name: &[u8]) -> Result<()> {
+    fn file<R: BufRead>(&mut self, reader: &mut Reader<R>, entry: &Entry, name: &[u8]) -> Result<()> {
         let data = match &entry.sparse {
             Some(extents) => extents.iter().map(|extent| extent.len).sum(),
             None => entry.size,
@@ -369,7 +369,12 @@ pub fn write_all(fd: &OwnedFd, mut piece: &[u8]) -> Result<()> {
 }
 
 /// Writes the data where the map says; the rest are holes.
-fn write_sparse<R: Read>(reader: &mut Reader<R>, fd: &OwnedFd, extents: &[Extent], size: u64) -> Result<()> {
+fn write_sparse<R: BufRead>(
+    reader: &mut Reader<R>,
+    fd: &OwnedFd,
+    extents: &[Extent],
+    size: u64,
+) -> Result<()> {
     let mut extents = extents.iter();
     let mut now = Extent { offset: 0, len: 0 };
     while let Some(mut piece) = reader.data()? {

@@ -1,26 +1,38 @@
-//! Takes a tar apart while it streams by: one buffer, no seeking, nothing kept but the entry at hand.
+//! Takes a tar apart while it streams by: no seeking, nothing kept but the entry at hand, and the data of files handed on
+//! as the stream gives it, without a copy.
 //! Uses: tar. Every number in the stream is checked before it is believed; an error says at which byte.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use super::super::error::{Error, Result, Shown};
 use super::extended::{Extended, one_name};
 use super::header::Header;
 use super::{BLOCK, Entry, Kind, Time, pax, sparse};
 
-/// One write(2) of this size costs little beside the copy itself, and it still fits the caches of a core.
-const BUFFER: usize = 256 << 10;
-
 /// All extended attributes of a file are at most 64 KiB each, and few: no archive needs more than this.
 const EXTENDED: u64 = 1 << 20;
+
+/// What a stream gives at once, and gives again until it is consumed.
+fn chunk(input: &mut impl BufRead) -> Result<&[u8]> {
+    // The loop that looks for the end of the interruptions cannot hand out what it borrowed.
+    while let Err(e) = input.fill_buf() {
+        if e.kind() != io::ErrorKind::Interrupted {
+            return Err(Error::stream("read of the layer", e));
+        }
+    }
+    input.fill_buf().map_err(|e| Error::stream("read of the layer", e))
+}
 
 /// A tar that is being read.
 pub struct Reader<R> {
     input: R,
-    buffer: Box<[u8]>,
+    /// What has to lie in one piece: headers.
+    buffer: [u8; 2 * BLOCK],
     start: usize,
     end: usize,
-    /// Bytes of the stream before `start`.
+    /// Bytes of `input` that were handed out as data; they lie in it until more is wanted.
+    lent: usize,
+    /// Bytes of the stream that were used.
     passed: u64,
     limit: u64,
     ended: bool,
@@ -31,14 +43,15 @@ pub struct Reader<R> {
     global: Vec<String>,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: BufRead> Reader<R> {
     /// A tar that begins where `input` stands; more than `limit` bytes are not read.
     pub fn new(input: R, limit: u64) -> Self {
         Reader {
             input,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: [0; 2 * BLOCK],
             start: 0,
             end: 0,
+            lent: 0,
             passed: 0,
             limit,
             ended: false,
@@ -54,29 +67,32 @@ impl<R: Read> Reader<R> {
         &self.global
     }
 
-    /// Reads until `want` bytes are there or the stream ends.
+    /// How many bytes the stream gives at once; none at its end.
+    fn given(&mut self) -> Result<usize> {
+        self.input.consume(std::mem::take(&mut self.lent));
+        if self.ended {
+            return Ok(0);
+        }
+        if self.passed > self.limit {
+            return Err(Error::limit(format!("a layer of more than {} bytes", self.limit)));
+        }
+        let size = chunk(&mut self.input)?.len();
+        self.ended = size == 0;
+        Ok(size)
+    }
+
+    /// Reads until `want` bytes, at most two blocks, lie in one piece or the stream ends.
     fn fill(&mut self, want: usize) -> Result<&[u8]> {
-        let want = want.min(self.buffer.len());
-        if self.end - self.start < want && !self.ended {
-            if self.start + want > self.buffer.len() {
-                self.buffer.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            }
-            while self.end - self.start < want {
-                if self.passed > self.limit {
-                    return Err(Error::limit(format!("a layer of more than {} bytes", self.limit)));
-                }
-                match self.input.read(&mut self.buffer[self.end..]) {
-                    Ok(0) => {
-                        self.ended = true;
-                        break;
-                    }
-                    // A reader that lies about what it read is caught by the slice.
-                    Ok(n) => self.end += n.min(self.buffer.len() - self.end),
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(Error::stream("read of the layer", e)),
-                }
+        if self.end - self.start < want {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            while self.end < want && self.given()? > 0 {
+                let chunk = chunk(&mut self.input)?;
+                let step = chunk.len().min(want - self.end);
+                self.buffer[self.end..self.end + step].copy_from_slice(&chunk[..step]);
+                self.input.consume(step);
+                self.end += step;
             }
         }
         Ok(&self.buffer[self.start..self.end])
@@ -86,42 +102,46 @@ impl<R: Read> Reader<R> {
         self.start += n;
         self.passed += n as u64;
         debug_assert!(self.start <= self.end);
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
+    }
+
+    /// Goes on by as much as there is in one piece, and at most `most`: by nothing at the end of the stream.
+    fn advance(&mut self, most: u64) -> Result<usize> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.end > self.start {
+            let step = most.min(self.end - self.start);
+            self.consume(step);
+            return Ok(step);
         }
+        self.lent = self.given()?.min(most);
+        self.passed += self.lent as u64;
+        Ok(self.lent)
     }
 
     /// Skips `n` bytes; `false` where the stream ends before.
     fn skip(&mut self, mut n: u64) -> Result<bool> {
         while n > 0 {
-            let have = self.fill(1)?.len() as u64;
-            if have == 0 {
-                return Ok(false);
+            match self.advance(n)? {
+                0 => return Ok(false),
+                step => n -= step as u64,
             }
-            let step = have.min(n);
-            self.consume(step as usize);
-            n -= step;
         }
         Ok(true)
     }
 
-    /// The next piece of the entry's data: all that is left where it fits the buffer, else a bufferful.
+    /// The next piece of the entry's data, as much of it as the stream gives at once.
     pub fn data(&mut self) -> Result<Option<&[u8]>> {
         if self.data == 0 {
             return Ok(None);
         }
-        let want = self.data.min(BUFFER as u64) as usize;
-        let have = self.fill(want)?.len();
-        if have < want {
+        let step = self.advance(self.data)?;
+        if step == 0 {
             return Err(self.cut_short());
         }
-        let step = have.min(usize::try_from(self.data).unwrap_or(usize::MAX));
-        let from = self.start;
-        self.start += step;
-        self.passed += step as u64;
         self.data -= step as u64;
-        Ok(Some(&self.buffer[from..from + step]))
+        Ok(Some(match self.lent {
+            0 => &self.buffer[self.start - step..self.start],
+            lent => &chunk(&mut self.input)?[..lent],
+        }))
     }
 
     fn cut_short(&self) -> Error {
@@ -131,11 +151,7 @@ impl<R: Read> Reader<R> {
 
     /// Reads the stream to its end: the digest of a layer covers what follows its last entry too.
     pub fn drain(&mut self) -> Result<()> {
-        while !self.ended || self.end > self.start {
-            let have = self.fill(1)?.len();
-            self.consume(have);
-        }
-        Ok(())
+        self.skip(u64::MAX).map(drop)
     }
 
     /// Puts the next entry into `entry`; `false` at the end.

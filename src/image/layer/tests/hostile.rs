@@ -1050,7 +1050,8 @@ fn the_stream_is_read_to_its_end_whatever_comes_in_pieces() {
     let root = std::fs::File::open(temp.path()).unwrap();
     let mut pieces = Pieces(&tar, 3);
     let options = Unpack { form: Form::Overlay, rootless: false, limits: Limits::default(), lower: None };
-    let summary = unpack(&mut pieces, std::os::fd::AsFd::as_fd(&root), &options).unwrap();
+    let stream = std::io::BufReader::new(&mut pieces);
+    let summary = unpack(stream, std::os::fd::AsFd::as_fd(&root), &options).unwrap();
     assert!(pieces.0.is_empty());
     assert_eq!((summary.entries, summary.bytes), (2, 600_001));
     assert!(std::fs::read_to_string(temp.path().join("a")).unwrap() == large);
@@ -1068,7 +1069,8 @@ fn what_the_stream_says_comes_back_to_the_caller() {
     let temp = tempfile::tempdir().unwrap();
     let root = std::fs::File::open(temp.path()).unwrap();
     let options = Unpack { form: Form::Overlay, rootless: false, limits: Limits::default(), lower: None };
-    let error = unpack(Fails, std::os::fd::AsFd::as_fd(&root), &options).unwrap_err();
+    let error =
+        unpack(std::io::BufReader::new(Fails), std::os::fd::AsFd::as_fd(&root), &options).unwrap_err();
     assert_eq!(error.to_string(), "read of the layer: the digest is another");
     assert_eq!(error.into_stream().unwrap().to_string(), "the digest is another");
 }
