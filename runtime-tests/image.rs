@@ -86,6 +86,11 @@ impl Image {
 
     /// Writes an OCI layout into the folder `to`, its layers compressed by gzip, with the tag `tag`.
     pub fn layout(&self, to: &Path, tag: &str) {
+        self.layout_packed(to, tag, &["gzip", "-nc"]);
+    }
+
+    /// The same, its layers compressed by `packer`: gzip or zstd, with options that make it write to standard output.
+    pub fn layout_packed(&self, to: &Path, tag: &str, packer: &[&str]) {
         let blobs = to.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("mkdir");
         let blob = |path: &Path, media_type: &str| {
@@ -96,10 +101,10 @@ impl Image {
         };
         let mut layers = Vec::new();
         for (_, tar) in &self.layers {
-            let packed = tar.with_extension("tar.gz");
+            let packed = tar.with_extension("packed");
             let out = fs::File::create(&packed).expect("create");
-            run(Command::new("gzip").arg("-nc").arg(tar).stdout(out));
-            layers.push(blob(&packed, "application/vnd.oci.image.layer.v1.tar+gzip"));
+            run(Command::new(packer[0]).args(&packer[1..]).arg(tar).stdout(out));
+            layers.push(blob(&packed, &format!("application/vnd.oci.image.layer.v1.tar+{}", packer[0])));
         }
         let config = blob(&self.config().1, "application/vnd.oci.image.config.v1+json");
         let media_type = "application/vnd.oci.image.manifest.v1+json";
