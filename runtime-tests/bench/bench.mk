@@ -1,5 +1,7 @@
 # The benchmark. `make bench` sets up everything, times all runtimes and writes docs/benchmarks.md and its plot;
 # `make bench-gate` checks only what rcrun promises, in a minute or two; `make bench-steps` shows where a run's time goes.
+# `make bench-image` times how an image becomes a root file system and writes docs/benchmarks-image.md; `make
+# bench-image-gate` checks what is promised of that.
 
 RCRUN ?= target/release/rcrun
 # More rounds make steadier medians.
@@ -15,12 +17,17 @@ BENCH_PREFIX ?=
 BENCH_SECCOMP_COMMAND ?= $(RCRUN) plan --seccomp-out "$$OUT" "$$BUNDLE"
 # Docker's default profile in the form of config.json.
 BENCH_PROFILE ?= runtime-tests/samples/seccomp/docker-default.json
+# A round of images takes about a minute.
+BENCH_IMAGE_ROUNDS ?= 7
+BENCH_IMAGE_GATE_ROUNDS ?= 3
+# A folder to unpack images in, new ones each time; without, each time a tmpfs of its own.
+BENCH_IMAGE_DIR ?=
 
 BENCH_BINARY := $(or $(CARGO_TARGET_DIR),target)/release/bench
 BENCH = $(BENCH_PREFIX) $(BENCH_BINARY)
 BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --profile $(BENCH_PROFILE)
 
-.PHONY: bench bench-gate bench-steps bench-setup bench-setup-quick bench-binary
+.PHONY: bench bench-gate bench-steps bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary
 
 bench: build bench-setup bench-binary
 	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
@@ -30,6 +37,16 @@ bench-gate: build bench-setup-quick bench-binary
 
 bench-steps: build bench-setup-quick bench-binary
 	$(BENCH) steps $(BENCH_OPTIONS) --runtimes "rcrun"
+
+bench-image: build bench-image-setup bench-binary ## time how an image is unpacked, here and by other tools
+	$(BENCH) image --rcrun $(RCRUN) --rounds $(BENCH_IMAGE_ROUNDS) --unpack-in '$(BENCH_IMAGE_DIR)'
+
+bench-image-gate: build bench-image-setup bench-binary
+	$(BENCH) image-gate --rcrun $(RCRUN) --rounds $(BENCH_IMAGE_GATE_ROUNDS) --slack $(BENCH_SLACK) \
+		--unpack-in '$(BENCH_IMAGE_DIR)'
+
+bench-image-setup:
+	runtime-tests/bench/image.sh
 
 bench-setup:
 	runtime-tests/bench/setup.sh

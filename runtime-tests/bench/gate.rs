@@ -22,7 +22,8 @@ pub struct Verdict {
     pub kept: bool,
 }
 
-const RETRIES: usize = 3;
+/// How often a row that misses is measured again.
+pub const RETRIES: usize = 3;
 
 /// rcrun's place among the runtimes.
 pub fn rcrun(bench: &Bench) -> Option<usize> {
@@ -127,6 +128,14 @@ pub fn rounds_of(work: crate::rounds::Work, rounds: usize) -> usize {
     match work {
         crate::rounds::Work::Parallel(_) => (rounds / 12).max(3),
         _ => rounds,
+    }
+}
+
+impl Verdict {
+    /// A row of a table without a column for who is faster.
+    pub fn line(&self) -> String {
+        let kept = if self.kept { "kept" } else { "**missed**" };
+        format!("| {} | {} | {} | {kept} |", self.name, self.promised, self.measured)
     }
 }
 

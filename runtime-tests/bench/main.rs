@@ -1,10 +1,11 @@
-//! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor. Started by bench.mk,
-//! which says what each option is.
+//! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor; `make bench-image` and
+//! `make bench-image-gate`: tools that unpack images. Started by bench.mk, which says what each option is.
 
 mod bundles;
 mod facts;
 mod gate;
 mod host;
+mod image;
 mod plot;
 mod report;
 mod rounds;
@@ -39,6 +40,8 @@ struct Options {
     profile: PathBuf,
     repo: PathBuf,
     steps_of: String,
+    /// Where images are unpacked; else each time on a tmpfs of its own.
+    unpack_in: Option<PathBuf>,
 }
 
 impl Options {
@@ -55,6 +58,7 @@ impl Options {
             profile: repo.join("runtime-tests/samples/seccomp/docker-default.json"),
             repo,
             steps_of: "rcrun".into(),
+            unpack_in: None,
         };
         while let Some(name) = args.next() {
             let Some(value) = args.next() else { return fail(format!("{name} needs a value")) };
@@ -66,6 +70,7 @@ impl Options {
                 "--seccomp-command" => options.seccomp_command = value,
                 "--profile" => options.profile = value.into(),
                 "--of" => options.steps_of = value,
+                "--unpack-in" => options.unpack_in = Some(value).filter(|v| !v.is_empty()).map(PathBuf::from),
                 _ => return fail(format!("unknown option {name}")),
             }
         }
@@ -139,6 +144,9 @@ fn main() -> ExitCode {
 fn measure(prefix: String) -> Result<ExitCode> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let options = Options::parse()?;
+    if let "image" | "image-gate" = &options.verb[..] {
+        return images(&options, &prefix);
+    }
     let (bench, floor_filtered) = options.bench(prefix)?;
     match options.verb.as_str() {
         "table" => table(&options, &bench, floor_filtered),
@@ -156,8 +164,27 @@ fn measure(prefix: String) -> Result<ExitCode> {
             print!("{}", steps::table(&bench, &options.steps_of)?);
             Ok(ExitCode::SUCCESS)
         }
-        verb => fail(format!("bench table, gate or steps, not {verb:?}")),
+        verb => fail(format!("bench table, gate, steps, image or image-gate, not {verb:?}")),
     }
+}
+
+fn images(options: &Options, prefix: &str) -> Result<ExitCode> {
+    let bench = image::Bench::new(
+        &options.rcrun,
+        &options.built("image"),
+        options.unpack_in.clone(),
+        prefix.to_owned(),
+    )?;
+    let done = match &options.verb[..] {
+        "image" => image::table(&bench, options.rounds).and_then(|page| {
+            println!("{page}");
+            fs::write(options.repo.join("docs/benchmarks-image.md"), page)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        _ => image::gate(&bench, options.rounds, options.slack),
+    };
+    bench.remove()?;
+    done
 }
 
 fn table(options: &Options, bench: &Bench, floor_filtered: bool) -> Result<ExitCode> {

@@ -155,7 +155,8 @@ fn ratio(series: &Series, runtime: usize) -> String {
     }
 }
 
-fn machine() -> Result<String> {
+/// The machine and the day, in words.
+pub fn machine() -> Result<String> {
     let date = Command::new("date").arg("+%Y-%m-%d").output()?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let models: Vec<&str> =
@@ -177,7 +178,8 @@ const PREFACE: &str = "# Benchmarks
 (`runtime-tests/bench/floor.c`), linked statically with the C library, that makes the container of `runc spec` with bare
 system calls: it parses nothing and checks nothing. Every other figure is a multiple of it. Only these ratios travel to
 another machine. **bare** is the same program without the C library's start: how far a program that is nothing but system
-calls gets. The promises are made against the floor; the column shows what is left to gain.
+calls gets. The promises are made against the floor; the column shows what is left to gain. How fast images unpack is in
+[benchmarks-image.md](benchmarks-image.md).
 
 ";
 
