@@ -111,7 +111,7 @@ Examples:
                 text("net", "host|none", "Image: the network: the machine's, or none (default)"),
                 valued("pull", "WHEN", PossibleValuesParser::new(["never", "missing", "always"]))
                     .hide_possible_values(true)
-                    .help("Image: ask its registry for it: never (default), missing, or always"),
+                    .help("Image: ask its registry: never (default), missing, or always"),
                 store(),
             ]);
             flags.extend(start());
