@@ -68,3 +68,4 @@ clean: ## remove what was built, not the cached test suites
 include runtime-tests/conformance/conformance.mk
 include runtime-tests/bench/bench.mk
 include fuzz/fuzz.mk
+include runtime-tests/machines/machines.mk

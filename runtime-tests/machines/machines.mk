@@ -1,0 +1,17 @@
+# Tests in machines of our own. Included by the top Makefile, which has the target `build`.
+#
+#   make test-vm                                    all of them: user-mode Linux, then QEMU
+#   make test-vm MACHINES=uml TESTS="vm::limits"    one machine, tests whose names begin so
+#   make in-vm MACHINES=uml COMMAND="systemctl status"    any command in a machine; $RCRUN is there
+
+MACHINES ?= uml qemu
+COMMAND ?= systemctl --no-pager status
+RUN_MACHINES = $(CARGO) run --locked --quiet --package runtime-tests --bin machines -- \
+	"$$(runtime-tests/machines/build)" $(RCRUN) $(MACHINES)
+
+.PHONY: test-vm in-vm
+test-vm: setup build
+	$(RUN_MACHINES) $(addprefix --test ,$(TESTS))
+
+in-vm: setup build
+	$(RUN_MACHINES) --command '$(COMMAND)'

@@ -1,0 +1,146 @@
+//! Runs tests in machines of our own: user-mode Linux and QEMU, with systemd, pure cgroup v2 and all capabilities.
+//!
+//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL]
+//!
+//! DISK-FOLDER is what `build` printed. NAME is the beginning of a test's full name (`vm::limits`, `lifecycle::kill`);
+//! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files.
+//! Fails when a test failed, or when one that was asked for did not run.
+
+mod boot;
+mod outcome;
+mod payload;
+mod tiers;
+
+use outcome::Outcome;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tiers::{Tier, Tiers};
+
+/// The command line.
+struct Request {
+    disk: PathBuf,
+    rcrun: PathBuf,
+    machines: Vec<Tier>,
+    only: Vec<String>,
+    command: Option<String>,
+}
+
+/// What one machine did.
+struct Row {
+    machine: Tier,
+    booted: Option<Duration>,
+    took: Duration,
+    outcomes: Vec<Outcome>,
+}
+
+fn main() -> ExitCode {
+    match request().and_then(run) {
+        Ok(status) => ExitCode::from(status),
+        Err(sentence) => {
+            eprintln!("machines: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn request() -> Result<Request, String> {
+    let usage = "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL]";
+    let mut words = std::env::args().skip(1);
+    let mut next = || words.next().filter(|word| !word.is_empty());
+    let (Some(disk), Some(rcrun)) = (next(), next()) else { return Err(usage.into()) };
+    let mut request = Request {
+        disk: disk.into(),
+        rcrun: rcrun.into(),
+        machines: Vec::new(),
+        only: Vec::new(),
+        command: None,
+    };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--test" => request.only.push(words.next().ok_or(usage)?),
+            "--command" => request.command = Some(words.next().ok_or(usage)?),
+            name => match Tier::named(name).filter(|tier| *tier != Tier::Native) {
+                Some(tier) => request.machines.push(tier),
+                None => return Err(format!("{name} is no machine; {usage}")),
+            },
+        }
+    }
+    if request.machines.is_empty() { Err(usage.into()) } else { Ok(request) }
+}
+
+fn run(request: Request) -> Result<u8, String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(home.join("tiers")).map_err(|e| format!("tiers: {e}"))?;
+    let tiers = Tiers::parse(&text)?;
+    // A folder beside the disks, for a tmpfs that only we see.
+    let work = request.disk.parent().ok_or("the disk's folder is /")?.join("work");
+    if let Some(command) = &request.command {
+        boot::own_tmpfs(&work)?;
+        let tar = payload::pack(&work, &request.rcrun, &[], command)?;
+        let run = boot::run(request.machines[0], &request.disk, &tar, &work, limit(request.machines[0]))?;
+        return Ok(run.status.map_or(1, |status| status as u8));
+    }
+    let mut targets: Vec<&str> = request.machines.iter().flat_map(|tier| tiers.targets(*tier)).collect();
+    targets.retain(|target| {
+        request.only.is_empty() || request.only.iter().any(|o| o.split("::").next() == Some(target))
+    });
+    targets.sort_unstable();
+    targets.dedup();
+    if targets.is_empty() {
+        return Err(format!("no test target of `tiers` fits {}", request.only.join(" ")));
+    }
+    let programs = payload::build(&targets)?;
+    boot::own_tmpfs(&work)?;
+    let mut rows = Vec::new();
+    for machine in request.machines {
+        let chosen = payload::choose(&tiers, machine, &programs, &request.only)?;
+        if chosen.is_empty() {
+            return Err(format!("no test for {} begins with {}", machine.name(), request.only.join(" ")));
+        }
+        println!("machines: {}", machine.name());
+        let began = Instant::now();
+        let tar = payload::pack(&work, &request.rcrun, &chosen, &payload::script(machine, &chosen))?;
+        let run = boot::run(machine, &request.disk, &tar, &work, limit(machine))?;
+        let outcomes = outcome::outcomes(&chosen, &run.output);
+        rows.push(Row { machine, booted: run.booted, took: began.elapsed(), outcomes });
+    }
+    show(&rows);
+    let good = rows.iter().flat_map(|row| &row.outcomes).all(Outcome::is_good);
+    Ok(u8::from(!good))
+}
+
+/// How long all tests of a machine may take after it has booted.
+fn limit(machine: Tier) -> Duration {
+    Duration::from_secs(if machine == Tier::Qemu { 1500 } else { 900 })
+}
+
+fn show(rows: &[Row]) {
+    let seconds = |time: Duration| format!("{:.0} s", time.as_secs_f64());
+    println!(
+        "\n{:<8} {:>6} {:>6}  {:<18} {:>5} {:>6} {:>6}",
+        "machine", "boot", "all", "tests", "asked", "passed", "failed"
+    );
+    for row in rows {
+        let mut columns =
+            [row.machine.name().to_string(), row.booted.map_or("never".into(), seconds), seconds(row.took)];
+        for one in &row.outcomes {
+            let mark = if one.is_good() { "" } else { "  <--" };
+            let [machine, boot, all] = &columns;
+            println!(
+                "{machine:<8} {boot:>6} {all:>6}  {:<18} {:>5} {:>6} {:>6}{mark}",
+                one.target, one.asked, one.passed, one.failed
+            );
+            columns = Default::default();
+        }
+    }
+    let sum = |of: fn(&Outcome) -> usize| rows.iter().flat_map(|row| &row.outcomes).map(of).sum::<usize>();
+    println!(
+        "{:<22}  {:<18} {:>5} {:>6} {:>6}",
+        "",
+        "all",
+        sum(|o| o.asked),
+        sum(|o| o.passed),
+        sum(|o| o.failed)
+    );
+}

@@ -1,0 +1,150 @@
+//! What is handed into a machine: builds the test programs, chooses their tests, packs all with the script that runs it.
+
+use crate::tiers::{Tier, Tiers};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Seconds that one test target may run in a machine, so that one that hangs does not silence the others.
+fn target_limit(tier: Tier) -> u32 {
+    if tier == Tier::Qemu { 600 } else { 240 }
+}
+
+/// The tests of one target that run in one machine.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The target's name.
+    pub target: String,
+    /// Its program.
+    pub program: PathBuf,
+    /// Names of tests, as the program itself calls them.
+    pub tests: Vec<String>,
+}
+
+/// Builds these test targets; their programs.
+pub fn build(targets: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "test",
+        "--locked",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+        "-p",
+        "runtime-tests",
+    ]);
+    for target in targets {
+        cargo.args(["--test", target]);
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo test --no-run: {}", output.status));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut found = BTreeMap::new();
+    for message in messages.filter(|m| m["target"]["kind"][0] == "test") {
+        if let (Some(name), Some(program)) =
+            (message["target"]["name"].as_str(), message["executable"].as_str())
+        {
+            found.insert(name.to_string(), PathBuf::from(program));
+        }
+    }
+    match targets.iter().find(|target| !found.contains_key(**target)) {
+        Some(missing) => Err(format!("cargo built no program for the test target {missing}")),
+        None => Ok(found),
+    }
+}
+
+/// The tests of this tier whose full names begin with one of `only` (all, when it is empty).
+pub fn choose(
+    tiers: &Tiers,
+    tier: Tier,
+    programs: &BTreeMap<String, PathBuf>,
+    only: &[String],
+) -> Result<Vec<Chosen>, String> {
+    let mut all = Vec::new();
+    for target in tiers.targets(tier) {
+        let Some(program) = programs.get(target) else { continue };
+        let output = Command::new(program).args(["--list", "--format", "terse"]).output();
+        let output = output.map_err(|e| format!("{}: {e}", program.display()))?;
+        let list = String::from_utf8_lossy(&output.stdout).into_owned();
+        let tests: Vec<String> = list
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|test| {
+                let full = format!("{target}::{test}");
+                tiers.of(&full).contains(&tier)
+                    && (only.is_empty() || only.iter().any(|o| full.starts_with(o.as_str())))
+            })
+            .map(String::from)
+            .collect();
+        if !tests.is_empty() {
+            all.push(Chosen { target: target.to_string(), program: program.clone(), tests });
+        }
+    }
+    Ok(all)
+}
+
+/// The line before a target's output.
+pub fn heading(target: &str) -> String {
+    format!("== {target}")
+}
+
+/// The script that runs the chosen tests.
+pub fn script(tier: Tier, chosen: &[Chosen]) -> String {
+    let mut script = String::new();
+    for one in chosen {
+        let names: Vec<String> = one.tests.iter().map(|test| format!("'{test}'")).collect();
+        script += &format!("echo '{}'\n", heading(&one.target));
+        script += &format!(
+            "timeout -s KILL {} tests/{} --exact {} </dev/null || failed=1\n",
+            target_limit(tier),
+            one.target,
+            names.join(" ")
+        );
+    }
+    script + "exit ${failed:-0}\n"
+}
+
+/// Packs rcrun, the programs and what tests read into `work/payload.tar`, with `script` to be run.
+pub fn pack(work: &Path, rcrun: &Path, chosen: &[Chosen], script: &str) -> Result<PathBuf, String> {
+    let stage = work.join("payload");
+    let fail = |what: &str, e: std::io::Error| format!("{what}: {e}");
+    fs::remove_dir_all(&stage).ok();
+    fs::create_dir_all(stage.join("tests")).map_err(|e| fail("mkdir", e))?;
+    strip(rcrun, &stage.join("rcrun"))?;
+    for one in chosen {
+        strip(&one.program, &stage.join("tests").join(&one.target))?;
+    }
+    // Tests find their files where they were built.
+    let manifest = env!("CARGO_MANIFEST_DIR");
+    let files = stage.join("runtime-tests");
+    fs::create_dir(&files).map_err(|e| fail("mkdir", e))?;
+    for folder in ["programs", "samples"] {
+        run(Command::new("cp").arg("-a").arg(Path::new(manifest).join(folder)).arg(&files))?;
+    }
+    let whole = format!(
+        "#!/bin/bash\n# Written by runtime-tests/machines.\nexport RCRUN=/srv/rcrun/rcrun\n\
+         mkdir -p '{manifest}' && rmdir '{manifest}' && ln -s /srv/rcrun/runtime-tests '{manifest}'\n{script}"
+    );
+    fs::write(stage.join("run"), whole).map_err(|e| fail("write run", e))?;
+    fs::set_permissions(stage.join("run"), fs::Permissions::from_mode(0o755))
+        .map_err(|e| fail("chmod run", e))?;
+    let tar = work.join("payload.tar");
+    run(Command::new("tar").arg("-C").arg(&stage).arg("-cf").arg(&tar).arg("."))?;
+    fs::remove_dir_all(&stage).map_err(|e| fail("remove the stage", e))?;
+    Ok(tar)
+}
+
+/// Copies a program without its debug information: nine tenths of it, which the machines would have to unpack.
+fn strip(from: &Path, to: &Path) -> Result<(), String> {
+    run(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}

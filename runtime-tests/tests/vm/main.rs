@@ -1,0 +1,4 @@
+//! Tests that need a machine of their own, with all controllers of cgroup v2 and systemd: `make test-vm` runs them. In
+//! which machine each module runs is a line of `../../tiers`.
+
+mod limits;
