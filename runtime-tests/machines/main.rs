@@ -1,6 +1,6 @@
 //! Runs tests in machines of our own: user-mode Linux and QEMU, with systemd, pure cgroup v2 and all capabilities.
 //!
-//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL]
+//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL] [--minutes NUMBER]
 //!
 //! DISK-FOLDER is what `build` printed. NAME is the beginning of a test's full name (`vm::limits`, `lifecycle::kill`);
 //! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files.
@@ -24,6 +24,7 @@ struct Request {
     machines: Vec<Tier>,
     only: Vec<String>,
     command: Option<String>,
+    minutes: Option<u64>,
 }
 
 /// What one machine did.
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn request() -> Result<Request, String> {
-    let usage = "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL]";
+    let usage =
+        "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL] [--minutes NUMBER]";
     let mut words = std::env::args().skip(1);
     let mut next = || words.next().filter(|word| !word.is_empty());
     let (Some(disk), Some(rcrun)) = (next(), next()) else { return Err(usage.into()) };
@@ -55,11 +57,16 @@ fn request() -> Result<Request, String> {
         machines: Vec::new(),
         only: Vec::new(),
         command: None,
+        minutes: None,
     };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--test" => request.only.push(words.next().ok_or(usage)?),
             "--command" => request.command = Some(words.next().ok_or(usage)?),
+            "--minutes" => {
+                let number = words.next().and_then(|word| word.parse().ok());
+                request.minutes = Some(number.ok_or(usage)?);
+            }
             name => match Tier::named(name).filter(|tier| *tier != Tier::Native) {
                 Some(tier) => request.machines.push(tier),
                 None => return Err(format!("{name} is no machine; {usage}")),
@@ -78,7 +85,8 @@ fn run(request: Request) -> Result<u8, String> {
     if let Some(command) = &request.command {
         boot::own_tmpfs(&work)?;
         let tar = payload::pack(&work, &request.rcrun, &[], command)?;
-        let run = boot::run(request.machines[0], &request.disk, &tar, &work, limit(request.machines[0]))?;
+        let run =
+            boot::run(request.machines[0], &request.disk, &tar, &work, limit(request.machines[0], &request))?;
         return Ok(run.status.map_or(1, |status| status as u8));
     }
     let mut targets: Vec<&str> = request.machines.iter().flat_map(|tier| tiers.targets(*tier)).collect();
@@ -93,7 +101,7 @@ fn run(request: Request) -> Result<u8, String> {
     let programs = payload::build(&targets)?;
     boot::own_tmpfs(&work)?;
     let mut rows = Vec::new();
-    for machine in request.machines {
+    for &machine in &request.machines {
         let chosen = payload::choose(&tiers, machine, &programs, &request.only)?;
         if chosen.is_empty() {
             return Err(format!("no test for {} begins with {}", machine.name(), request.only.join(" ")));
@@ -101,7 +109,7 @@ fn run(request: Request) -> Result<u8, String> {
         println!("machines: {}", machine.name());
         let began = Instant::now();
         let tar = payload::pack(&work, &request.rcrun, &chosen, &payload::script(machine, &chosen))?;
-        let run = boot::run(machine, &request.disk, &tar, &work, limit(machine))?;
+        let run = boot::run(machine, &request.disk, &tar, &work, limit(machine, &request))?;
         let outcomes = outcome::outcomes(&chosen, &run.output);
         rows.push(Row { machine, booted: run.booted, took: began.elapsed(), outcomes });
     }
@@ -110,9 +118,10 @@ fn run(request: Request) -> Result<u8, String> {
     Ok(u8::from(!good))
 }
 
-/// How long all tests of a machine may take after it has booted.
-fn limit(machine: Tier) -> Duration {
-    Duration::from_secs(if machine == Tier::Qemu { 1500 } else { 900 })
+/// How long all tests of a machine may take after it has booted: three times what they take on a busy host.
+fn limit(machine: Tier, request: &Request) -> Duration {
+    let minutes = request.minutes.unwrap_or(if machine == Tier::Qemu { 25 } else { 15 });
+    Duration::from_secs(minutes * 60)
 }
 
 fn show(rows: &[Row]) {
