@@ -555,7 +555,9 @@ fn what_the_container_writes_is_nobody_elses_to_hold() {
 #[test]
 fn delete_force_after_the_bundle_is_gone_works() {
     let runtime = Runtime::new();
-    let bundle = Bundle::new("gone", &STAY);
+    // Executes nothing after its word: the root goes away under it.
+    let script = "mkfifo /dev/shm/f && exec 3<>/dev/shm/f && echo up && read word <&3";
+    let bundle = Bundle::new("gone", &["sh", "-c", script]);
     assert_eq!(runtime.detached(&bundle, "gone").line(), "up");
     drop(bundle);
     assert_eq!(runtime.status("gone"), "running");

@@ -739,9 +739,12 @@ fn cgroup(pid: i32) -> std::path::PathBuf {
     cgroup_mount().join(path)
 }
 
-/// The cgroup that a container without cgroupsPath gets: named after it, below rcrun's own.
+/// The cgroup that a container without cgroupsPath gets: named after it, beside rcrun's own.
 fn runtime_cgroup(id: &str) -> std::path::PathBuf {
-    cgroup(std::process::id() as i32).join(id)
+    let own = cgroup(std::process::id() as i32);
+    // Beside the root of the hierarchy there is nothing: below it.
+    let folder = if own == cgroup_mount().join("") { own.as_path() } else { own.parent().expect("a parent") };
+    folder.join(id)
 }
 
 fn processes_of(cgroup: &Path) -> Vec<i32> {
