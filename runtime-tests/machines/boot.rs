@@ -166,6 +166,16 @@ fn contained(words: &[String]) -> Command {
     command
 }
 
+/// One of the processors that we may use, for all of UML: each system call in it goes from one of its processes on the
+/// host to another and back, and across two processors that takes up to twice as long.
+fn processor() -> usize {
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+    let allowed: Vec<usize> =
+        (0..nix::sched::CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    // Runs at the same time do not all take the same one.
+    allowed.get(std::process::id() as usize % allowed.len().max(1)).copied().unwrap_or(0)
+}
+
 fn command(tier: Tier, disk: &Path, payload: &Path, work: &Path) -> Vec<String> {
     let at = |folder: &Path, name: &str| folder.join(name).display().to_string();
     let image = at(disk, "disk.img");
@@ -176,9 +186,10 @@ fn command(tier: Tier, disk: &Path, payload: &Path, work: &Path) -> Vec<String> 
         Tier::Native => words("false"),
         Tier::Uml => {
             fs::remove_file(work.join("layer")).ok();
-            let mut line = words(
+            let mut line = vec!["taskset".to_string(), "--cpu-list".to_string(), processor().to_string()];
+            line.extend(words(
                 "linux.uml mem=1536M root=/dev/ubda rw con=null con0=null,fd:1 umid=machine norandmaps",
-            );
+            ));
             line.extend(words(common));
             line.push(format!("ubd0={},{image}", at(work, "layer")));
             line.push(format!("uml_dir={}", at(work, "umid")));

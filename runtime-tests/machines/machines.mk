@@ -6,12 +6,13 @@
 
 MACHINES ?= uml qemu
 COMMAND ?= systemctl --no-pager status
+export COMMAND
 RUN_MACHINES = $(CARGO) run --locked --quiet --package runtime-tests --bin machines -- \
-	"$$(runtime-tests/machines/build)" $(RCRUN) $(MACHINES)
+	"$$(runtime-tests/machines/build)" $(RCRUN)
 
 .PHONY: test-vm in-vm
-test-vm: setup build
-	$(RUN_MACHINES) $(addprefix --test ,$(TESTS))
+test-vm: setup build ## run tests in machines with all of cgroup v2 (made at first use)
+	$(RUN_MACHINES) $(MACHINES) $(addprefix --test ,$(TESTS))
 
 in-vm: setup build
-	$(RUN_MACHINES) --command '$(COMMAND)'
+	$(RUN_MACHINES) $(firstword $(MACHINES)) --command "$$COMMAND"

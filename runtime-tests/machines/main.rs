@@ -4,7 +4,7 @@
 //!
 //! DISK-FOLDER is what `build` printed. NAME is the beginning of a test's full name (`vm::limits`, `lifecycle::kill`);
 //! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files.
-//! Fails when a test failed, or when one that was asked for did not run.
+//! Fails when a test failed, when one that was asked for did not run, and when a cgroup is left.
 
 mod boot;
 mod outcome;
@@ -32,6 +32,7 @@ struct Row {
     machine: Tier,
     booted: Option<Duration>,
     took: Duration,
+    status: Option<i32>,
     outcomes: Vec<Outcome>,
 }
 
@@ -99,23 +100,31 @@ fn run(request: Request) -> Result<u8, String> {
         return Err(format!("no test target of `tiers` fits {}", request.only.join(" ")));
     }
     let programs = payload::build(&targets)?;
+    let chosen = request.machines.iter().map(|tier| payload::choose(&tiers, *tier, &programs, &request.only));
+    let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+    for name in &request.only {
+        if !chosen.iter().flatten().any(|one| one.has(name)) {
+            return Err(format!("{name}: no test for {} begins so", names(&request.machines)));
+        }
+    }
     boot::own_tmpfs(&work)?;
     let mut rows = Vec::new();
-    for &machine in &request.machines {
-        let chosen = payload::choose(&tiers, machine, &programs, &request.only)?;
-        if chosen.is_empty() {
-            return Err(format!("no test for {} begins with {}", machine.name(), request.only.join(" ")));
-        }
+    for (&machine, chosen) in request.machines.iter().zip(&chosen).filter(|(_, chosen)| !chosen.is_empty()) {
         println!("machines: {}", machine.name());
         let began = Instant::now();
-        let tar = payload::pack(&work, &request.rcrun, &chosen, &payload::script(machine, &chosen))?;
+        let tar = payload::pack(&work, &request.rcrun, chosen, &payload::script(machine, chosen))?;
         let run = boot::run(machine, &request.disk, &tar, &work, limit(machine, &request))?;
-        let outcomes = outcome::outcomes(&chosen, &run.output);
-        rows.push(Row { machine, booted: run.booted, took: began.elapsed(), outcomes });
+        let outcomes = outcome::outcomes(chosen, &run.output);
+        rows.push(Row { machine, booted: run.booted, took: began.elapsed(), status: run.status, outcomes });
     }
     show(&rows);
-    let good = rows.iter().flat_map(|row| &row.outcomes).all(Outcome::is_good);
+    // The status tells of more than the tests count: of what they left.
+    let good = rows.iter().all(|row| row.status == Some(0) && row.outcomes.iter().all(Outcome::is_good));
     Ok(u8::from(!good))
+}
+
+fn names(machines: &[Tier]) -> String {
+    machines.iter().map(|tier| tier.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// How long all tests of a machine may take after it has booted: three times what they take on a busy host.
@@ -141,6 +150,10 @@ fn show(rows: &[Row]) {
                 one.target, one.asked, one.passed, one.failed
             );
             columns = Default::default();
+        }
+        // Tests that pass and a script that does not: something was left.
+        if row.status == Some(1) && row.outcomes.iter().all(Outcome::is_good) {
+            println!("{:<8} something was left, see above  <--", row.machine.name());
         }
     }
     let sum = |of: fn(&Outcome) -> usize| rows.iter().flat_map(|row| &row.outcomes).map(of).sum::<usize>();

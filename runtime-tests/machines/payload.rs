@@ -24,6 +24,13 @@ pub struct Chosen {
     pub tests: Vec<String>,
 }
 
+impl Chosen {
+    /// The full name of one of its tests begins so.
+    pub fn has(&self, beginning: &str) -> bool {
+        self.tests.iter().any(|test| format!("{}::{test}", self.target).starts_with(beginning))
+    }
+}
+
 /// Builds these test targets; their programs.
 pub fn build(targets: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -93,21 +100,31 @@ pub fn heading(target: &str) -> String {
     format!("== {target}")
 }
 
-/// The script that runs the chosen tests.
+/// The script that runs the chosen tests, and fails when one fails or leaves a cgroup behind.
 pub fn script(tier: Tier, chosen: &[Chosen]) -> String {
-    let mut script = String::new();
+    let mut script = String::from(LEFT);
     for one in chosen {
         let names: Vec<String> = one.tests.iter().map(|test| format!("'{test}'")).collect();
         script += &format!("echo '{}'\n", heading(&one.target));
         script += &format!(
-            "timeout -s KILL {} tests/{} --exact {} </dev/null || failed=1\n",
+            "timeout -s KILL {} tests/{} --exact {} </dev/null || failed=1\nleft\n",
             target_limit(tier),
             one.target,
             names.join(" ")
         );
     }
-    script + "exit ${failed:-0}\n"
+    script + "exit $failed\n"
 }
+
+/// Cgroups that are not systemd's. What one target left is told once.
+const LEFT: &str = r#"failed=0 known=
+left() {
+    local found
+    found=$(find /sys/fs/cgroup -mindepth 1 -type d ! -name '*.slice' ! -name '*.service' ! -name '*.scope' ! -name '*.mount')
+    [ "$found" = "$known" ] || { echo "cgroups are left: $found"; failed=1; }
+    known=$found
+}
+"#;
 
 /// Packs rcrun, the programs and what tests read into `work/payload.tar`, with `script` to be run.
 pub fn pack(work: &Path, rcrun: &Path, chosen: &[Chosen], script: &str) -> Result<PathBuf, String> {
