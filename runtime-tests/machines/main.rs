@@ -91,17 +91,23 @@ fn run(request: Request) -> Result<u8, String> {
         return Ok(run.status.map_or(1, |status| status as u8));
     }
     let mut targets: Vec<&str> = request.machines.iter().flat_map(|tier| tiers.targets(*tier)).collect();
-    targets.retain(|target| {
-        request.only.is_empty() || request.only.iter().any(|o| o.split("::").next() == Some(target))
-    });
+    let asked = |target: &&str, name: &str| match name.split_once("::") {
+        Some((whole, _)) => whole == *target,
+        None => target.starts_with(name),
+    };
+    targets.retain(|target| request.only.is_empty() || request.only.iter().any(|name| asked(target, name)));
     targets.sort_unstable();
     targets.dedup();
     if targets.is_empty() {
         return Err(format!("no test target of `tiers` fits {}", request.only.join(" ")));
     }
     let programs = payload::build(&targets)?;
-    let chosen = request.machines.iter().map(|tier| payload::choose(&tiers, *tier, &programs, &request.only));
-    let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+    let lists = payload::list(&programs)?;
+    if let Some(name) = tiers.idle(&lists) {
+        return Err(format!("tiers: {name}: there is no such test"));
+    }
+    let choose = |tier: &Tier| payload::choose(&tiers, *tier, &programs, &lists, &request.only);
+    let chosen: Vec<_> = request.machines.iter().map(choose).collect();
     for name in &request.only {
         if !chosen.iter().flatten().any(|one| one.has(name)) {
             return Err(format!("{name}: no test for {} begins so", names(&request.machines)));

@@ -65,34 +65,40 @@ pub fn build(targets: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> {
     }
 }
 
+/// The names of all tests of these programs, by target.
+pub fn list(programs: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let mut all = BTreeMap::new();
+    for (target, program) in programs {
+        let output = Command::new(program).args(["--list", "--format", "terse"]).output();
+        let output = output.map_err(|e| format!("{}: {e}", program.display()))?;
+        let list = String::from_utf8_lossy(&output.stdout).into_owned();
+        let tests = list.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from);
+        all.insert(target.clone(), tests.collect());
+    }
+    Ok(all)
+}
+
 /// The tests of this tier whose full names begin with one of `only` (all, when it is empty).
 pub fn choose(
     tiers: &Tiers,
     tier: Tier,
     programs: &BTreeMap<String, PathBuf>,
+    lists: &BTreeMap<String, Vec<String>>,
     only: &[String],
-) -> Result<Vec<Chosen>, String> {
+) -> Vec<Chosen> {
     let mut all = Vec::new();
-    for target in tiers.targets(tier) {
-        let Some(program) = programs.get(target) else { continue };
-        let output = Command::new(program).args(["--list", "--format", "terse"]).output();
-        let output = output.map_err(|e| format!("{}: {e}", program.display()))?;
-        let list = String::from_utf8_lossy(&output.stdout).into_owned();
-        let tests: Vec<String> = list
-            .lines()
-            .filter_map(|line| line.strip_suffix(": test"))
-            .filter(|test| {
-                let full = format!("{target}::{test}");
-                tiers.of(&full).contains(&tier)
-                    && (only.is_empty() || only.iter().any(|o| full.starts_with(o.as_str())))
-            })
-            .map(String::from)
-            .collect();
+    for (target, tests) in lists {
+        let wanted = |test: &&String| {
+            let full = format!("{target}::{test}");
+            tiers.of(&full).contains(&tier)
+                && (only.is_empty() || only.iter().any(|o| full.starts_with(o.as_str())))
+        };
+        let tests: Vec<String> = tests.iter().filter(wanted).cloned().collect();
         if !tests.is_empty() {
-            all.push(Chosen { target: target.to_string(), program: program.clone(), tests });
+            all.push(Chosen { target: target.clone(), program: programs[target].clone(), tests });
         }
     }
-    Ok(all)
+    all
 }
 
 /// The line before a target's output.

@@ -1,6 +1,6 @@
 //! Which test runs where: reads the table in `tiers`. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a test can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +63,18 @@ impl Tiers {
 
     /// Where the test of this full name (`target::module::function`) runs: the longest line that it lies under decides.
     pub fn of(&self, test: &str) -> BTreeSet<Tier> {
-        let over = |name: &str| {
-            test.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        let fitting = self.0.iter().filter(|(name, _)| over(name));
+        let fitting = self.0.iter().filter(|(name, _)| lies_under(test, name));
         fitting.max_by_key(|(name, _)| name.len()).map(|(_, tiers)| tiers.clone()).unwrap_or_default()
+    }
+
+    /// A line that none of these tests (by target) lies under: a name that is misspelled or gone.
+    pub fn idle(&self, lists: &BTreeMap<String, Vec<String>>) -> Option<&str> {
+        let known = |name: &str| {
+            let (target, path) = name.split_once("::").unwrap_or((name, ""));
+            // Of a target that was not built nothing is known.
+            lists.get(target).is_none_or(|tests| tests.iter().any(|t| path.is_empty() || lies_under(t, path)))
+        };
+        self.0.iter().map(|(name, _)| name.as_str()).find(|name| !known(name))
     }
 
     /// Test targets of which something runs in this tier.
@@ -75,6 +82,10 @@ impl Tiers {
         let rows = self.0.iter().filter(|(_, tiers)| tiers.contains(&tier));
         rows.filter_map(|(name, _)| name.split("::").next()).collect()
     }
+}
+
+fn lies_under(test: &str, name: &str) -> bool {
+    test.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
@@ -142,6 +153,17 @@ mod tests {
             assert_eq!(tiers.of(test), expected.into_iter().collect(), "{test}");
         }
         assert_eq!(tiers.targets(Tier::Native), ["a"].into());
+    }
+
+    #[test]
+    fn a_line_under_which_no_test_lies_is_found() {
+        let lists = BTreeMap::from([("a".to_string(), vec!["b::c".to_string()])]);
+        for (line, idle) in
+            [("a", None), ("a::b", None), ("a::b::c", None), ("not_built::x", None), ("a::c", Some("a::c"))]
+        {
+            let tiers = Tiers::parse(&format!("{line} uml")).expect("tiers");
+            assert_eq!(tiers.idle(&lists), idle, "{line}");
+        }
     }
 
     #[test]
