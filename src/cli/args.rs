@@ -6,6 +6,7 @@ pub mod global;
 pub mod image;
 pub mod resolve;
 pub mod signal;
+pub mod update;
 pub mod words;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcrun_runtime::{Code, Error, Result};
 
@@ -46,6 +48,10 @@ pub enum Invocation {
     Pause(Id),
     /// `rcrun resume`
     Resume(Id),
+    /// `rcrun update`
+    Update(update::Update),
+    /// `rcrun events`
+    Events(Events),
     /// `rcrun spec`
     Spec(Spec),
     /// `rcrun features`
@@ -311,6 +317,17 @@ pub struct Ps {
     pub format: Table,
     /// Arguments for ps(1).
     pub args: Vec<OsString>,
+}
+
+/// `rcrun events`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Events {
+    /// The container.
+    pub id: String,
+    /// `--interval`: the time between two statistics.
+    pub interval: Duration,
+    /// `--stats`: statistics once, and no more.
+    pub stats: bool,
 }
 
 /// `rcrun spec`

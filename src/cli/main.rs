@@ -2,6 +2,7 @@
 
 mod args;
 mod containers;
+mod events;
 mod exec;
 mod features;
 mod help;
@@ -14,6 +15,7 @@ mod record;
 mod spec;
 mod start;
 mod target;
+mod update;
 mod version;
 
 use std::path::PathBuf;
@@ -147,6 +149,8 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Ps(args) => containers::ps(global, args),
         Invocation::Pause(args) => containers::pause(global, args),
         Invocation::Resume(args) => containers::resume(global, args),
+        Invocation::Update(args) => update::update(global, args),
+        Invocation::Events(args) => events::events(global, args),
         Invocation::Plan(args) => plan::plan(global, args),
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),

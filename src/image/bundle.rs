@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use crate::document::{Config, Execution};
 use crate::error::{Code, Error, Result};
 
-pub use amount::{Cpus, memory};
+pub use amount::{Cpus, bytes, memory};
 pub use defaults::hosts;
 pub use labels::{DENIED, Denied, denied};
 pub use root::RootFiles;

@@ -98,6 +98,13 @@ impl Error {
         self
     }
 
+    /// Tells a fault of the object at `place` of a config.json as one of the document `name`, which is that object alone.
+    pub fn in_part(mut self, place: &str, name: &str) -> Self {
+        self.message = self.message.replacen(&format!("config.json: {place}/"), &format!("{name}: /"), 1);
+        self.pointer = self.pointer.map(|p| p.strip_prefix(place).map(str::to_string).unwrap_or(p));
+        self
+    }
+
     /// Records the errno behind a message that spells it already.
     pub fn with_errno(mut self, errno: i32) -> Self {
         self.errno = Some(errno);

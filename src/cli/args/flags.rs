@@ -5,6 +5,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 use rcrun_runtime::{Code, Error, Result};
 
+use super::update;
 use super::words::Options;
 
 /// A verb.
@@ -54,7 +55,7 @@ pub fn find(name: &str) -> Result<&'static Verb> {
         return Ok(verb);
     }
     // podman takes an exit status of 0 from `checkpoint --help` for a promise: refused before anything else.
-    if matches!(name, "checkpoint" | "restore" | "events" | "update") {
+    if matches!(name, "checkpoint" | "restore") {
         return Err(Error::new(Code::Unsupported, format!("{name}: this command is not supported yet")));
     }
     Err(Error::new(Code::Usage, format!("unknown command {name:?}: `rcrun help` lists the commands")))
@@ -281,6 +282,40 @@ Example:
 Example:
   rcrun resume web",
         flags: Vec::new,
+    },
+    Verb {
+        name: "update",
+        about: "Change the limits of a container that runs: all that are given, or none",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+What cannot be set changes nothing: values that were written before are put back.
+The file of --resources may also have new device rules, as in config.json.
+
+Examples:
+  rcrun update web --memory 512m --pids-limit 100
+  rcrun update web --dry-run --cpu-quota 50000
+  rcrun update web --io-max '8:0 wbps=10m'
+  rcrun update -r limits.json web",
+        flags: update::flags,
+    },
+    Verb {
+        name: "events",
+        about: "Print statistics of a container, and what the OOM killer does, as JSON",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+A line for each; it ends with the container.
+
+Examples:
+  rcrun events web
+  rcrun events --stats web   once, and no more",
+        flags: || {
+            vec![
+                text("interval", "TIME", "Time between two statistics, such as 500ms (default: 5s)"),
+                switch("stats", "Print statistics once"),
+            ]
+        },
     },
     Verb {
         name: "spec",

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue};
@@ -12,8 +13,8 @@ use rcrun_runtime::{Error, Result};
 use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
-    Command, Create, Delete, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Pull, Run,
-    RunImage, Spec, Start, Table, User, global, image, signal, usage,
+    Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Pull,
+    Run, RunImage, Spec, Start, Table, User, global, image, signal, update, usage,
 };
 
 /// Reads the words after `verb`.
@@ -164,6 +165,15 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "exec" => Invocation::Exec(exec(&options, &mut plain)?),
         "list" => Invocation::List(List { format: options.table(), quiet: options.on("quiet") }),
         "ps" => Invocation::Ps(Ps { id: plain.id()?, format: options.table(), args: plain.command() }),
+        "update" => Invocation::Update(update::resolved(plain.id()?, &options)?),
+        "events" => Invocation::Events(Events {
+            id: plain.id()?,
+            interval: match options.word("interval") {
+                Some(word) => duration(&word)?,
+                None => Duration::from_secs(5),
+            },
+            stats: options.on("stats"),
+        }),
         "spec" => Invocation::Spec(Spec {
             bundle: options.path("bundle").unwrap_or_else(here),
             rootless: options.on("rootless"),
@@ -279,6 +289,34 @@ fn user(word: &str) -> Result<User> {
         })
     };
     Ok(User { uid: number(uid, "user")?, gid: gid.map(|gid| number(gid, "group")).transpose()? })
+}
+
+/// Go's durations: `5s`, `1m30s`, `1.5h`.
+fn duration(word: &str) -> Result<Duration> {
+    let wrong = || usage(format!("--interval: {word:?} is no time such as 5s or 500ms"));
+    let mut nanoseconds = 0.0;
+    let mut rest = word;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
+        let unit = &rest[end..];
+        let unit = &unit[..unit.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit.len())];
+        nanoseconds += number
+            * match unit {
+                "ns" => 1.0,
+                "us" | "µs" => 1e3,
+                "ms" => 1e6,
+                "s" => 1e9,
+                "m" => 60e9,
+                "h" => 3600e9,
+                _ => return Err(wrong()),
+            };
+        rest = &rest[end + unit.len()..];
+    }
+    match Duration::try_from_secs_f64(nanoseconds / 1e9) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(usage("--interval: duration interval must be greater than 0")),
+    }
 }
 
 fn here() -> PathBuf {

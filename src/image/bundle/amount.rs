@@ -11,7 +11,12 @@ const NANO: u64 = 1_000_000_000;
 /// Bytes: a number, with a fraction or not, and b, k, m, g, t or p in either case, as `kb` or `kib` too; always by 1024.
 /// Zero is no limit.
 pub fn memory(text: &str) -> Result<u64> {
-    let usage = |why: &str| Error::new(Code::Usage, format!("--memory {text:?}: {why}"));
+    bytes("--memory", text)
+}
+
+/// The same of another option.
+pub fn bytes(option: &str, text: &str) -> Result<u64> {
+    let usage = |why: &str| Error::new(Code::Usage, format!("{option} {text:?}: {why}"));
     let not = || usage("not an amount of memory such as 512m or 1.5g");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);

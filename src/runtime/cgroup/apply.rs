@@ -42,7 +42,7 @@ impl Cgroup {
         }
     }
 
-    fn explain(&self, write: &Write, errno: Errno) -> Error {
+    pub(super) fn explain(&self, write: &Write, errno: Errno) -> Error {
         let Write { file, value, pointer, controller, .. } = write;
         // A removed cgroup has no files at all.
         if errno == Errno::NOENT && read_value(self, "cgroup.controllers").is_ok() {

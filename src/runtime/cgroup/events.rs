@@ -1,7 +1,7 @@
 //! `cgroup.events`: whether a cgroup's tree has processes and is frozen, and waiting until it does or is.
 //! The kernel wakes poll(POLLPRI) when a value changes, so nothing here sleeps and looks again.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,32 +29,70 @@ pub(super) enum Waited {
     TimedOut,
 }
 
-/// An open `cgroup.events`.
-pub(super) struct EventsFile {
+/// A control file that tells of its changes: read, and waited for.
+#[derive(Debug)]
+pub(super) struct Watched {
     file: OwnedFd,
+    name: &'static str,
 }
 
-impl EventsFile {
-    /// None when the cgroup is gone.
-    pub(super) fn open(cgroup: &Cgroup) -> Result<Option<EventsFile>> {
-        match open_control(cgroup, "cgroup.events", rustix::fs::OFlags::RDONLY) {
-            Ok(file) => Ok(Some(EventsFile { file })),
+impl Watched {
+    /// None when the cgroup, or the file, is not there.
+    pub(super) fn open(cgroup: &Cgroup, name: &'static str) -> Result<Option<Watched>> {
+        match open_control(cgroup, name, rustix::fs::OFlags::RDONLY) {
+            Ok(file) => Ok(Some(Watched { file, name })),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
-            Err(errno) => Err(Error::call(format!("open cgroup.events of cgroup {}", cgroup.path()), errno)),
+            Err(errno) => Err(Error::call(format!("open {name} of cgroup {}", cgroup.path()), errno)),
         }
     }
 
     /// None when the cgroup is gone: reading a file of a removed cgroup fails with ENODEV.
-    pub(super) fn read(&self) -> Result<Option<Events>> {
-        let mut buffer = [0_u8; 256];
+    pub(super) fn read(&self) -> Result<Option<String>> {
+        let mut buffer = [0_u8; 1024];
         loop {
             match pread(&self.file, &mut buffer, 0) {
-                Ok(length) => return Ok(Some(parse(&buffer[..length]))),
+                Ok(length) => return Ok(Some(String::from_utf8_lossy(&buffer[..length]).into_owned())),
                 Err(Errno::INTR) => continue,
                 Err(Errno::NODEV | Errno::NOENT) => return Ok(None),
-                Err(errno) => return Err(Error::call("read cgroup.events", errno)),
+                Err(errno) => return Err(Error::call(format!("read {}", self.name), errno)),
             }
         }
+    }
+
+    /// Waits for any change since the last read; false when `deadline` came first.
+    pub(super) fn changed(&self, deadline: Instant) -> Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
+            match poll(&mut fds, Some(&timespec(left))) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Error::call(format!("poll {}", self.name), errno)),
+            }
+        }
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// An open `cgroup.events`.
+#[derive(Debug)]
+pub(super) struct EventsFile(Watched);
+
+impl EventsFile {
+    /// None when the cgroup is gone.
+    pub(super) fn open(cgroup: &Cgroup) -> Result<Option<EventsFile>> {
+        Ok(Watched::open(cgroup, "cgroup.events")?.map(EventsFile))
+    }
+
+    /// None when the cgroup is gone.
+    pub(super) fn read(&self) -> Result<Option<Events>> {
+        Ok(self.0.read()?.map(|text| parse(&text)))
     }
 
     /// Waits until `reached` holds, at most until `deadline`. Each read arms the next poll, so no change is lost.
@@ -73,16 +111,7 @@ impl EventsFile {
 
     /// Waits for any change since the last read; false when `deadline` came first.
     pub(super) fn changed(&self, deadline: Instant) -> Result<bool> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
-            match poll(&mut fds, Some(&timespec(left))) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Error::call("poll cgroup.events", errno)),
-            }
-        }
+        self.0.changed(deadline)
     }
 }
 
@@ -100,17 +129,63 @@ impl Cgroup {
         let Some(file) = EventsFile::open(self)? else { return Ok(true) };
         Ok(file.wait(deadline(timeout), |events| !events.populated)? != Waited::TimedOut)
     }
+}
 
-    /// An open `cgroup.events` for a caller with a poll loop of its own: readable, then POLLPRI on each change.
-    pub fn events_fd(&self) -> Result<Option<OwnedFd>> {
-        Ok(EventsFile::open(self)?.map(|events| events.file))
+/// What happens in a cgroup: the OOM killer kills, the last process ends.
+#[derive(Debug)]
+pub struct Notices {
+    tree: EventsFile,
+    memory: Option<Watched>,
+    oom_kills: u64,
+}
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The OOM killer has killed in the cgroup or below it.
+    OomKill,
+    /// No process is left.
+    Ended,
+}
+
+impl Notices {
+    /// From now on. None when the cgroup is gone.
+    pub fn open(cgroup: &Cgroup) -> Result<Option<Notices>> {
+        let Some(tree) = EventsFile::open(cgroup)? else { return Ok(None) };
+        let memory = Watched::open(cgroup, "memory.events")?;
+        let mut notices = Notices { tree, memory, oom_kills: 0 };
+        notices.oom_kills = notices.count()?.unwrap_or(0);
+        Ok(Some(notices))
+    }
+
+    /// Without a memory controller there is no count of what the OOM killer does.
+    pub fn sees_oom_kills(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// What to wait for with POLLPRI.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.tree.0.as_fd()).chain(self.memory.iter().map(AsFd::as_fd))
+    }
+
+    /// What has happened since the last call. A kill stands before the end that it brought.
+    pub fn take(&mut self) -> Result<Vec<Notice>> {
+        let ended = !self.tree.read()?.is_some_and(|events| events.populated);
+        let kills = self.count()?.unwrap_or(self.oom_kills);
+        let killed = (kills > self.oom_kills).then_some(Notice::OomKill);
+        self.oom_kills = kills;
+        Ok(killed.into_iter().chain(ended.then_some(Notice::Ended)).collect())
+    }
+
+    fn count(&self) -> Result<Option<u64>> {
+        let text = self.memory.as_ref().map(Watched::read).transpose()?.flatten();
+        Ok(text.and_then(|text| oom_kills(&text)))
     }
 }
 
-impl AsFd for EventsFile {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.file.as_fd()
-    }
+/// Of `memory.events`. `oom_kill`, not `oom`, which also counts a limit hit above.
+pub(super) fn oom_kills(memory_events: &str) -> Option<u64> {
+    memory_events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
 }
 
 /// Now plus `timeout`; a timeout too large for the clock is a year.
@@ -126,9 +201,9 @@ fn timespec(left: Duration) -> Timespec {
     }
 }
 
-fn parse(text: &[u8]) -> Events {
-    let line_is = |wanted: &[u8]| text.split(|byte| *byte == b'\n').any(|line| line == wanted);
-    Events { populated: line_is(b"populated 1"), frozen: line_is(b"frozen 1") }
+fn parse(text: &str) -> Events {
+    let line_is = |wanted: &str| text.lines().any(|line| line == wanted);
+    Events { populated: line_is("populated 1"), frozen: line_is("frozen 1") }
 }
 
 #[cfg(test)]
@@ -143,7 +218,7 @@ mod tests {
             ("frozen 1\nnew_key 1\npopulated 1\n", true, true),
             ("unpopulated 1\n", false, false),
         ] {
-            assert_eq!(parse(text.as_bytes()), Events { populated, frozen }, "{text}");
+            assert_eq!(parse(text), Events { populated, frozen }, "{text}");
         }
     }
 }

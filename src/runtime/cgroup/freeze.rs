@@ -70,7 +70,7 @@ impl Cgroup {
         }
     }
 
-    fn gone(&self) -> Error {
+    pub(super) fn gone(&self) -> Error {
         Error::new(Code::System, format!("cgroup {} is gone", self.path())).with_errno(libc::ENOENT)
     }
 

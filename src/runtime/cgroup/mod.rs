@@ -5,6 +5,7 @@
 
 mod apply;
 mod attach;
+mod control;
 pub mod device;
 mod events;
 mod file;
@@ -13,8 +14,11 @@ mod hierarchy;
 mod owner;
 mod path;
 mod processes;
+mod reclaim;
 mod remove;
 pub mod resources;
+pub mod stats;
+mod update;
 mod walk;
 
 #[cfg(test)]
@@ -28,10 +32,11 @@ use rustix::io::Errno;
 
 pub use attach::DeviceProgram;
 pub use device::Policy;
-pub use events::Events;
+pub use events::{Events, Notice, Notices};
 pub use hierarchy::Hierarchy;
 pub use path::CgroupPath;
 pub use resources::Write;
+pub use update::Change;
 
 use crate::error::{CallContext, errno_text};
 use crate::{Code, Error, Result};
@@ -87,10 +92,10 @@ impl Cgroup {
     }
 
     /// How many processes in the cgroup and below it the OOM killer has killed; None without the memory controller,
-    /// or when the cgroup is gone. (`oom_kill`, not `oom`, which also counts a limit hit above.)
+    /// or when the cgroup is gone.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
         match read_value(self, "memory.events") {
-            Ok(text) => Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())),
+            Ok(text) => Ok(events::oom_kills(&text)),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(errno) => Err(Error::call(format!("read memory.events of cgroup {}", self.path), errno)),
         }

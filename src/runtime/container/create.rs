@@ -148,6 +148,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         keyring: request.keyring,
         variables: variables.clone(),
         notify: request.notify,
+        devices: None,
     };
     let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
     let site = Site {

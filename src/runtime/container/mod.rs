@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod hooks;
 mod list;
@@ -9,12 +10,15 @@ mod process;
 mod signal;
 mod start;
 mod state;
+mod update;
 
 pub use create::{Options, Run, create, run};
 pub use delete::{Left, delete, delete_ended};
+pub use events::{Happening, events, stats};
 pub use exec::{Exec, ExecOptions, exec};
 pub use list::{Listed, list};
 pub use process::{Process, Status};
 pub use signal::{kill, pause, processes, resume};
 pub use start::start;
 pub use state::{Container, State, StateRoot};
+pub use update::{How, Updated, update};

@@ -9,6 +9,7 @@ use crate::error::{CallContext, Context};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Spec};
 use crate::{Code, Error, Result};
+use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -324,6 +325,9 @@ pub struct State {
     /// A folder with a NOTIFY_SOCKET is mounted.
     #[serde(default)]
     pub notify: bool,
+    /// The device rules, where `update` has put others in the place of config.json's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
 
 impl State {

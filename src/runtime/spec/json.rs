@@ -55,11 +55,15 @@ pub(super) fn dropped_fields(text: &str, spec: &mut oci::Spec) -> Result<(), Fau
             return Err(Fault::unsupported("/freebsd", "rcrun runs Linux containers only"));
         }
     }
-    // `limit` is optional since 1.3 and 0 is a limit, but oci-spec reads a missing one as 0.
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
-    if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
+    resources.map_or(Ok(()), |resources| dropped_limit(text, "/linux/resources/pids/limit", resources))
+}
+
+/// `pids.limit` is optional since 1.3 and 0 is a limit, but oci-spec reads a missing one as 0. `at` is its place in `text`.
+pub(super) fn dropped_limit(text: &str, at: &str, resources: &mut oci::LinuxResources) -> Result<(), Fault> {
+    if resources.pids().is_some_and(|pids| pids.limit() == 0) {
         let tree: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
-        if tree.pointer("/linux/resources/pids/limit").is_none_or(Value::is_null) {
+        if tree.pointer(at).is_none_or(Value::is_null) {
             resources.set_pids(None);
         }
     }

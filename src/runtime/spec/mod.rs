@@ -45,6 +45,29 @@ pub struct Process {
     warnings: Vec<String>,
 }
 
+/// Checked resources, as `update` takes them.
+#[derive(Debug)]
+pub struct Resources {
+    oci: oci::LinuxResources,
+}
+
+impl Resources {
+    /// They have device rules and nothing else.
+    pub fn devices_alone(&self) -> bool {
+        let mut devices = oci::LinuxResources::default();
+        devices.set_devices(self.oci.devices().clone());
+        self.oci == devices
+    }
+}
+
+impl Deref for Resources {
+    type Target = oci::LinuxResources;
+
+    fn deref(&self) -> &oci::LinuxResources {
+        &self.oci
+    }
+}
+
 /// Where a container's namespace of one type comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace<'a> {
@@ -121,6 +144,19 @@ pub fn parse_process(text: &[u8]) -> Result<Process> {
         Ok(Process { oci, warnings })
     };
     read().map_err(|fault| fault.in_file("process.json"))
+}
+
+/// Checks the text of a `linux.resources` object, alone.
+pub fn parse_resources(text: &[u8]) -> Result<Resources> {
+    let read = || -> std::result::Result<Resources, Fault> {
+        let text = json::utf8(text)?;
+        let mut oci: oci::LinuxResources = json::read(text, &[], &mut Vec::new())?;
+        json::dropped_limit(text, "/pids/limit", &mut oci)?;
+        Ok(Resources { oci })
+    };
+    let resources = read().map_err(|fault| fault.in_file("resources"))?;
+    let checked = check::resources(&resources.oci).map_err(|fault| fault.in_file("config.json"));
+    checked.map(|()| resources).map_err(|error| error.in_part("/linux/resources", "resources"))
 }
 
 fn parse_spec(text: &[u8]) -> std::result::Result<Spec, Fault> {

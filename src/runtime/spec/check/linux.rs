@@ -30,8 +30,7 @@ pub fn linux(spec: &oci::Spec) -> Checked {
     sysctls(spec, linux)?;
     devices(linux)?;
     if let Some(resources) = linux.resources() {
-        device_rules(resources)?;
-        network(resources)?;
+        self::resources(resources)?;
     }
     if let Some(cgroup) = linux.cgroups_path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
         let at = format_args!("/linux/cgroupsPath");
@@ -294,6 +293,12 @@ fn devices(linux: &oci::Linux) -> Checked {
         }
     }
     Ok(())
+}
+
+/// `linux.resources`, also where it stands alone.
+pub(in crate::spec) fn resources(resources: &oci::LinuxResources) -> Checked {
+    device_rules(resources)?;
+    network(resources)
 }
 
 fn device_rules(resources: &oci::LinuxResources) -> Checked {

@@ -13,6 +13,7 @@ use super::Namespace;
 use super::fault::{Fault, Quoted, Token};
 use crate::host::Host;
 
+pub(super) use self::linux::resources;
 pub(super) use self::process::{host as process_host, process};
 
 /// Most hooks of one kind: each is a process at every start.

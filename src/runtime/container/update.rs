@@ -1,0 +1,184 @@
+//! update: other limits and device rules for a container that runs.
+
+use super::process::Status;
+use super::state::{Container, State};
+use crate::cgroup::{Cgroup, Change, DeviceProgram, Policy, Write, resources};
+use crate::spec::Resources;
+use crate::{Code, Error, Result};
+use oci_spec::runtime::LinuxDeviceCgroup;
+use std::time::Duration;
+
+/// How long `safe` tries to make room for a lower memory limit.
+const RECLAIM: Duration = Duration::from_secs(5);
+
+/// How an update is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Only find out what would change.
+    pub dry_run: bool,
+    /// Where a lower memory limit would kill, reclaim first, and give up rather than kill.
+    pub safe: bool,
+}
+
+/// What an update has changed.
+#[derive(Debug)]
+pub struct Updated {
+    /// Each value.
+    pub changes: Vec<Change>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Changes the limits of a container: all that `wanted` names, or after an error none.
+pub fn update(container: &mut Container, wanted: &Resources, how: How) -> Result<Updated> {
+    // Of two at once the second reads as old what the first has written; a delete waits.
+    container.lock()?;
+    let state = container.state()?;
+    let not_running = || Error::new(Code::Status, "container not running");
+    let state = match (container.status(state.as_ref()), state) {
+        (Status::Running | Status::Created | Status::Paused, Some(state)) => state,
+        _ => return Err(not_running()),
+    };
+    let cgroup = state.open_cgroup()?.ok_or_else(not_running)?;
+    change(container, &state, &cgroup, wanted, how)
+        .map_err(|error| error.in_part("/linux/resources", "resources"))
+}
+
+fn change(
+    container: &Container,
+    state: &State,
+    cgroup: &Cgroup,
+    wanted: &Resources,
+    how: How,
+) -> Result<Updated> {
+    let spec = container.spec()?;
+    let linux = spec.linux().as_ref();
+    let mut limits = (**wanted).clone();
+    cgroup.complete(&mut limits)?;
+    let compiled = resources::compile(&limits)?;
+    let mut warnings: Vec<String> =
+        compiled.warnings.iter().map(|w| format!("{}: {}", w.pointer, w.message)).collect();
+
+    let config = linux.and_then(|l| l.resources().as_ref());
+    let check =
+        wanted.memory().as_ref().and_then(|m| m.check_before_update()).or_else(|| {
+            config.and_then(|r| r.memory().as_ref()).and_then(|memory| memory.check_before_update())
+        });
+    let limit = memory_max(&compiled.writes);
+    if check == Some(true) {
+        let swap = limits.memory().as_ref().and_then(|m| m.swap());
+        cgroup.check_usage(limit, swap.and_then(|swap| u64::try_from(swap).ok()).filter(|swap| *swap > 0))?;
+    }
+
+    let of_config = config.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let in_force = state.devices.as_deref().unwrap_or(of_config);
+    let rules = new_rules(wanted, in_force, &mut warnings);
+    // Loaded before anything is changed: what the verifier refuses changes nothing.
+    let program = match rules {
+        Some(rules) => {
+            let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
+            Some(if how.dry_run { None } else { DeviceProgram::load(&policy)? })
+        }
+        None => None,
+    };
+
+    let mut changes = cgroup.changes(&compiled.writes)?;
+    if let Some(rules) = rules {
+        let count = |rules: &[LinuxDeviceCgroup]| format!("{} rules", rules.len());
+        changes.push(Change { file: "devices".into(), old: Some(count(in_force)), new: count(rules) });
+    }
+    if how.dry_run {
+        return Ok(Updated { changes, warnings });
+    }
+    let room = match limit.filter(|_| how.safe) {
+        Some(limit) => Some(cgroup.make_room(limit, RECLAIM)?),
+        None => None,
+    };
+    if let Some(rules) = rules {
+        container.stage(&State { devices: Some(rules.to_vec()), ..state.clone() })?;
+    }
+    let done = cgroup.change(&compiled.writes).and_then(|()| match &program {
+        Some(program) => {
+            cgroup.replace_devices(program.as_ref()).and_then(|()| container.commit()).map_err(|error| {
+                match cgroup.put_back(&changes) {
+                    Ok(()) => error,
+                    Err(failed) => error.attach(&failed),
+                }
+            })
+        }
+        None => Ok(()),
+    });
+    let wants_high = compiled.writes.iter().any(|write| write.file == "memory.high");
+    if let Some(room) = room.filter(|_| done.is_err() || !wants_high) {
+        let ended = cgroup.end_room(&room);
+        done.map_err(|error| match &ended {
+            Ok(()) => error,
+            Err(failed) => error.attach(failed),
+        })?;
+        ended?;
+    } else {
+        done?;
+    }
+    Ok(Updated { changes, warnings })
+}
+
+/// The memory limit that the writes set.
+fn memory_max(writes: &[Write]) -> Option<u64> {
+    writes.iter().rev().find(|write| write.file == "memory.max")?.value.trim().parse().ok()
+}
+
+/// The device rules to put in force. A list alone is what somebody wants. Beside other limits it is what an engine repeats
+/// (containerd sends all of its `linux.resources` with each change), and may lack what was added to config.json behind its
+/// back (nvidia-container-runtime adds rules): it counts where it says something new.
+fn new_rules<'a>(
+    wanted: &'a Resources,
+    in_force: &[LinuxDeviceCgroup],
+    warnings: &mut Vec<String>,
+) -> Option<&'a [LinuxDeviceCgroup]> {
+    let rules = wanted.devices().as_deref()?;
+    if wanted.devices_alone() {
+        return Some(rules);
+    }
+    let mut left = in_force.iter();
+    if !rules.iter().all(|rule| left.any(|old| old == rule)) {
+        return Some(rules);
+    }
+    let lacking = in_force.len() - rules.len();
+    if lacking > 0 {
+        warnings.push(format!(
+            "/linux/resources/devices: lacks {lacking} of the rules in force and has no new one: the rules stay (to take some away, give `devices` without other limits)"
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::parse_resources;
+
+    fn rules(text: &str) -> Vec<LinuxDeviceCgroup> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn device_rules_that_an_engine_repeats_do_not_take_away_what_others_added() {
+        let deny = r#"{"allow":false,"access":"rwm"}"#;
+        let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}"#;
+        let gpu = r#"{"allow":true,"type":"c","major":195,"minor":0,"access":"rw"}"#;
+        let in_force = rules(&format!("[{deny},{null},{gpu}]"));
+        for (json, replaced, warned) in [
+            (r#"{"cpu":{"cpus":"0"}}"#.to_string(), false, false),
+            (format!(r#"{{"devices":[{deny},{null},{gpu}],"cpu":{{"cpus":"0"}}}}"#), false, false),
+            (format!(r#"{{"devices":[{deny},{null}],"cpu":{{"cpus":"0"}}}}"#), false, true),
+            (format!(r#"{{"devices":[{deny},{null}]}}"#), true, false),
+            (format!(r#"{{"devices":[{deny},{gpu},{null}],"pids":{{"limit":4}}}}"#), true, false),
+            (r#"{"devices":[],"pids":{"limit":4}}"#.to_string(), false, true),
+        ] {
+            let wanted = parse_resources(json.as_bytes()).unwrap();
+            let mut warnings = Vec::new();
+            assert_eq!(new_rules(&wanted, &in_force, &mut warnings).is_some(), replaced, "{json}");
+            assert_eq!(!warnings.is_empty(), warned, "{json}: {warnings:?}");
+        }
+    }
+}
