@@ -37,7 +37,7 @@ pub fn state(global: &Global, args: &Id) -> Result<ExitCode> {
     let (id, container) = open(global, "state", &args.id)?;
     let listed = Listed::read(&container, id.clone()).context(format!("state {id}"))?;
     // `owner` is empty in runc's state: only list looks it up.
-    output::pretty(&record(&listed, String::new()))?;
+    output::pretty(&Record { end: listed.end(), ..record(&listed, String::new()) })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,5 +136,6 @@ fn record(listed: &Listed, owner: String) -> Record {
         created: state.map(|s| s.created.clone()).unwrap_or_default(),
         annotations: state.map(|s| s.annotations.clone()).unwrap_or_default(),
         owner,
+        end: None,
     }
 }

@@ -1,8 +1,9 @@
-//! A container as `state` and `list` show it: runc's JSON, and runc's table. Uses: output.
+//! A container as `state` and `list` show it: runc's JSON, and runc's table. Uses: container, output.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use rcrun_runtime::container::End;
 use serde::Serialize;
 
 use crate::output;
@@ -30,6 +31,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Who created it: told by `list`, empty in `state`.
     pub owner: String,
+    /// How it has ended: told by `state`. runc has nothing of the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
 }
 
 /// runc's table: a column is as wide as its widest cell and three blanks, and twelve at least.
@@ -85,6 +89,7 @@ mod tests {
             created: "2026-11-21T04:02:39.123456789Z".into(),
             annotations: BTreeMap::new(),
             owner: "root".into(),
+            end: None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{Global, output};
 use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, Options, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
-use rcrun_runtime::foreground::{Signals, attend};
+use rcrun_runtime::foreground::{Exit, Signals, attend};
 use rcrun_runtime::notify_socket::NotifySocket;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::sys::birth::Newborn;
@@ -99,6 +99,14 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     global.log.succeeded();
     let container::Run { init, terminal, notify, left, .. } = started;
     let status = stay(global, &id, (&init, terminal, notify), &signals);
+    if let Ok(exit) = status
+        && left.by_oom_killer(exit)
+    {
+        global.log.warn(format!("run {id}: the OOM killer has ended it: memory.max is too low"));
+    }
+    if let (true, Ok(exit)) = (args.keep, &status) {
+        left.record(*exit).context(format!("run {id}"))?;
+    }
     if !args.keep {
         let deleted = match status {
             Ok(_) => container::delete_ended(&root, &id, left),
@@ -118,7 +126,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
             (Err(_), Err(_)) => {}
         }
     }
-    status
+    status.map(|exit| ExitCode::from(exit.status() as u8))
 }
 
 fn run_unnamed(
@@ -162,7 +170,7 @@ fn stay(
     id: &ContainerId,
     (init, terminal, notify): (&Newborn, Option<OwnedFd>, Option<NotifySocket>),
     signals: &Signals,
-) -> Result<ExitCode> {
+) -> Result<Exit> {
     let console = terminal.map(Console::new).transpose().context(format!("run {id}"))?;
     let Some(pid) = rustix::process::Pid::from_raw(init.pid) else {
         return Err(Error::new(Code::System, "init has no pid"));
@@ -170,5 +178,5 @@ fn stay(
     let attended = attend(init.pidfd.as_fd(), pid, signals, console, notify);
     let attended = attended.context(format!("run {id}"))?;
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
-    Ok(ExitCode::from(attended.exit.status() as u8))
+    Ok(attended.exit)
 }

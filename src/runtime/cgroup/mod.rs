@@ -6,6 +6,7 @@
 mod apply;
 mod attach;
 mod control;
+mod delegate;
 pub mod device;
 mod events;
 mod file;
@@ -192,11 +193,18 @@ impl Cgroup {
             return Ok(());
         }
         if let Some(write) = writes.iter().find(|write| write.needs_domain()) {
+            // runc's words.
+            let state = match kind {
+                "domain invalid" => "an invalid state".to_string(),
+                kind => format!("{kind} mode"),
+            };
             return Err(Error::new(
                 Code::Host,
                 format!(
-                    "config.json: {}: cgroup {} is {kind:?} (a cgroup above it is threaded) and cannot have controller {:?}: set linux.cgroupsPath to another place",
-                    write.pointer, self.path, write.controller
+                    "config.json: {}: cannot enter cgroupv2 {:?} with domain controllers -- it is in {state} (a cgroup above it is threaded, so it cannot have controller {:?}: set linux.cgroupsPath to another place)",
+                    write.pointer,
+                    self.path.as_str(),
+                    write.controller
                 ),
             )
             .at(&write.pointer));

@@ -3,6 +3,7 @@
 //!
 //! The order of the steps is the order of `start` below; golden plans in tests/plans pin it.
 
+mod cgroup_owner;
 mod devices;
 mod exec;
 mod kept;
@@ -11,6 +12,7 @@ mod namespaces;
 mod option;
 mod process;
 
+pub use cgroup_owner::cgroup_owner;
 pub use exec::{ExecRequest, HookRequest, exec, hook};
 pub use process::CAPABILITIES;
 

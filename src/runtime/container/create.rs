@@ -149,6 +149,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         variables: variables.clone(),
         notify: request.notify,
         devices: None,
+        end: None,
     };
     let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
     let site = Site {
@@ -198,6 +199,10 @@ impl Site<'_> {
         let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
         cgroup.mark(self.state.mark())?;
         cgroup.apply(limits)?;
+        // Root's it is already.
+        if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
+            cgroup.delegate(uid)?;
+        }
 
         let mut means =
             Means { cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())), ..Means::default() };

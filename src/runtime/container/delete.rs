@@ -1,10 +1,11 @@
 //! delete: ends what is left, removes cgroup and folder, runs poststop hooks.
 
-use super::hooks;
 use super::process::{END, Status, wait_for_end};
 use super::state::{Container, State, StateRoot, does_not_exist};
+use super::{end, hooks};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
+use crate::foreground::Exit;
 use crate::spec::id::ContainerId;
 use crate::{Code, Error, Result};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -101,6 +102,21 @@ impl Left {
         container.unlock()?;
         cgroup.unlock()?;
         Ok(Left { container, cgroup, mark: state.mark().to_string(), hooks: state.hooks })
+    }
+
+    /// Whether `exit` was the OOM killer's work.
+    pub fn by_oom_killer(&self, exit: Exit) -> bool {
+        exit == Exit::Signal(libc::SIGKILL)
+            && end::by_oom_killer(exit, self.cgroup.oom_kills().unwrap_or_default())
+    }
+
+    /// Keeps in the container's state how it has ended, for as long as it is not deleted.
+    pub fn record(&self, exit: Exit) -> Result<()> {
+        match self.container.relock()? {
+            true => end::record(&self.container, &self.cgroup, exit).and_then(|()| self.container.unlock()),
+            // It was deleted meanwhile.
+            false => Ok(()),
+        }
     }
 
     /// False when it takes more than removing.

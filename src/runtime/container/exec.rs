@@ -4,7 +4,7 @@ use super::process::{Status, ended};
 use super::state::{Container, State};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::compile::{self, ExecRequest};
-use crate::error::Context;
+use crate::error::{CallContext, Context};
 use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::plan::Plan;
@@ -105,8 +105,20 @@ fn start(
     };
     let plan = compile::exec(&spec, &host, &request)?;
     let cgroup = cgroup_for(state, options)?;
-    let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
-    let mut child = launch(&plan, slots, cgroup.as_ref().map(AsFd::as_fd), None)?;
+    let bear = |cgroup: Option<&Cgroup>| {
+        let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
+        launch(&plan, slots, cgroup.map(AsFd::as_fd), None)
+    };
+    let mut child = match bear(cgroup.as_ref()) {
+        // The payload has made cgroups below and passes controllers on to them: no process can be in the one above any more.
+        Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroup.is_none() => {
+            match cgroup_of_init(state, init.0)? {
+                Some(below) => bear(Some(&below))?,
+                None => return Err(error),
+            }
+        }
+        born => born?,
+    };
     match attend(&plan, &mut child, init.0, options) {
         Ok(terminal) => {
             let warnings = process.warnings().to_vec();
@@ -137,6 +149,20 @@ fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
     found
         .map(Some)
         .ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
+}
+
+/// Where the container's init is now, if it has gone to a cgroup below the container's: systemd and dockerd in a container
+/// do that, and runc's exec follows.
+fn cgroup_of_init(state: &State, init: i32) -> Result<Option<Cgroup>> {
+    let Some((mount, path)) = &state.cgroup else { return Ok(None) };
+    let file = format!("/proc/{init}/cgroup");
+    let text = std::fs::read_to_string(&file).call(format!("read {file}"))?;
+    let now = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let below = now.filter(|now| now.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    match (below, Hierarchy::at(mount)?) {
+        (Some(below), Some(hierarchy)) => Cgroup::open(&hierarchy, &CgroupPath::parse(below)?),
+        _ => Ok(None),
+    }
 }
 
 /// `init` is the pid of the container's init, whose root has the /etc/passwd.

@@ -1,5 +1,6 @@
 //! list and state: what containers there are, and how each is.
 
+use super::end::{self, End};
 use super::process::Status;
 use super::state::{Container, State, StateRoot};
 use crate::Result;
@@ -22,6 +23,11 @@ impl Listed {
         let state = container.state()?;
         let status = container.status(state.as_ref());
         Ok(Listed { id, status, state })
+    }
+
+    /// How it has ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        end::of(self.state.as_ref(), self.status)
     }
 
     /// Its pid in rcrun's pid namespace; 0 when it has stopped.

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod end;
 mod events;
 mod exec;
 mod hooks;
@@ -14,6 +15,7 @@ mod update;
 
 pub use create::{Options, Run, create, run};
 pub use delete::{Left, delete, delete_ended};
+pub use end::{End, Usage};
 pub use events::{Happening, events, stats};
 pub use exec::{Exec, ExecOptions, exec};
 pub use list::{Listed, list};

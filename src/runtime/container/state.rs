@@ -3,6 +3,7 @@
 //! state.json is written twice: before anything is made, with what `delete --force` needs to clear a create that was
 //! killed, and once more when init is set up. Every write is a rename.
 
+use super::end::End;
 use super::process::{Process, Status};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
@@ -328,6 +329,9 @@ pub struct State {
     /// The device rules, where `update` has put others in the place of config.json's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
+    /// How it has ended, where rcrun has waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
 }
 
 impl State {

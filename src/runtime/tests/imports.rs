@@ -37,6 +37,7 @@ const USES: [(&str, &[&str]); 24] = [
             "cgroup",
             "compile",
             "error",
+            "foreground",
             "home",
             "hooks",
             "host",
