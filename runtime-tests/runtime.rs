@@ -4,7 +4,7 @@ use crate::bundle::{Bundle, Folder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -61,6 +61,17 @@ impl Runtime {
     /// Runs a command to its end.
     pub fn say<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Said {
         said(&self.command(args).output().expect("execute the runtime"))
+    }
+
+    /// Runs a command to its end that reads `input`.
+    pub fn say_with_input<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Said {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("execute the runtime");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("write what it reads");
+        drop(stdin);
+        said(&child.wait_with_output().expect("what it says"))
     }
 
     /// Runs a command that must succeed.

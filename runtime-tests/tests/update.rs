@@ -3,11 +3,9 @@
 
 use runtime_tests::bundle::Bundle;
 use runtime_tests::machine::cgroup2;
-use runtime_tests::runtime::{Runtime, Said, said};
+use runtime_tests::runtime::{Runtime, Said};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
-use std::process::Stdio;
 
 /// A running container in a cgroup of its own name.
 fn running(runtime: &Runtime, id: &str) -> Bundle {
@@ -25,13 +23,8 @@ fn read(id: &str, file: &str) -> String {
 
 /// `update --resources -`
 fn update(runtime: &Runtime, id: &str, options: &[&str], resources: &Value) -> Said {
-    let mut command = runtime.command(["update", "--resources", "-"]);
-    command.args(options).arg(id).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("execute the runtime");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(resources.to_string().as_bytes()).expect("write the resources");
-    drop(stdin);
-    said(&child.wait_with_output().expect("the runtime's output"))
+    let words = [&["update", "--resources", "-"], options, &[id]].concat();
+    runtime.say_with_input(words, &resources.to_string())
 }
 
 #[test]

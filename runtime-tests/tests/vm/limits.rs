@@ -9,12 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The cgroup that `limited` gives to this container.
-fn cgroup(id: &str) -> PathBuf {
+pub(super) fn cgroup(id: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup").join(format!("rcrun-{id}"))
 }
 
 /// A bundle that runs `args` in `cgroup(id)` with these resources.
-fn limited(id: &str, args: &[&str], resources: Value) -> Bundle {
+pub(super) fn limited(id: &str, args: &[&str], resources: Value) -> Bundle {
     Bundle::new(id, args).with(|config| {
         config["linux"]["cgroupsPath"] = json!(format!("/rcrun-{id}"));
         config["linux"]["resources"] = resources;
@@ -22,18 +22,18 @@ fn limited(id: &str, args: &[&str], resources: Value) -> Bundle {
 }
 
 /// A flat-keyed control file: `oom_kill 1` and so on.
-fn counts(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn counts(text: &str) -> BTreeMap<String, u64> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.map(|(key, value)| (key.to_string(), value.parse().expect("a number"))).collect()
 }
 
-fn read(id: &str, file: &str) -> String {
+pub(super) fn read(id: &str, file: &str) -> String {
     let path = cgroup(id).join(file);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// busybox's tail keeps what it reads until a line ends, and in /dev/zero none does.
-const EATS_MEMORY: [&str; 2] = ["tail", "/dev/zero"];
+pub(super) const EATS_MEMORY: [&str; 2] = ["tail", "/dev/zero"];
 
 #[test]
 fn memory_max_kills_a_payload_that_wants_more() {

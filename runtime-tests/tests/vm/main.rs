@@ -1,4 +1,8 @@
 //! Tests that need a machine of their own, with all controllers of cgroup v2 and systemd: `make test-vm` runs them. In
 //! which machine each module runs is a line of `../../tiers`.
 
+mod bomb;
 mod limits;
+mod memory;
+mod processors;
+mod update;

@@ -224,6 +224,13 @@ impl Site<'_> {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
             Err(error) => {
                 let error = ended(&init, error);
+                // runc's words.
+                let error = match cgroup.oom_kills() {
+                    Ok(Some(kills)) if kills > 0 && cgroup.created() > 0 => {
+                        error.context("container init was OOM-killed (memory limit too low?)")
+                    }
+                    _ => error,
+                };
                 // conmon tells a failure by its absence.
                 let removed =
                     self.options.pid_file.as_deref().map(|path| pid_file::remove(path, init.pid() as u32));

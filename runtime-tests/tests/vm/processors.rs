@@ -1,0 +1,61 @@
+//! What user-mode Linux has not: cpusets, huge pages, pressure.
+
+use crate::limits::{limited, read};
+use runtime_tests::inside::{field, inside};
+use runtime_tests::runtime::Runtime;
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn cpuset_cpus_holds_and_changes_live() {
+    let status = inside("pinned", "cat /proc/self/status", |config| {
+        config["linux"]["resources"]["cpu"] = json!({"cpus": "1", "mems": "0"});
+    });
+    assert_eq!(field(&status, "Cpus_allowed_list"), "1");
+    let runtime = Runtime::new();
+    let bundle = limited("moved", &["sleep", "1000"], json!({"cpu": {"cpus": "1"}}));
+    runtime.created(&bundle, "moved");
+    runtime.ok(["start", "moved"]);
+    runtime.ok(["update", "--cpuset-cpus", "0", "--cpuset-mems", "0", "moved"]);
+    let status = fs::read_to_string(format!("/proc/{}/status", runtime.pid("moved"))).expect("status");
+    assert_eq!(field(&status, "Cpus_allowed_list"), "0");
+    let line = runtime.ok(["events", "--stats", "moved"]).out;
+    let data = serde_json::from_str::<Value>(&line).expect("JSON")["data"].clone();
+    assert_eq!((&data["cpuset"]["cpus"], &data["cpuset"]["mems"]), (&json!([0]), &json!([0])), "{data}");
+    let said = runtime.say(["update", "--pids-limit", "7", "--cpuset-cpus", "4000", "moved"]);
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert_eq!((read("moved", "pids.max").trim(), read("moved", "cpuset.cpus").trim()), ("max", "0"));
+}
+
+#[test]
+fn hugetlb_max_refuses_one_page_more() {
+    fs::write("/proc/sys/vm/nr_hugepages", "8").expect("nr_hugepages");
+    for (limit, given) in [(2 << 20, 1), (6 << 20, 3)] {
+        let script =
+            "for i in 1 2 3 4; do busybox fallocate -l 2097152 /tmp/$i 2>/dev/null && echo given; done; true";
+        let said = inside("huge", script, |config| {
+            config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": limit}]);
+            let mount = json!({"destination": "/tmp", "type": "hugetlbfs", "source": "none", "options": ["pagesize=2M"]});
+            config["mounts"].as_array_mut().expect("mounts").push(mount);
+        });
+        assert_eq!(said.lines().count(), given, "with a limit of {limit}: {said}");
+    }
+}
+
+#[test]
+fn statistics_have_the_pressure() {
+    let runtime = Runtime::new();
+    let bundle = limited(
+        "pressed",
+        &["sh", "-c", "while :; do :; done"],
+        json!({"cpu": {"quota": 10_000, "period": 100_000}}),
+    );
+    runtime.created(&bundle, "pressed");
+    runtime.ok(["start", "pressed"]);
+    let line = runtime.ok(["events", "--stats", "pressed"]).out;
+    let data = serde_json::from_str::<Value>(&line).expect("JSON")["data"].clone();
+    for part in ["cpu", "memory", "blkio"] {
+        let some = &data[part]["psi"]["some"];
+        assert!(some["avg10"].is_f64() && some["total"].is_u64(), "{part}: {data}");
+    }
+}

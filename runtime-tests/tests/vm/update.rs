@@ -1,0 +1,162 @@
+//! update: every option in force in its file, pairs that stay together, and a failure half-way that changes nothing.
+
+use crate::limits::{cgroup, limited, read};
+use runtime_tests::bundle::Bundle;
+use runtime_tests::runtime::Runtime;
+use serde_json::{Value, json};
+use std::fs;
+use std::time::Instant;
+
+fn sleeping(runtime: &Runtime, id: &str, resources: Value) -> Bundle {
+    let bundle = limited(id, &["sleep", "1000"], resources);
+    runtime.created(&bundle, id);
+    runtime.ok(["start", id]);
+    bundle
+}
+
+/// A disk of this machine that is no loop or RAM disk, as `8:0`.
+fn disk() -> String {
+    let disks = fs::read_dir("/sys/block").expect("/sys/block").map(|entry| entry.expect("an entry"));
+    let name = disks.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let name = name
+        .into_iter()
+        .find(|name| !name.starts_with("loop") && !name.starts_with("ram") && !name.starts_with("zram"));
+    let file = format!("/sys/block/{}/dev", name.expect("no disk"));
+    fs::read_to_string(file).expect("its number").trim().to_string()
+}
+
+#[test]
+fn every_option_is_in_force_in_its_file() {
+    let runtime = Runtime::new();
+    let _bundle = sleeping(&runtime, "options", json!({}));
+    let disk = disk();
+    let io_max = format!("{disk} rbps=1m wiops=max");
+    let io_said = format!("{disk} rbps=1048576 wbps=max riops=max wiops=max");
+    for (options, file, value) in [
+        (&["--memory", "64m"][..], "memory.max", "67108864"),
+        (&["--memory", "64m", "--memory-swap", "96m"], "memory.swap.max", "33554432"),
+        // memory+swap stays 96 MiB.
+        (&["--memory", "80m"], "memory.swap.max", "16777216"),
+        (&["--memory-swap", "100m"], "memory.swap.max", "20971520"),
+        (&["--memory-swap", "-1"], "memory.swap.max", "max"),
+        (&["--memory", "-1"], "memory.max", "max"),
+        (&["--memory-reservation", "8m"], "memory.low", "8388608"),
+        (&["--memory-low", "4m"], "memory.low", "4194304"),
+        (&["--memory-min", "2m"], "memory.min", "2097152"),
+        (&["--memory-high", "32m"], "memory.high", "33554432"),
+        (&["--memory-high", "max"], "memory.high", "max"),
+        (&["--oom-group", "true"], "memory.oom.group", "1"),
+        (&["--cpu-quota", "20000"], "cpu.max", "20000 100000"),
+        (&["--cpu-period", "50000"], "cpu.max", "20000 50000"),
+        (&["--cpu-quota", "10000"], "cpu.max", "10000 50000"),
+        (&["--cpu-burst", "5000"], "cpu.max.burst", "5000"),
+        (&["--cpu-quota", "1000", "--cpu-burst", "500"], "cpu.max", "1000 50000"),
+        (&["--cpu-quota", "-1", "--cpu-burst", "0"], "cpu.max", "max 50000"),
+        (&["--cpu-share", "2048"], "cpu.weight", "174"),
+        (&["--cpu-weight", "55"], "cpu.weight", "55"),
+        (&["--cpu-idle", "1"], "cpu.idle", "1"),
+        (&["--cpu-idle", "0", "--cpu-share", "512"], "cpu.weight", "59"),
+        (&["--pids-limit", "77"], "pids.max", "77"),
+        (&["--pids-limit", "-1"], "pids.max", "max"),
+        (&["--io-max", &io_max], "io.max", &io_said),
+    ] {
+        let said = runtime.say([&["update"], options, &["options"]].concat());
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{options:?}");
+        assert_eq!(read("options", file).trim(), value, "{options:?}");
+    }
+}
+
+#[test]
+fn limits_that_were_set_before_the_failing_one_are_put_back() {
+    let runtime = Runtime::new();
+    let disk = disk();
+    let _bundle = sleeping(
+        &runtime,
+        "back",
+        json!({"pids": {"limit": 50}, "memory": {"limit": 67_108_864, "swap": 100_663_296},
+               "cpu": {"quota": 20_000, "period": 50_000, "burst": 10_000, "shares": 2048}}),
+    );
+    let files = [
+        "pids.max",
+        "memory.max",
+        "memory.swap.max",
+        "cpu.max",
+        "cpu.max.burst",
+        "cpu.weight",
+        "cpu.idle",
+        "io.max",
+    ];
+    let all = || files.map(|file| read("back", file));
+    let before = all();
+    let device = format!("{disk} wbps=1m");
+    for options in [
+        &[
+            "--pids-limit",
+            "9",
+            "--memory",
+            "32m",
+            "--cpu-quota",
+            "5000",
+            "--cpu-burst",
+            "1000",
+            "--cpu-weight",
+            "0",
+        ][..],
+        &["--cpu-idle", "1", "--io-max", &device, "--memory-high", "32m", "--io-max", "0:0 rbps=1"],
+        &["--pids-limit", "9", "--memory", "32m", "--oom-group", "1", "--cpuset-mems", "4000"],
+    ] {
+        let said = runtime.say([&["update"], options, &["back"]].concat());
+        assert_eq!(said.status, 1, "{options:?}");
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        assert_eq!(all(), before, "{options:?}: {}", said.err);
+    }
+    let said = runtime.say(["update", "--pids-limit", "9", "--cpu-weight", "0", "back"]);
+    assert!(said.err.contains("(all limits are as they were)"), "{}", said.err);
+}
+
+#[test]
+fn pids_max_changes_while_the_payload_forks() {
+    let runtime = Runtime::new();
+    let _bundle = sleeping(&runtime, "live", json!({"pids": {"limit": 2}}));
+    let two = || runtime.say(["exec", "live", "sh", "-c", "sleep 0 & wait $! && echo forked"]);
+    assert!(!two().out.contains("forked"));
+    runtime.ok(["update", "--pids-limit", "20", "live"]);
+    assert!(two().out.contains("forked"));
+}
+
+#[test]
+fn io_max_slows_writes_down_as_measured() {
+    let runtime = Runtime::new();
+    let folder = std::path::Path::new("/var/tmp").join(format!("rcrun-io-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder on the disk");
+    let bundle = limited("slow", &["sleep", "1000"], json!({})).with(|config| {
+        let mount = json!({"destination": "/tmp", "type": "bind", "source": folder, "options": ["bind"]});
+        config["mounts"].as_array_mut().expect("mounts").push(mount);
+    });
+    runtime.created(&bundle, "slow");
+    runtime.ok(["start", "slow"]);
+    runtime.ok(["update", "--io-max", &format!("{} wbps=1m", disk()), "slow"]);
+    let began = Instant::now();
+    runtime.ok(["exec", "slow", "dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", "count=4", "conv=fsync"]);
+    let took = began.elapsed().as_secs_f64();
+    assert!(took >= 2.5, "4 MiB at 1 MiB a second took {took} s");
+    assert!(read("slow", "io.stat").contains("wbytes="), "{}", read("slow", "io.stat"));
+    runtime.ok(["delete", "--force", "slow"]);
+    assert!(!cgroup("slow").exists());
+    fs::remove_dir_all(&folder).expect("remove the folder");
+}
+
+#[test]
+fn statistics_have_what_each_controller_counts() {
+    let runtime = Runtime::new();
+    let _bundle =
+        sleeping(&runtime, "counted-all", json!({"pids": {"limit": 9}, "memory": {"limit": 67_108_864}}));
+    let line = runtime.ok(["events", "--stats", "counted-all"]).out;
+    let data = serde_json::from_str::<Value>(&line).expect("JSON")["data"].clone();
+    assert_eq!((&data["pids"]["current"], &data["pids"]["limit"]), (&json!(1), &json!(9)), "{data}");
+    let memory = &data["memory"];
+    assert_eq!(memory["usage"]["limit"], 67_108_864, "{memory}");
+    assert!(memory["usage"]["usage"].as_u64().is_some_and(|bytes| bytes > 0), "{memory}");
+    assert!(memory["raw"]["anon"].is_u64(), "{memory}");
+    assert_eq!(memory["swap"]["limit"].as_u64(), Some(u64::MAX), "{memory}");
+}
