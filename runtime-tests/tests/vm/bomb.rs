@@ -2,53 +2,58 @@
 
 use crate::limits::limited;
 use runtime_tests::bundle::Bundle;
-use runtime_tests::runtime::{Runtime, readable};
+use runtime_tests::runtime::Runtime;
 use serde_json::json;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Each waits for somebody to write to the pipe: a fork and no more, which takes long enough in a slow machine.
 const SCRIPT: &str =
-    "i=0; while [ $i -lt 1000 ]; do sleep 10000 & i=$((i+1)); done; echo all; exec sleep 10000";
+    "i=0; while [ $i -lt 1000 ]; do read x </tmp/pipe & i=$((i+1)); done; echo all; exec sleep 10000";
 
 fn bomb(id: &str) -> Bundle {
-    limited(id, &["sh", "-c", SCRIPT], json!({}))
+    let bundle = limited(id, &["sh", "-c", SCRIPT], json!({}));
+    nix::unistd::mkfifo(&bundle.root().join("tmp/pipe"), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    bundle
 }
 
-/// How long pause, resume and delete --force take.
-fn times(runtime: &Runtime, id: &str) -> [Duration; 3] {
-    let bundle = bomb(id);
-    assert_eq!(runtime.detached(&bundle, id).line(), "all");
-    let took = |words: &[&str]| {
-        let began = Instant::now();
-        runtime.ok(words);
-        began.elapsed()
-    };
-    let pid = rustix::process::Pid::from_raw(runtime.pid(id)).expect("a pid");
-    let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd_open");
-    let pause = took(&["pause", id]);
-    assert_eq!(runtime.status(id), "paused");
-    let resume = took(&["resume", id]);
-    assert_eq!(runtime.status(id), "running");
-    let delete = took(&["delete", "--force", id]);
-    assert!(readable(init.as_fd()));
-    [pause, resume, delete]
+/// How long a verb takes.
+fn took(runtime: &Runtime, words: &[&str]) -> Duration {
+    let began = Instant::now();
+    runtime.ok(words);
+    began.elapsed()
 }
 
+fn best(times: &[Duration]) -> Duration {
+    times.iter().copied().min().expect("a time")
+}
+
+/// The best of several: what else the machine does only ever adds.
 #[test]
 fn a_thousand_processes_are_frozen_thawed_and_ended_sooner_than_by_runc() {
-    let ours = Runtime::new();
-    let runc = Runtime::of(PathBuf::from("/usr/sbin/runc"));
-    let mut won = [0; 3];
-    let mut shown = String::new();
-    for round in 0..3 {
-        let mine = times(&ours, &format!("bomb{round}"));
-        let its = times(&runc, &format!("runc-bomb{round}"));
-        for (verb, (mine, its)) in mine.iter().zip(&its).enumerate() {
-            won[verb] += i32::from(mine < its);
+    let runtimes = [Runtime::new(), Runtime::of(PathBuf::from("/usr/sbin/runc"))];
+    let mut times = [const { [const { Vec::new() }; 3] }; 2];
+    for round in 0..2 {
+        let ids = [format!("bomb{round}"), format!("runc-bomb{round}")];
+        let bombs = [bomb(&ids[0]), bomb(&ids[1])];
+        for i in 0..2 {
+            assert_eq!(runtimes[i].detached(&bombs[i], &ids[i]).line(), "all");
         }
-        shown += &format!("rcrun {mine:?} runc {its:?}\n");
+        for _ in 0..5 {
+            for (i, runtime) in runtimes.iter().enumerate() {
+                times[i][0].push(took(runtime, &["pause", &ids[i]]));
+                assert_eq!(runtime.status(&ids[i]), "paused");
+                times[i][1].push(took(runtime, &["resume", &ids[i]]));
+                assert_eq!(runtime.status(&ids[i]), "running");
+            }
+        }
+        for (i, runtime) in runtimes.iter().enumerate() {
+            times[i][2].push(took(runtime, &["delete", "--force", &ids[i]]));
+        }
     }
-    println!("{shown}");
-    assert!(won.iter().all(|rounds| *rounds >= 2), "pause, resume, delete: {won:?} of 3\n{shown}");
+    for (verb, name) in ["pause", "resume", "delete"].into_iter().enumerate() {
+        let [ours, its] = [0, 1].map(|i| best(&times[i][verb]));
+        println!("{name}: rcrun {ours:?}, runc {its:?}");
+        assert!(ours < its, "{name}: rcrun {ours:?}, runc {its:?}: {times:?}");
+    }
 }

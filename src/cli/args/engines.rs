@@ -229,11 +229,33 @@ fn crio_and_conmon_rs_are_understood() {
 }
 
 #[test]
+fn updates_and_events_of_containerd_podman_and_cri_o_are_understood() {
+    let update =
+        |wanted| Invocation::Update(update::Update { id: "ID".into(), wanted, dry_run: false, safe: false });
+    for (line, expected) in [
+        ("update --resources=- ID", update(update::Wanted::Stdin)),
+        ("update --resources - ID", update(update::Wanted::Stdin)),
+        ("update --resources=/tmp/podman1 ID", update(update::Wanted::File("/tmp/podman1".into()))),
+        (
+            "events --interval=5s ID",
+            Invocation::Events(Events { id: "ID".into(), interval: Duration::from_secs(5), stats: false }),
+        ),
+        (
+            "events --stats --interval=1m1.5s ID",
+            Invocation::Events(Events {
+                id: "ID".into(),
+                interval: Duration::from_millis(61_500),
+                stats: true,
+            }),
+        ),
+    ] {
+        assert_eq!(invocation(line), expected, "{line}");
+    }
+}
+
+#[test]
 fn what_engines_say_and_rcrun_does_not_do_yet_is_refused_by_name() {
     for (line, name) in [
-        ("update --resources=- ID", "update"),
-        ("update --resources - ID", "update"),
-        ("update --resources=/tmp/podman1 ID", "update"),
         (
             "checkpoint --image-path P --work-path W --tcp-established --file-locks --empty-ns network ID",
             "checkpoint",
@@ -244,7 +266,6 @@ fn what_engines_say_and_rcrun_does_not_do_yet_is_refused_by_name() {
             "restore",
         ),
         ("restore --lsm-mount-context", "restore"),
-        ("events --interval=5s ID", "events"),
         ("--systemd-cgroup create --bundle /b --pid-file /p ID", "--systemd-cgroup"),
     ] {
         let error = refused(line);
