@@ -82,20 +82,15 @@ pub const LIMITS: &[Limit] = &[
     limit(
         "memory-high",
         "BYTES",
-        "Above it, memory is reclaimed and allocation slowed down",
+        "Above it, memory is reclaimed and allocation slow",
         Kind::BytesOf("memory.high"),
     ),
-    limit(
-        "memory-low",
-        "BYTES",
-        "Below it, memory is reclaimed only when nothing else is left",
-        Kind::BytesOf("memory.low"),
-    ),
+    limit("memory-low", "BYTES", "Below it, memory is reclaimed last of all", Kind::BytesOf("memory.low")),
     limit("memory-min", "BYTES", "Below it, memory is never reclaimed", Kind::BytesOf("memory.min")),
     limit(
         "oom-group",
         "BOOL",
-        "The OOM killer kills all processes or none: true, false",
+        "true: the OOM killer kills all processes or none",
         Kind::SwitchOf("memory.oom.group"),
     ),
     limit("cpu-quota", "USEC", "CPU time in a period at most; -1 for no limit", Kind::Number("/cpu/quota")),
@@ -134,10 +129,9 @@ const fn limit(name: &'static str, value: &'static str, help: &'static str, kind
 /// The options as the parser needs them. Those without a help are not shown: v2 has nothing for them.
 pub(super) fn flags() -> Vec<Arg> {
     let mut flags = vec![
-        path("resources", "FILE", "Read linux.resources from FILE, as in config.json; - is standard input")
-            .short('r'),
+        path("resources", "FILE", "Read a linux.resources object from FILE (-: standard input)").short('r'),
         switch("dry-run", "Print what would change: file, old and new value"),
-        switch("safe", "Reclaim memory below a lower limit first, and give up rather than kill"),
+        switch("safe", "Reclaim memory first, and give up rather than kill"),
     ];
     flags.extend(LIMITS.iter().map(|limit| match limit.kind {
         Kind::Devices(_) => list(limit.name, limit.value, limit.help),
