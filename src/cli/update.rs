@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use nix::sys::signal::SigSet;
 use serde_json::{Value, json};
 
 use crate::args::update::{Kind, Limit, Update, Wanted};
@@ -21,13 +22,20 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
     let mut container = StateRoot::new(&global.root).open(&id).context(format!("update {id}"))?;
     let mut warnings = Vec::new();
     let text = match &args.wanted {
+        // A shell's <(...) is a pipe.
+        Wanted::File(path) if fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo()) => {
+            let name = path.display().to_string();
+            bounded(fs::File::open(path).call(format!("open {name}"))?, &name)?
+        }
         Wanted::File(path) => spec::read(path)?,
-        Wanted::Stdin => stdin()?,
+        Wanted::Stdin => bounded(std::io::stdin(), "standard input")?,
         Wanted::Options(options) => {
             from_options(options, &mut warnings).context("update")?.to_string().into_bytes()
         }
     };
     let wanted = spec::parse_resources(&text).context(format!("update {id}"))?;
+    // All or nothing, also after ^C: it counts when this is done.
+    SigSet::all().thread_block().call("pthread_sigmask")?;
     let how = How { dry_run: args.dry_run, safe: args.safe };
     let updated = container::update(&mut container, &wanted, how).context(format!("update {id}"))?;
     if args.dry_run {
@@ -39,11 +47,12 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn stdin() -> Result<Vec<u8>> {
+fn bounded(from: impl Read, name: &str) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut text).call("read standard input")?;
+    from.take(MAX_SIZE + 1).read_to_end(&mut text).call(format!("read {name}"))?;
     if text.len() as u64 > MAX_SIZE {
-        return Err(Error::new(Code::Config, "standard input has more than a config.json may"));
+        let text = format!("{name} has more than the {} MiB that a config.json may", MAX_SIZE >> 20);
+        return Err(Error::new(Code::Config, text));
     }
     Ok(text)
 }
@@ -57,8 +66,15 @@ fn from_options(options: &[(&Limit, Vec<String>)], warnings: &mut Vec<String>) -
         let usage = |why: &str| Error::new(Code::Usage, format!("{option} {word:?}: {why}"));
         let number = || word.parse::<i64>().map_err(|_| usage("not a whole number"));
         match limit.kind {
-            Kind::Bytes(at) => put(&mut resources, at, json!(bytes(&option, word)?)),
+            Kind::Bytes(at) => match bytes(&option, word)? {
+                0 => return Err(usage("0 changes nothing: -1 is no limit")),
+                bytes => put(&mut resources, at, json!(bytes)),
+            },
             Kind::Number(at) => put(&mut resources, at, json!(number()?)),
+            Kind::Positive(at) => match number()? {
+                0 => return Err(usage("0 changes nothing")),
+                number => put(&mut resources, at, json!(number)),
+            },
             Kind::Word(at) => put(&mut resources, at, json!(word)),
             Kind::BytesOf(file) => {
                 let value = match word {
@@ -217,6 +233,8 @@ mod tests {
     fn a_wrong_option_is_named_with_its_value() {
         for (line, expected) in [
             ("--memory|lots", "update: --memory \"lots\": not an amount of memory such as 512m or 1.5g"),
+            ("--memory|0", "--memory \"0\": 0 changes nothing"),
+            ("--cpu-share|0", "--cpu-share \"0\": 0 changes nothing"),
             ("--cpu-quota|fast", "--cpu-quota \"fast\": not a whole number"),
             ("--oom-group|maybe", "--oom-group \"maybe\": neither true nor false"),
             ("--io-max|sda rbps=1", "is neither MAJOR:MINOR nor the path of a block device"),

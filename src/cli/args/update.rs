@@ -51,6 +51,8 @@ pub enum Kind {
     Bytes(&'static str),
     /// A number.
     Number(&'static str),
+    /// A number that is not 0: in config.json that says nothing.
+    Positive(&'static str),
     /// A word as it is.
     Word(&'static str),
     /// Bytes for a file; `max` or -1 is no limit.
@@ -93,21 +95,21 @@ pub const LIMITS: &[Limit] = &[
         "true: the OOM killer kills all processes or none",
         Kind::SwitchOf("memory.oom.group"),
     ),
-    limit("cpu-quota", "USEC", "CPU time in a period at most; -1 for no limit", Kind::Number("/cpu/quota")),
-    limit("cpu-period", "USEC", "Length of a period", Kind::Number("/cpu/period")),
+    limit("cpu-quota", "USEC", "CPU time in a period at most; -1 for no limit", Kind::Positive("/cpu/quota")),
+    limit("cpu-period", "USEC", "Length of a period", Kind::Positive("/cpu/period")),
     limit("cpu-burst", "USEC", "Unused CPU time that may be saved up", Kind::Number("/cpu/burst")),
     limit(
         "cpu-share",
         "N",
         "Weight in v1's figures: 2 to 262144, 1024 is the default",
-        Kind::Number("/cpu/shares"),
+        Kind::Positive("/cpu/shares"),
     ),
     limit("cpu-weight", "N", "Weight: 1 to 10000, 100 is the default", Kind::NumberOf("cpu.weight")),
     limit("cpu-idle", "0|1", "1: run only when nobody else wants the processor", Kind::Number("/cpu/idle")),
     limit("cpuset-cpus", "LIST", "Processors, such as 0-3,7", Kind::Word("/cpu/cpus")),
     limit("cpuset-mems", "LIST", "Memory nodes", Kind::Word("/cpu/mems")),
     limit("pids-limit", "N", "Processes and threads at most; -1 for no limit", Kind::Number("/pids/limit")),
-    limit("blkio-weight", "N", "Weight for block devices: 10 to 1000", Kind::Number("/blockIO/weight")),
+    limit("blkio-weight", "N", "Weight for block devices: 10 to 1000", Kind::Positive("/blockIO/weight")),
     limit(
         "io-max",
         "DEVICE LIMIT...",

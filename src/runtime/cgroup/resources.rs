@@ -13,7 +13,8 @@ use crate::{Error, Result};
 /// What cpu.max's period is where nothing is said (Documentation/admin-guide/cgroup-v2.rst).
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// One value to be written into one control file.
+/// One value to be written into one control file: a row of the table that all drivers share (field, file, value). Where
+/// systemd makes the cgroup, a file stands for the property that it is told by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The control file.
