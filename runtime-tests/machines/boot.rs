@@ -73,7 +73,7 @@ fn console(work: &Path) -> String {
     let text = fs::read(work.join("console")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 fn boot(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -> Result<Run, String> {
