@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A bundle in cgroup `/rcrun-ID`, which its payload sees as the root of a cgroup file system that it may write to.
 fn writable(id: &str, script: &str) -> Bundle {
@@ -161,6 +162,27 @@ fn a_fork_bomb_of_a_thousand_is_frozen_thawed_and_killed_without_a_sleep() {
     assert!(readable(init.as_fd()), "the bomb does not end");
     traced(&["delete", "--force", "bomb"]);
     assert!(!cgroup("bomb").exists());
+}
+
+#[test]
+fn a_fork_bomb_of_a_thousand_is_deleted_sooner_than_by_runc() {
+    let runtimes = [Runtime::new(), Runtime::of(PathBuf::from("/usr/sbin/runc"))];
+    let script = "i=0; while [ $i -lt 1000 ]; do sleep 10000 & i=$((i+1)); done; echo all; exec sleep 10000";
+    // The best of three: what else the machine does only ever adds.
+    let mut best = [Duration::MAX; 2];
+    for round in 0..3 {
+        for (i, runtime) in runtimes.iter().enumerate() {
+            let id = format!("bomb-{i}-{round}");
+            let bundle = Bundle::new(&id, &["sh", "-c", script]);
+            assert_eq!(runtime.detached(&bundle, &id).line(), "all");
+            let began = Instant::now();
+            runtime.ok(["delete", "--force", &id]);
+            best[i] = best[i].min(began.elapsed());
+        }
+    }
+    let [ours, its] = best;
+    println!("delete --force of 1,000 processes: rcrun {ours:?}, runc {its:?}");
+    assert!(ours < its, "rcrun {ours:?}, runc {its:?}");
 }
 
 fn pidfd_of(pid: i32) -> std::os::fd::OwnedFd {

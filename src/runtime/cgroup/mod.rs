@@ -95,8 +95,18 @@ impl Cgroup {
     /// How many processes in the cgroup and below it the OOM killer has killed; None without the memory controller,
     /// or when the cgroup is gone.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
+        Ok(self.memory_events()?.and_then(|text| events::oom_kills(&text)))
+    }
+
+    /// How often memory.max was reached, in the cgroup and below it; None as with `oom_kills`.
+    pub fn memory_max_hits(&self) -> Result<Option<u64>> {
+        let text = self.memory_events()?;
+        Ok(text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("max ")?.parse().ok())))
+    }
+
+    fn memory_events(&self) -> Result<Option<String>> {
         match read_value(self, "memory.events") {
-            Ok(text) => Ok(events::oom_kills(&text)),
+            Ok(text) => Ok(Some(text)),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(errno) => Err(Error::call(format!("read memory.events of cgroup {}", self.path), errno)),
         }

@@ -218,19 +218,14 @@ impl Site<'_> {
             }
         }
         let fds = prepare(self.plan, &mut means)?;
-        let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)?;
+        let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)
+            .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
         match self.attend(&mut init, cgroup, policy) {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
             Err(error) => {
                 let error = ended(&init, error);
-                // runc's words.
-                let error = match cgroup.oom_kills() {
-                    Ok(Some(kills)) if kills > 0 && cgroup.created() > 0 => {
-                        error.context("container init was OOM-killed (memory limit too low?)")
-                    }
-                    _ => error,
-                };
+                let error = for_lack_of_memory(cgroup, error);
                 // conmon tells a failure by its absence.
                 let removed =
                     self.options.pid_file.as_deref().map(|path| pid_file::remove(path, init.pid() as u32));
@@ -355,6 +350,23 @@ impl Site<'_> {
             Some(path) => pid_file::write(path, init.pid() as u32),
             None => Ok(()),
         }
+    }
+}
+
+/// Says so where a memory limit has ended init, in runc's words, or has not let it begin: for want of memory execve may
+/// also say that its arguments are too long.
+fn for_lack_of_memory(cgroup: &Cgroup, error: Error) -> Error {
+    // What one that was there before has counted is not ours.
+    if cgroup.created() == 0 {
+        return error;
+    }
+    let kills = cgroup.oom_kills().unwrap_or_default().unwrap_or(0);
+    let full = matches!(error.errno(), Some(libc::ENOMEM | libc::E2BIG | libc::EFAULT))
+        && cgroup.memory_max_hits().unwrap_or_default().unwrap_or(0) > 0;
+    match (kills, full) {
+        (1.., _) => error.context("container init was OOM-killed (memory limit too low?)"),
+        (0, true) => error.context("container init got no memory (memory limit too low?)"),
+        (0, false) => error,
     }
 }
 
