@@ -39,7 +39,12 @@ pub(super) struct Watched {
 impl Watched {
     /// None when the cgroup, or the file, is not there.
     pub(super) fn open(cgroup: &Cgroup, name: &'static str) -> Result<Option<Watched>> {
-        match open_control(cgroup, name, rustix::fs::OFlags::RDONLY) {
+        Watched::open_in(cgroup.as_fd(), cgroup, name)
+    }
+
+    /// Of the cgroup `dir`, which is `cgroup` or lies below it.
+    fn open_in(dir: BorrowedFd<'_>, cgroup: &Cgroup, name: &'static str) -> Result<Option<Watched>> {
+        match open_control(dir, name, rustix::fs::OFlags::RDONLY) {
             Ok(file) => Ok(Some(Watched { file, name })),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(errno) => Err(Error::call(format!("open {name} of cgroup {}", cgroup.path()), errno)),
@@ -88,6 +93,11 @@ impl EventsFile {
     /// None when the cgroup is gone.
     pub(super) fn open(cgroup: &Cgroup) -> Result<Option<EventsFile>> {
         Ok(Watched::open(cgroup, "cgroup.events")?.map(EventsFile))
+    }
+
+    /// The same of the cgroup `dir` below `top`.
+    pub(super) fn open_below(top: &Cgroup, dir: BorrowedFd<'_>) -> Result<Option<EventsFile>> {
+        Ok(Watched::open_in(dir, top, "cgroup.events")?.map(EventsFile))
     }
 
     /// None when the cgroup is gone.

@@ -1,6 +1,7 @@
 //! Freezing a cgroup's tree and letting it go on.
 
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use super::Cgroup;
 use super::events::{EventsFile, Waited, deadline};
 use super::file::{open_control, read_value, write_control};
+use super::walk::walk;
 use crate::{Code, Error, Result};
 
 impl Cgroup {
@@ -16,7 +18,12 @@ impl Cgroup {
     pub fn freeze(&self, timeout: Duration) -> Result<()> {
         let Some(events) = EventsFile::open(self)? else { return Err(self.gone()) };
         self.write_freeze("1")?;
-        let outcome = match events.wait(deadline(timeout), |events| events.frozen) {
+        let deadline = deadline(timeout);
+        let waited = events.wait(deadline, |events| events.frozen).and_then(|waited| match waited {
+            Waited::Reached => self.wait_frozen_below(deadline),
+            other => Ok(other),
+        });
+        let outcome = match waited {
             Ok(Waited::Reached) => return Ok(()),
             Ok(Waited::Gone) => return Err(self.gone()),
             Ok(Waited::TimedOut) => Error::new(
@@ -32,6 +39,30 @@ impl Cgroup {
             Ok(()) => outcome,
             Err(error) => outcome.attach(&error),
         })
+    }
+
+    /// A cgroup that has processes of its own says that it is frozen when these are (kernel/cgroup/freezer.c,
+    /// cgroup_update_frozen), whatever those below it do: they are asked one by one, until none has to be waited for.
+    fn wait_frozen_below(&self, deadline: Instant) -> Result<Waited> {
+        loop {
+            let mut outcome = Waited::Reached;
+            let mut waited_for = false;
+            let mut ask = |dir: BorrowedFd<'_>| -> Result<()> {
+                let Some(events) = EventsFile::open_below(self, dir)? else { return Ok(()) };
+                if events.read()?.is_none_or(|events| events.frozen) || outcome == Waited::TimedOut {
+                    return Ok(());
+                }
+                waited_for = true;
+                if events.wait(deadline, |events| events.frozen)? == Waited::TimedOut {
+                    outcome = Waited::TimedOut;
+                }
+                Ok(())
+            };
+            walk(self, &mut ask, &mut |_, _| Ok(()))?;
+            if outcome == Waited::TimedOut || !waited_for {
+                return Ok(outcome);
+            }
+        }
     }
 
     /// Lets the processes go on, and returns when the kernel says so. Where a cgroup above is frozen, they do not.

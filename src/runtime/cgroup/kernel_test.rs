@@ -227,6 +227,21 @@ fn a_frozen_tree_stands_still_until_it_is_thawed() {
 }
 
 #[test]
+fn a_frozen_cgroup_is_frozen_all_the_way_down_also_where_it_has_processes_of_its_own() {
+    let place = Place::new("inner");
+    let top = place.create("");
+    let _own = Payload::sleeping(&top);
+    let below = place.create("/a/b");
+    let _others: Vec<Payload> = (0..20).map(|_| Payload::sleeping(&below)).collect();
+    for round in 0..200 {
+        top.freeze(LONG).unwrap();
+        let events = below.events().unwrap().unwrap();
+        assert!(events.frozen, "in round {round} the kernel says so of the upper one first");
+        top.thaw(LONG).unwrap();
+    }
+}
+
+#[test]
 fn a_tree_below_a_frozen_one_is_said_not_to_thaw() {
     let place = Place::new("above");
     let (above, cgroup) = (place.create(""), place.create("/c"));
