@@ -38,7 +38,7 @@ pub fn diff(upper: BorrowedFd<'_>, options: &Diff, out: impl Write) -> Result<Su
     write(upper, options, out, |walk, root| walk.folder(root, Limits::default().depth))
 }
 
-/// Writes `changes`, as [`changes`](super::changes) found them in `upper`, in the same way and nothing else. All that is
+/// Writes `changes`, as [`changes`](super::changes()) found them in `upper`, in the same way and nothing else. All that is
 /// hidden is told name by name.
 pub fn diff_of(
     upper: BorrowedFd<'_>,
