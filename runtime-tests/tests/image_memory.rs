@@ -43,8 +43,9 @@ fn an_image_is_loaded_in_128_mib_beside_zstd_windows() {
     let folder = Folder::new("memory");
     let processors = std::thread::available_parallelism().unwrap().get() as i64;
     // rcrun itself and, for each layer that is carried at a time, a child: were they all at their largest at once.
-    let processes = 1 + processors.min(8).min(4);
-    let image = (1..4).fold(Image::new("memory"), |image, seed| image.layer(|folder| fill(folder, seed)));
+    let layers = processors.min(4);
+    let processes = 1 + layers;
+    let image = (0..layers as u64).fold(Image::new("memory"), |image, i| image.layer(|at| fill(at, i + 1)));
     let path = |name: &str| folder.path().join(name);
     // One thread: the packer must not be larger than what is measured.
     let zstd: &[&str] = &["zstd", "-qc1", "--single-thread"];

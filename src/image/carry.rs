@@ -1,19 +1,22 @@
 //! One layer from its blob to its tree: while the blob is read its digest and size are verified, it is decompressed, the
 //! digest of its tar, its diffID, is verified, and the tar is unpacked, in a jail or here.
-//! Uses: digest, error, jail, layer, pipeline, unfold, source and store (their types).
+//! Uses: compression, digest, error, jail, layer, pipeline, unfold, source and store (their types).
 //!
 //! ```text
 //! read, verify, keep a copy --> | decompress --> hash for the diffID --> unpack     a thread each
 //!              in this process  |  in this process, or in the jail
 //! ```
 //!
-//! A layer takes at most 18 chunks of 256 KiB and its decoder's window.
+//! A layer takes at most 18 chunks of 256 KiB and its decoder's window. Of windows above 8 MiB there is one at a time: a
+//! layer that has it waits for nobody, so that it comes to its end and the next one has it.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use crate::compression::Wide;
 use crate::digest::{Digest, Verified};
 use crate::error::{Code, Error, Result};
 use crate::jail::{Jail, Order};
@@ -41,8 +44,27 @@ pub(crate) struct Carrier<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-/// Opens the layers below, the topmost first; `None` where they cannot be had now.
-pub(crate) type Below<'a> = &'a dyn Fn() -> Result<Option<Vec<Unpacked>>>;
+/// Opens the layers below, the topmost first; `None` where they cannot be had now. Told whether it may wait for those
+/// that are under way.
+pub(crate) type Below<'a> = &'a (dyn Fn(bool) -> Result<Option<Vec<Unpacked>>> + Sync);
+
+/// What a layer may have to wait for while it is carried: the layers below, and the right to a wide zstd window. For
+/// one of them at a time, and for no layer while it has the window: that layer may be waiting for the window.
+struct Waits<'a> {
+    below: Below<'a>,
+    wide: Mutex<Option<Wide>>,
+}
+
+impl Waits<'_> {
+    fn below(&self) -> Result<Option<Vec<Unpacked>>> {
+        let wide = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.below)(wide.is_none())
+    }
+
+    fn window(&self) {
+        self.wide.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Wide::take);
+    }
+}
 
 /// Whether the blob was read whole; what was unpacked, and the digest of the tar.
 type Carried = (Result<bool>, Result<(Option<Summary>, Digest)>);
@@ -59,9 +81,10 @@ impl Carrier<'_> {
         below: Below<'_>,
     ) -> Result<Option<Summary>> {
         let descriptor = &layer.descriptor;
+        let waits = Waits { below, wide: Mutex::new(None) };
         let (read, unpacked) = match self.jail {
-            Some(jail) => self.in_jail(jail, layer, kept, into, below),
-            None => self.here(layer, kept, into, below),
+            Some(jail) => self.in_jail(jail, layer, kept, into, &waits),
+            None => self.here(layer, kept, into, &waits),
         };
         // A later stage fails of what an earlier one met: the earliest tells why. But a stage that stopped since
         // nobody wanted its work any more tells nothing.
@@ -84,10 +107,10 @@ impl Carrier<'_> {
         layer: &Layer,
         kept: Option<File>,
         into: Option<BorrowedFd<'_>>,
-        below: Below<'_>,
+        waits: &Waits<'_>,
     ) -> Carried {
         let (mut sender, blob) = pipeline::way();
-        let open = || match below()? {
+        let open = || match waits.below()? {
             Some(layers) => Ok(layers.into_iter().map(|layer| layer.fd).collect()),
             None => Err(io::ErrorKind::WouldBlock.into()),
         };
@@ -95,7 +118,11 @@ impl Carrier<'_> {
             Unpack { form: self.form, rootless: self.rootless, limits: self.limits, lower: Some(&open) };
         std::thread::scope(|scope| {
             let read = scope.spawn(move || self.read(layer, kept, |blob, seen| sender.send_all(blob, seen)));
-            let unpacked = unfold(blob, &layer.descriptor.media_type, layer.diff_id, into, &options);
+            let claim = || {
+                waits.window();
+                Ok(())
+            };
+            let unpacked = unfold(blob, &layer.descriptor.media_type, layer.diff_id, into, &options, &claim);
             (joined(read), unpacked)
         })
     }
@@ -106,7 +133,7 @@ impl Carrier<'_> {
         layer: &Layer,
         kept: Option<File>,
         into: Option<BorrowedFd<'_>>,
-        below: Below<'_>,
+        waits: &Waits<'_>,
     ) -> Carried {
         let order = Order {
             media_type: &layer.descriptor.media_type,
@@ -121,10 +148,11 @@ impl Carrier<'_> {
             Ok(started) => started,
             Err(error) => return (Ok(false), Err(error)),
         };
-        let places = || Ok(below()?.map(|layers| layers.into_iter().map(|layer| layer.place).collect()));
+        let places =
+            || Ok(waits.below()?.map(|layers| layers.into_iter().map(|layer| layer.place).collect()));
         std::thread::scope(|scope| {
             let read = scope.spawn(move || self.read(layer, kept, |blob, seen| pour(blob, &mut to, seen)));
-            let unpacked = inmate.wait(&places);
+            let unpacked = inmate.wait(&places, &|| waits.window());
             (joined(read), unpacked)
         })
     }

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use crate::error::{Code, Error, Result};
 
 pub use zstd::WINDOW_LOG_MAX;
+pub(crate) use zstd::Wide;
 
 /// What a content is compressed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +73,30 @@ pub fn peek<R: Read>(mut reader: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
     Ok((begin.clone(), Cursor::new(begin).chain(reader)))
 }
 
+/// Waits for the right to a zstd window above 8 MiB, and keeps it. Called once at most, before such a window is taken.
+pub(crate) type Claim<'a> = Box<dyn FnMut() -> io::Result<()> + Send + 'a>;
+
 /// Reads what `reader` holds compressed. `declared` is what its media type says: a content of another compression is
 /// refused, since two readers that believe one of them each would see two images. At most `limit` bytes come out.
 pub fn decompress<'a>(
     reader: impl Read + Send + 'a,
     declared: Option<Compression>,
     limit: u64,
+) -> Result<Box<dyn Read + Send + 'a>> {
+    let mut wide = None;
+    let claim = move || {
+        wide.get_or_insert_with(Wide::take);
+        Ok(())
+    };
+    decompress_with(reader, declared, limit, Box::new(claim))
+}
+
+/// The same for who holds the right to a wide window itself: `claim` asks for it.
+pub(crate) fn decompress_with<'a>(
+    reader: impl Read + Send + 'a,
+    declared: Option<Compression>,
+    limit: u64,
+    claim: Claim<'a>,
 ) -> Result<Box<dyn Read + Send + 'a>> {
     let (begin, reader) = peek(reader).map_err(|e| Error::call("read", e))?;
     let found = Compression::sniff(&begin);
@@ -95,7 +114,7 @@ pub fn decompress<'a>(
         Compression::Gzip => {
             Box::new(Gzip(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(128 << 10, reader))))
         }
-        Compression::Zstd => Box::new(zstd::Zstd::new(BufReader::with_capacity(128 << 10, reader))?),
+        Compression::Zstd => Box::new(zstd::Zstd::new(BufReader::with_capacity(128 << 10, reader), claim)?),
     };
     Ok(Box::new(Limited { inner, left: limit, limit }))
 }

@@ -65,7 +65,7 @@ fn apply_all(
     let mut notes = Vec::new();
     for (index, layer) in image.layers.iter().enumerate() {
         let summary = carrier
-            .carry(layer, None, Some(into), &|| Ok(None))
+            .carry(layer, None, Some(into), &|_| Ok(None))
             .map_err(|e| e.of(format_args!("layer {index}")))?
             .ok_or_else(|| {
                 Error::new(Code::System, format!("layer {index}: the unpacker asks for what it has"))

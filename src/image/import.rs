@@ -4,7 +4,8 @@
 //! Layers are carried at the same time, as many as there are processors, the largest first. A layer whose tar needs the
 //! layers below (a parent or the file of a hard link is not in it) waits for them while all of them are under way:
 //! the lowest of those that wait has only layers below it that do not, so that one of them always goes on. Where one
-//! below has not begun, the layer is not unpacked now but at the end, from its blob in the store, the lowest first.
+//! below has not begun, or where the layer has the one wide zstd window, for which one below may wait, it is not unpacked
+//! now but at the end, from its blob in the store, the lowest first.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
@@ -321,8 +322,8 @@ impl Import<'_> {
         if work.unpack {
             self.moves(work.index, Progress::Begun);
         }
-        let below = || {
-            let below = self.below(work.index);
+        let below = |may_wait| {
+            let below = self.below(work.index, may_wait);
             if let Ok(None) = below {
                 // Who waits for this one waits no more, although it still reads to the end.
                 self.moves(work.index, Progress::Later);
@@ -343,14 +344,14 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The layers below `index`, the topmost first. Waits for those under way; `None` where one has not begun.
-    fn below(&self, index: usize) -> Result<Option<Vec<Unpacked>>> {
+    /// The layers below `index`, the topmost first. Waits for those under way, if it may; `None` where one has not begun.
+    fn below(&self, index: usize, may_wait: bool) -> Result<Option<Vec<Unpacked>>> {
         let mut progress = self.progress();
         while progress[..index].contains(&Progress::Begun) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(stopped());
             }
-            if progress[..index].contains(&Progress::Later) {
+            if !may_wait || progress[..index].contains(&Progress::Later) {
                 return Ok(None);
             }
             progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);

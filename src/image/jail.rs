@@ -8,7 +8,9 @@
 //!   |--- Request, the folder, the pipe of the blob --->|  walls go up
 //!   |=== the blob, verified while it is read =========>|  decompress, hash, unpack
 //!   |<-- Lower -----------------------------------------|  only if the tar needs the layers below
-//!   |--- Layers (their paths in the store) ------------>|
+//!   |--- Layers (their paths in the store), or Later -->|
+//!   |<-- Window ----------------------------------------|  only if a zstd window is above 8 MiB
+//!   |--- Window, when no other child has one ---------->|  and has it until it ends
 //!   |<-- Done (summary, diffID) or Failed --------------|  exits
 //! ```
 //!
@@ -115,12 +117,15 @@ impl Jail {
 impl Inmate {
     /// What the child says at last: what was unpacked, and the digest of the tar; `None` when it needs the layers below
     /// and they cannot be had now. `lower` gives, when asked, the paths in the store of the layers below, the topmost
-    /// first; `None` where they cannot be had now.
+    /// first; `None` where they cannot be had now. `window` waits for the right to a wide zstd window: the child has
+    /// ended when this returns.
     pub(crate) fn wait(
         mut self,
         lower: &dyn Fn() -> Result<Option<Vec<String>>>,
+        window: &dyn Fn(),
     ) -> Result<(Option<Summary>, Digest)> {
         let mut asked = false;
+        let mut windowed = false;
         loop {
             match message::receive::<Said>(self.socket.as_fd())? {
                 Some((Said::Lower, _)) if asked => {
@@ -133,6 +138,14 @@ impl Inmate {
                         None => Answer::Later,
                     };
                     message::send(self.socket.as_fd(), &answer, &[])?;
+                }
+                Some((Said::Window, _)) if windowed => {
+                    return Err(Error::new(Code::System, "the unpacker asks for a window twice"));
+                }
+                Some((Said::Window, _)) => {
+                    windowed = true;
+                    window();
+                    message::send(self.socket.as_fd(), &Answer::Window, &[])?;
                 }
                 Some((Said::Done { diff_id, summary }, _)) => return Ok((Some(summary.plain()), diff_id)),
                 Some((Said::Later { diff_id }, _)) => return Ok((None, diff_id)),

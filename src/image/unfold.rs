@@ -12,13 +12,15 @@ use crate::layer::{self, Summary, Unpack};
 use crate::pipeline;
 
 /// Decompresses a blob, and unpacks its tar into the folder `into`, where there is one. Gives the digest of the tar.
-/// `None` when the layers below are needed and cannot be had now.
+/// `None` when the layers below are needed and cannot be had now. `claim` waits for the right to a wide zstd window,
+/// which is given back after this returns.
 pub(crate) fn unfold(
     mut blob: impl Read + Send,
     media_type: &str,
     diff_id: Digest,
     into: Option<BorrowedFd<'_>>,
     options: &Unpack<'_>,
+    claim: &(dyn Fn() -> io::Result<()> + Sync),
 ) -> Result<(Option<Summary>, Digest)> {
     let (mut tar_sender, mut tar) = pipeline::way();
     let (mut hashed_sender, mut hashed) = pipeline::way();
@@ -26,7 +28,8 @@ pub(crate) fn unfold(
     let limit = options.limits.stream;
     std::thread::scope(|scope| {
         let decompressed = scope.spawn(move || {
-            let undone = compression::decompress(&mut blob, declared, limit).and_then(|mut tar| {
+            let tar = compression::decompress_with(&mut blob, declared, limit, Box::new(claim));
+            let undone = tar.and_then(|mut tar| {
                 tar_sender.send_all(&mut tar, |_| Ok(())).map_err(|e| Error::call("decompress", e))
             });
             // The rest of a stream that is broken is still read, so that a blob with a wrong digest is told as that.

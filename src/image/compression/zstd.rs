@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, Read};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::undone;
+use super::{Claim, undone};
 use crate::error::{Error, Result};
 
 /// A zstd window of 128 MiB: what every zstd decoder takes without being asked, so images have no more. Of windows
-/// above 8 MiB only one at a time is decoded in a process: a second stream waits until the first one ends, so no thread
+/// above 8 MiB only one at a time is decoded for a process: a second stream waits until the first one ends, so no thread
 /// may read two of them in turns.
 pub const WINDOW_LOG_MAX: u32 = 27;
 
@@ -17,17 +17,19 @@ const WINDOW_OF_ALL: u64 = 8 << 20;
 /// The longest header of a frame.
 const HEADER_MAX: usize = 18;
 
-/// The right to a window above [`WINDOW_OF_ALL`]: one decoder of the process has it at a time, until its stream ends.
-struct Wide;
+/// The right to a window above [`WINDOW_OF_ALL`]: one stream has it at a time of those that this process, or a child
+/// of it, decodes.
+pub(crate) struct Wide(());
 
 static WIDE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 impl Wide {
-    fn take() -> Wide {
+    /// Waits for it.
+    pub(crate) fn take() -> Wide {
         let (taken, freed) = &WIDE;
         let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         *freed.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner) = true;
-        Wide
+        Wide(())
     }
 }
 
@@ -63,23 +65,25 @@ fn window_of(header: &[u8]) -> Option<u64> {
 }
 
 /// zstd's own streaming state, fed by hand: the crate's reader says nothing of where a frame begins.
-pub(super) struct Zstd<R> {
+pub(super) struct Zstd<'a, R> {
     input: R,
     /// What was read to look at a frame's header, and is not decoded yet.
     head: Vec<u8>,
     state: zstd::stream::raw::Decoder<'static>,
     /// Within a frame: end of file is none here.
     inside: bool,
-    wide: Option<Wide>,
+    /// Claims the right to a wide window. What it holds is dropped after the decoder.
+    claim: Claim<'a>,
+    claimed: bool,
 }
 
-impl<R: BufRead> Zstd<R> {
-    pub(super) fn new(input: R) -> Result<Self> {
+impl<'a, R: BufRead> Zstd<'a, R> {
+    pub(super) fn new(input: R, claim: Claim<'a>) -> Result<Self> {
         let mut state = zstd::stream::raw::Decoder::new().map_err(|e| Error::call("zstd", e))?;
         state
             .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(WINDOW_LOG_MAX))
             .map_err(|e| Error::call("zstd", e))?;
-        Ok(Zstd { input, head: Vec::new(), state, inside: false, wide: None })
+        Ok(Zstd { input, head: Vec::new(), state, inside: false, claim, claimed: false })
     }
 
     /// Looks at the header of the next frame. `Ok(false)` at the end of the stream.
@@ -93,15 +97,16 @@ impl<R: BufRead> Zstd<R> {
             self.head.extend_from_slice(&input[..take]);
             self.input.consume(take);
         }
-        if self.wide.is_none() && window_of(&self.head).is_some_and(|window| window > WINDOW_OF_ALL) {
-            self.wide = Some(Wide::take());
+        if !self.claimed && window_of(&self.head).is_some_and(|window| window > WINDOW_OF_ALL) {
+            (self.claim)()?;
+            self.claimed = true;
         }
         self.inside = !self.head.is_empty();
         Ok(self.inside)
     }
 }
 
-impl<R: BufRead> Read for Zstd<R> {
+impl<R: BufRead> Read for Zstd<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         use zstd::stream::raw::Operation;
         if buffer.is_empty() {

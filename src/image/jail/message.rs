@@ -40,6 +40,8 @@ pub(super) struct Request {
 pub(super) enum Said {
     /// It needs the layers below.
     Lower,
+    /// It needs a zstd window above 8 MiB.
+    Window,
     /// It is done.
     Done { diff_id: Digest, summary: Summary },
     /// It cannot go on without the layers below, and has read the tar to its end.
@@ -48,13 +50,15 @@ pub(super) enum Said {
     Failed { code: Code, message: String, errno: Option<i32> },
 }
 
-/// What the caller answers to [`Said::Lower`].
+/// What the caller answers to [`Said::Lower`] and [`Said::Window`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// Their paths in the store, the topmost first.
     Layers(Vec<String>),
-    /// Not now.
+    /// The layers below cannot be had now.
     Later,
+    /// It may have the window, until it ends.
+    Window,
 }
 
 impl Summary {

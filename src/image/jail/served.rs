@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -48,24 +49,51 @@ fn work(socket: &OwnedFd, request: &Request, fds: Vec<OwnedFd>) -> Result<Said> 
         return Err(wrong());
     }
     let Places { into, lower } = confined::confine(Places { into, lower })?;
-    let open = || below(socket, lower.as_ref());
+    let caller = Caller { socket, asks: Mutex::new(()) };
+    let open = || below(&caller, lower.as_ref());
     let options =
         Unpack { form: request.form, rootless: request.rootless, limits: request.limits, lower: Some(&open) };
     let into = into.as_ref().map(|into| into.as_fd());
-    let (summary, diff_id) = unfold(blob, &request.media_type, request.diff_id, into, &options)?;
+    let (summary, diff_id) =
+        unfold(blob, &request.media_type, request.diff_id, into, &options, &|| window(&caller))?;
     Ok(match summary {
         Some(summary) => Said::Done { diff_id, summary },
         None => Said::Later { diff_id },
     })
 }
 
+/// Whom the threads of the child ask, one after the other: who asks second waits until the first has its answer.
+struct Caller<'a> {
+    socket: &'a OwnedFd,
+    asks: Mutex<()>,
+}
+
+impl Caller<'_> {
+    fn ask(&self, question: &Said) -> io::Result<Answer> {
+        let _asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        message::send(self.socket.as_fd(), question, &[])?;
+        Ok(message::receive::<Answer>(self.socket.as_fd())?.ok_or_else(gone)?.0)
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+/// Asks for a wide window.
+fn window(caller: &Caller<'_>) -> io::Result<()> {
+    match caller.ask(&Said::Window)? {
+        Answer::Window => Ok(()),
+        _ => Err(gone()),
+    }
+}
+
 /// Asks for the layers below, and opens them.
-fn below(socket: &OwnedFd, lower: Option<&[OwnedFd; 2]>) -> io::Result<Vec<OwnedFd>> {
-    message::send(socket.as_fd(), &Said::Lower, &[])?;
-    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let paths = match message::receive::<Answer>(socket.as_fd())?.ok_or_else(gone)?.0 {
+fn below(caller: &Caller<'_>, lower: Option<&[OwnedFd; 2]>) -> io::Result<Vec<OwnedFd>> {
+    let paths = match caller.ask(&Said::Lower)? {
         Answer::Layers(paths) => paths,
         Answer::Later => return Err(io::ErrorKind::WouldBlock.into()),
+        Answer::Window => return Err(gone()),
     };
     let open = |path: &String| {
         let [layers, chains] = lower.ok_or_else(gone)?;

@@ -149,7 +149,7 @@ fn nothing_outside_can_be_named_read_or_changed() {
     let secret = |name: &str| std::fs::metadata(prison.place.path().join(name)).unwrap();
     let before = secret("layers/sha256/file");
     let (inmate, _blob) = prison.start(&jail("a_prisoner"));
-    let (summary, _) = inmate.wait(&|| Ok(None)).unwrap();
+    let (summary, _) = inmate.wait(&|| Ok(None), &|| ()).unwrap();
     assert_eq!(summary.unwrap().notes, Vec::<String>::new());
     let after = secret("layers/sha256/file");
     assert_eq!((before.mode(), before.ctime_nsec()), (after.mode(), after.ctime_nsec()));
@@ -194,7 +194,7 @@ fn a_prisoner_without_privilege() {
 fn without_privilege_landlock_alone_keeps_all_else_closed() {
     let prison = Prison::new();
     let (inmate, _blob) = prison.start(&jail("a_prisoner_without_privilege"));
-    let (summary, _) = inmate.wait(&|| Ok(None)).unwrap();
+    let (summary, _) = inmate.wait(&|| Ok(None), &|| ()).unwrap();
     assert_eq!(summary.unwrap().notes, Vec::<String>::new());
 }
 
@@ -233,7 +233,7 @@ fn all_that_a_tar_can_hold_is_unpacked_in_the_jail() {
     };
     let (inmate, mut to) = jail("an_unpacker").start(&order).unwrap();
     let pour = std::thread::spawn(move || std::io::Write::write_all(&mut to, &blob));
-    let (summary, digest) = inmate.wait(&|| Ok(None)).unwrap();
+    let (summary, digest) = inmate.wait(&|| Ok(None), &|| ()).unwrap();
     pour.join().unwrap().unwrap();
     assert_eq!(digest, Digest::of(&output.stdout));
     assert_eq!(summary.unwrap().notes, Vec::<String>::new());
@@ -265,15 +265,26 @@ fn one_that_asks_for_ever() {
 }
 
 #[test]
+#[ignore = "is the child of a_child_that_dies_or_babbles_is_told_as_that"]
+fn one_that_wants_windows_for_ever() {
+    let socket = confined::own_only_socket().unwrap();
+    let _ = message::receive::<Request>(socket.as_fd()).unwrap();
+    while message::send(socket.as_fd(), &Said::Window, &[]).is_ok() {
+        let _ = message::receive::<message::Answer>(socket.as_fd());
+    }
+}
+
+#[test]
 fn a_child_that_dies_or_babbles_is_told_as_that() {
     let prison = Prison::new();
     for (child, why) in [
         ("one_that_dies", "without a word (signal: 6"),
         ("one_that_panics", "no message"),
-        ("one_that_asks_for_ever", "twice"),
+        ("one_that_asks_for_ever", "the layers below twice"),
+        ("one_that_wants_windows_for_ever", "a window twice"),
     ] {
         let (inmate, _blob) = prison.start(&jail(child));
-        let error = inmate.wait(&|| Ok(None)).unwrap_err();
+        let error = inmate.wait(&|| Ok(None), &|| ()).unwrap_err();
         assert!(error.code() == Code::System && error.to_string().contains(why), "{child}: {error}");
         assert!(!error.to_string().contains('\x1b'), "{child}: {error}");
     }

@@ -26,7 +26,7 @@ const USES: [(&str, &[&str]); 20] = [
     ("pipeline", &[]),
     ("unfold", &["compression", "digest", "error", "layer", "pipeline"]),
     ("jail", &["digest", "error", "layer", "pipeline", "unfold"]),
-    ("carry", &["digest", "error", "jail", "layer", "pipeline", "source", "store", "unfold"]),
+    ("carry", &["compression", "digest", "error", "jail", "layer", "pipeline", "source", "store", "unfold"]),
     ("import", &["carry", "digest", "error", "jail", "layer", "name", "source", "store"]),
     ("commit", &["digest", "document", "error", "import", "layer", "source", "store", "unfold"]),
     ("flat", &["carry", "error", "jail", "layer", "source", "store", "unfold"]),
