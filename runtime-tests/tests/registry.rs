@@ -355,7 +355,7 @@ fn what_fails_is_told_in_one_sentence_with_what_to_do() {
         (
             format!("image pull {free}/app"),
             format!(
-                "pull {free}/app:latest: registry {free}: connection: Connection refused (os error 111); is it running, and listening on this port?"
+                "pull {free}/app:latest: registry {free}: connection: connection refused; is it running, and listening on this port?"
             ),
         ),
         (

@@ -143,6 +143,8 @@ pub struct RunImage {
     pub tty: bool,
     /// `--env`, in their order.
     pub env: Vec<String>,
+    /// `--env-file`
+    pub env_files: Vec<PathBuf>,
     /// `--volume`
     pub volumes: Vec<String>,
     /// `--user`
@@ -163,7 +165,7 @@ pub struct RunImage {
     pub pids_limit: Option<String>,
     /// `--security-opt`
     pub security: Vec<String>,
-    /// `--net`
+    /// `--net`, `--network`
     pub net: Option<String>,
 }
 
@@ -186,6 +188,7 @@ impl Default for RunImage {
             interactive: false,
             tty: false,
             env: Vec::new(),
+            env_files: Vec::new(),
             volumes: Vec::new(),
             user: None,
             workdir: None,

@@ -18,6 +18,7 @@ mod target;
 mod update;
 mod version;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use args::Invocation;
@@ -31,6 +32,8 @@ pub struct Global {
     pub root: PathBuf,
     /// Where warnings and debug lines go.
     pub log: Log,
+    /// The exit status when rcrun itself fails.
+    pub failure: Cell<ExitCode>,
 }
 
 /// rcrun's exit status.
@@ -100,7 +103,7 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let global = Global { root: globals.root, log };
+    let global = Global { root: globals.root, log, failure: Cell::new(ExitCode::FAILURE) };
     let invocation = match invocation {
         Ok(invocation) => invocation,
         Err(error) => {
@@ -112,7 +115,7 @@ fn rcrun() -> ExitCode {
     if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
         sys::memory::populate_stack();
     }
-    let failure = failure(&invocation);
+    global.failure.set(failure(&invocation));
     match prepared.and_then(|()| dispatch(&global, invocation)) {
         Ok(status) => {
             global.log.succeeded();
@@ -120,7 +123,7 @@ fn rcrun() -> ExitCode {
         }
         Err(error) => {
             global.log.error(&error);
-            failure
+            global.failure.get()
         }
     }
 }

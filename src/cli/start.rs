@@ -159,7 +159,16 @@ fn run_image(
         });
         match started {
             Err(e) if e.code() == Code::Exists && args.name.is_none() => {}
-            other => return Ok((id.clone(), other.context(format!("run {id}"))?)),
+            other => {
+                if let Err(error) = &other
+                    && error.code() == Code::Execute
+                {
+                    // As docker run has it, and a shell.
+                    let missing = matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR));
+                    global.failure.set(ExitCode::from(if missing { 127 } else { 126 }));
+                }
+                return Ok((id.clone(), other.context(format!("run {id}"))?));
+            }
         }
     }
     Err(Error::new(Code::Exists, "run: all of 64 ids made from the image's name are in use"))

@@ -1,8 +1,10 @@
 //! One error type: a sentence that names the image, the blob, the cause and where we know it the remedy, and a class.
-//! Knows no other module.
+//! Uses: errno.
 
 use std::fmt;
 use std::io;
+
+use crate::errno::words;
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -62,7 +64,11 @@ impl Error {
             Ok(carried) => return carried,
             Err(error) => error,
         };
-        Error { code: Code::System, errno: error.raw_os_error(), message: format!("{what}: {error}") }
+        Error {
+            code: Code::System,
+            errno: error.raw_os_error(),
+            message: format!("{what}: {}", words(&error)),
+        }
     }
 
     /// The same failure, of `context` (`app.tar: layer 3`).

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use crate::carry::Carrier;
 use crate::error::{Code, Error, Result};
 use crate::jail::Jail;
-use crate::layer::{self, Form, Limits};
+use crate::layer::{self, Form, Limits, numbered};
 use crate::source::{Blobs, Image};
 use crate::store::{clear_times, privileged};
 use crate::unfold::told;
@@ -66,11 +66,11 @@ fn apply_all(
     for (index, layer) in image.layers.iter().enumerate() {
         let summary = carrier
             .carry(layer, None, Some(into), &|_| Ok(None))
-            .map_err(|e| e.of(format_args!("layer {index}")))?
+            .map_err(|e| e.of(numbered(index)))?
             .ok_or_else(|| {
-                Error::new(Code::System, format!("layer {index}: the unpacker asks for what it has"))
+                Error::new(Code::System, format!("{}: the unpacker asks for what it has", numbered(index)))
             })?;
-        notes.extend(summary.notes.iter().map(|note| format!("layer {index}: {note}")));
+        notes.extend(summary.notes.iter().map(|note| format!("{}: {note}", numbered(index))));
     }
     Ok(notes)
 }

@@ -17,7 +17,7 @@ use crate::carry::{Carrier, stopped};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::jail::Jail;
-use crate::layer::{self, Summary};
+use crate::layer::{self, Summary, numbered};
 use crate::name::Name;
 use crate::source::{Blobs, Image, Layer};
 use crate::store::{Continued, LayerId, Partial, RecordLayer, Store, Unpacked, Workspace, privileged};
@@ -119,7 +119,7 @@ pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options
         };
         if known != says {
             let why = format!("blob {blob}: has {known} bytes{place}, and its descriptor says {says}");
-            return Err(Error::invalid(why).of(format_args!("layer {index}")));
+            return Err(Error::invalid(why).of(numbered(index)));
         }
         let pair = RecordLayer { blob: layer.descriptor.digest, diff_id: layer.diff_id };
         let first = pairs_met.insert(pair);
@@ -149,9 +149,10 @@ pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options
     for (index, layer) in image.layers.iter().enumerate() {
         if !store.has_layer(&ids[index])? {
             let work = Work { index, layer, keep_blob: false, unpack: true };
-            import.carry(store, &work).map_err(|e| e.of(format_args!("layer {index}")))?;
+            import.carry(store, &work).map_err(|e| e.of(numbered(index)))?;
             if !store.has_layer(&ids[index])? {
-                let message = format!("layer {index}: a layer below it went away while it was unpacked");
+                let message =
+                    format!("{}: a layer below it went away while it was unpacked", numbered(index));
                 return Err(Error::new(Code::Damaged, message));
             }
         }
@@ -159,7 +160,7 @@ pub fn import(store: &Store, blobs: &dyn Blobs, image: &Image, options: &Options
     let mut unpacked = import.done.into_inner().unwrap_or_else(PoisonError::into_inner);
     unpacked.sort_by_key(|(index, _)| *index);
     let notes = |(index, summary): &(usize, Summary)| -> Vec<String> {
-        summary.notes.iter().map(|note| format!("layer {index}: {note}")).collect()
+        summary.notes.iter().map(|note| format!("{}: {note}", numbered(*index))).collect()
     };
     let done = Imported {
         digest: image.digest,
@@ -255,7 +256,7 @@ impl Import<'_> {
                     if self.stop()
                         && let Ok(mut failure) = failure.lock()
                     {
-                        *failure = Some(error.of(format_args!("layer {}", work.index)));
+                        *failure = Some(error.of(numbered(work.index)));
                     }
                     return;
                 }

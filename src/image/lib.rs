@@ -10,6 +10,7 @@ pub mod commit;
 pub mod compression;
 pub mod digest;
 pub mod document;
+mod errno;
 pub mod error;
 pub mod flat;
 pub mod import;

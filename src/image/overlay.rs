@@ -52,7 +52,7 @@ pub fn options(layers: &[&Path], upper: Option<Upper<'_>>, rootless: bool) -> Re
         for (key, path) in [("upperdir", upper.folder), ("workdir", upper.work)] {
             let path = text(path)?;
             // Kernels differ in whether they take backslashes away here, and commas end an option for mount(2).
-            if path.contains(['\\', ',']) {
+            if has_separator(Path::new(path)) {
                 let message = format!("{key} {path:?}: an overlay takes no backslash and no comma here");
                 return Err(Error::new(Code::Usage, message));
             }
@@ -93,7 +93,11 @@ pub fn mount(layers: &[&Path], upper: Upper<'_>, rootless: bool) -> Result<Owned
 pub fn mount_at(layers: &[&Path], upper: Upper<'_>, at: &Path, rootless: bool) -> Result<()> {
     let tree = match mount(layers, upper, rootless) {
         Ok(tree) => tree,
-        Err(error) if error.code() == Code::Limit || error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+        Err(error)
+            if error.code() == Code::Limit
+                || error.errno() == Some(Errno::INVAL.raw_os_error())
+                || [upper.folder, upper.work].iter().any(|path| has_separator(path)) =>
+        {
             return by_fds(layers, upper, at, rootless).map_err(|again| match again.errno() {
                 // What is wrong with more than the way of saying it was told better before.
                 Some(_) => error,
@@ -165,6 +169,11 @@ fn detached(
     rustix::mount::fsconfig_create(&context).map_err(|e| failed("fsconfig create", e))?;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|e| failed("fsmount", e))
+}
+
+/// Whether this path cannot be said in an option, and a number has to stand for it.
+fn has_separator(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|b| matches!(b, b'\\' | b','))
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -45,7 +45,7 @@ use crate::layer::Form;
 use crate::source::{Blobs, Image, Layer};
 pub(crate) use folder::Folder;
 pub use fsck::Problem;
-pub use lease::Lease;
+pub use lease::{CONTAINER_MAX, Lease};
 pub(crate) use partial::{Continued, Partial};
 pub use prune::Pruned;
 pub use record::{Named, Record, RecordLayer};

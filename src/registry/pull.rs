@@ -80,7 +80,7 @@ impl Remote<'_> {
             if size > self.limit {
                 return Err(Error::new(
                     Code::Limit,
-                    format!("layer {i} has {size} bytes, more than {}", self.limit),
+                    format!("layer {} has {size} bytes, more than {}", i + 1, self.limit),
                 ));
             }
         }

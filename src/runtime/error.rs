@@ -26,6 +26,8 @@ pub enum Code {
     Status,
     /// A system call or a step of the plan failed.
     System,
+    /// The container's program could not be executed: the errno says why.
+    Execute,
     /// A hook failed or ran out of time.
     Hook,
 }
@@ -42,6 +44,7 @@ impl Code {
             Code::Exists => "exists",
             Code::Status => "status",
             Code::System => "system",
+            Code::Execute => "execute",
             Code::Hook => "hook",
         }
     }

@@ -63,7 +63,7 @@ fn executable(plan: &Plan, report: &Report) -> Error {
         libc::EISDIR => format!("exec: \"{name}\": is a directory"),
         errno => format!("exec {}: {}", at(report.detail), errno_text(errno)),
     };
-    Error::new(Code::System, format!("unable to start container process: {text}"))
+    Error::new(Code::Execute, format!("unable to start container process: {text}"))
 }
 
 fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {

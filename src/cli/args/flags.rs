@@ -76,7 +76,8 @@ folder that holds a config.json, a word without `/` and `:` is the id. Else it i
 image in the store: see `rcrun help image`. What follows an image is the command.
 --pull missing brings an image that is not in the store from the registry that its name begins with.
 
-The exit status is the container's, or 128 and the number of the signal that ended it.
+The exit status is the container's, or 128 and the number of the signal that ended it. That of an
+image is 127 if its command was not found, 126 if it could not be executed.
 
 Examples:
   rcrun run app.tar                 what docker save wrote, with the command of the image
@@ -101,7 +102,9 @@ Examples:
                 switch("read-only", "Image: nothing can be written to the root"),
                 text("hostname", "NAME", "Image: the name of the container's host"),
                 text("entrypoint", "PROGRAM", "Image: execute this instead of the entrypoint"),
-                text("memory", "BYTES", "Image: memory at most, such as 512m"),
+                list("env-file", "FILE", "Image: set the variables of FILE, one a line (repeatable)")
+                    .value_parser(OsStringValueParser::new()),
+                text("memory", "BYTES", "Image: memory at most, such as 512m").short('m'),
                 text("cpus", "N", "Image: processors at most, such as 1.5"),
                 text("pids-limit", "N", "Image: processes at most"),
                 list(
@@ -110,6 +113,7 @@ Examples:
                     "Image: filter system calls by FILE, or `unconfined`: not at all",
                 ),
                 text("net", "host|none", "Image: the network: the machine's, or none (default)"),
+                text("network", "host|none", "The same as --net").hide(true),
                 valued("pull", "WHEN", PossibleValuesParser::new(["never", "missing", "always"]))
                     .hide_possible_values(true)
                     .help("Image: ask its registry: never (default), missing, or always"),

@@ -197,6 +197,7 @@ fn run_image(options: &Matches) -> RunImage {
         interactive: options.on("interactive"),
         tty: options.on("tty"),
         env: options.all("env"),
+        env_files: options.all::<OsString>("env-file").into_iter().map(PathBuf::from).collect(),
         volumes: options.all("volume"),
         user: options.word("user"),
         workdir: options.word("workdir"),
@@ -207,7 +208,7 @@ fn run_image(options: &Matches) -> RunImage {
         cpus: options.word("cpus"),
         pids_limit: options.word("pids-limit"),
         security: options.all("security-opt"),
-        net: options.word("net"),
+        net: options.word("network").or_else(|| options.word("net")),
     }
 }
 

@@ -142,8 +142,17 @@ pub fn load(
             .collect(),
     };
     let mut images: Vec<Image> = Vec::new();
+    let several = references.len() > 1;
+    let mut elsewhere: Vec<Error> = Vec::new();
     for reference in references {
-        let image = source.select(reference.as_deref(), &platform).map_err(told)?;
+        let image = match source.select(reference.as_deref(), &platform) {
+            // Of all that the file lists: what is not there for this platform is no reason to leave the others.
+            Err(error) if several && error.code() == rcrun_image::Code::NotFound => {
+                elsewhere.push(told(error.of(format_args!("{}", reference.as_deref().unwrap_or_default()))));
+                continue;
+            }
+            image => image.map_err(told)?,
+        };
         match images.iter_mut().find(|there| there.digest == image.digest) {
             Some(there) => {
                 let more: Vec<Name> =
@@ -152,6 +161,12 @@ pub fn load(
             }
             None => images.push(image),
         }
+    }
+    for error in elsewhere {
+        if images.is_empty() {
+            return Err(error);
+        }
+        global.log.warn(format!("not loaded: {error}"));
     }
     if images.len() > 1 && !names.is_empty() {
         let message = format!("load: --name is for one image, and {} has {}", path.display(), images.len());
@@ -162,7 +177,10 @@ pub fn load(
         let imported = carry(global, store, &source, image, names.clone(), quiet)?;
         output::print(match (quiet, names.is_empty()) {
             (true, _) => format!("{}\n", imported.digest),
-            (false, true) => format!("loaded {} without a name\n", imported.digest),
+            (false, true) => format!(
+                "loaded {0} without a name: `rcrun image tag {0} NAME` gives it one, or --name to load\n",
+                imported.digest
+            ),
             (false, false) => {
                 let names: Vec<String> = names.iter().map(Name::short).collect();
                 format!("loaded {} as {}\n", imported.digest, names.join(", "))

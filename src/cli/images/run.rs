@@ -12,7 +12,7 @@ use rcrun_image::Digest;
 use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
-use rcrun_image::store::{Lease, Store, Unpacked};
+use rcrun_image::store::{CONTAINER_MAX, Lease, Store, Unpacked};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
@@ -42,6 +42,17 @@ pub struct Ready {
 
 /// Fetches the image of `run`, and reads all that is said to it.
 pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
+    // Before anything is fetched or made.
+    if let Some(name) = &run.name {
+        let id: ContainerId = name.parse()?;
+        if id.as_str().len() > CONTAINER_MAX {
+            let message = format!(
+                "--name: has {} characters, and a container of an image at most {CONTAINER_MAX}",
+                name.len()
+            );
+            return Err(Error::new(Code::Usage, message));
+        }
+    }
     let said = said(&run.image, &run.command)?;
     let place = &run.image.store;
     let pull = run.image.pull;
@@ -265,7 +276,7 @@ fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
         command: command.collect::<Result<_>>()?,
         entrypoint: args.entrypoint.clone(),
         terminal: args.tty,
-        env: args.env.clone(),
+        env: env(args)?,
         volumes: args
             .volumes
             .iter()
@@ -286,6 +297,30 @@ fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
         network: args.net.as_deref().map_or(Ok(Network::default()), Network::parse).map_err(told)?,
         seccomp: seccomp(&args.security)?,
     })
+}
+
+/// What `--env-file` and then `--env` say. A line of such a file is what `--env` takes; empty ones and those that begin with
+/// `#` say nothing.
+fn env(args: &RunImage) -> Result<Vec<String>> {
+    let mut env = Vec::new();
+    for file in &args.env_files {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).call(format!("--env-file: read {shown}"))?;
+        for (i, line) in text.lines().enumerate() {
+            let entry = line.trim_start();
+            if entry.is_empty() || entry.starts_with('#') {
+                continue;
+            }
+            let name = entry.split('=').next().unwrap_or_default();
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                let message = format!("--env-file {shown}: line {}: is not NAME=VALUE or NAME", i + 1);
+                return Err(Error::new(Code::Usage, message));
+            }
+            env.push(entry.to_string());
+        }
+    }
+    env.extend(args.env.iter().cloned());
+    Ok(env)
 }
 
 /// `--security-opt`, of which Docker lets the last one count.
@@ -310,11 +345,17 @@ fn seccomp(options: &[String]) -> Result<Seccomp> {
     Ok(asked)
 }
 
-/// The config.json of a bundle of `image`, for which nobody says anything.
+/// The config.json of a bundle of `image`, for which nobody says anything. An image of data has no command: the bundle gets
+/// `sh`, as umoci's do, for who has it to change it.
 pub fn plain_config(image: &rcrun_image::source::Image, root: &RootFiles) -> Result<bundle::Converted> {
     let around =
         Surroundings { root_path: "rootfs".into(), environment: environment(), ..Surroundings::default() };
-    bundle::config(&image.config, &Said::default(), &around, root).map_err(told)
+    let execution = &image.config.config;
+    let command = match execution.entrypoint.is_empty() && execution.cmd.is_empty() {
+        true => vec!["sh".to_string()],
+        false => Vec::new(),
+    };
+    bundle::config(&image.config, &Said { command, ..Said::default() }, &around, root).map_err(told)
 }
 
 /// A mount namespace of this process's own, and the way back.

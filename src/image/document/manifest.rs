@@ -85,7 +85,7 @@ impl Manifest {
             if Compression::of_media_type(&layer.media_type).is_none() {
                 return Err(Error::new(
                     Code::Unsupported,
-                    format!("layer {i} has the type {:?}, which is no layer's", layer.media_type),
+                    format!("layer {} has the type {:?}, which is no layer's", i + 1, layer.media_type),
                 ));
             }
         }

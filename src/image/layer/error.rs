@@ -1,8 +1,10 @@
 //! Why a layer could not be unpacked or written: one sentence, and a class for those who branch.
-//! Knows no other module.
+//! Uses: errno.
 
 use std::fmt;
 use std::io;
+
+use crate::errno::words;
 
 /// Shorthand for results of this module.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -41,13 +43,13 @@ impl Error {
 
     /// The stream failed while `what` was done.
     pub(super) fn stream(what: &str, source: io::Error) -> Self {
-        Error { kind: Kind::Stream, message: format!("{what}: {source}"), source: Some(source) }
+        Error { kind: Kind::Stream, message: format!("{what}: {}", words(&source)), source: Some(source) }
     }
 
     /// `call` failed.
     pub(super) fn call(call: impl fmt::Display, source: impl Into<io::Error>) -> Self {
         let source = source.into();
-        Error { kind: Kind::System, message: format!("{call}: {source}"), source: Some(source) }
+        Error { kind: Kind::System, message: format!("{call}: {}", words(&source)), source: Some(source) }
     }
 
     /// Puts what it is about in front of the sentence.

@@ -117,6 +117,11 @@ pub fn copy(from: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
+/// What people call the layer at `index` of an image: the lowest is layer 1.
+pub(crate) fn numbered(index: usize) -> String {
+    format!("layer {}", index + 1)
+}
+
 /// Whether there is nothing in a folder.
 pub fn is_empty(folder: BorrowedFd<'_>) -> Result<bool> {
     remove::list(folder).map(|names| names.is_empty())

@@ -18,6 +18,9 @@ const PROCESS: &str = "p-";
 /// A lease of a container, which outlives the process that made it.
 const CONTAINER: &str = "c-";
 
+/// Characters of the id of a container that a lease is for: its file's name has [`CONTAINER`] and that.
+pub const CONTAINER_MAX: usize = 255 - CONTAINER.len();
+
 /// What a lease keeps.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Kept {
@@ -158,7 +161,7 @@ impl Store {
 
 fn container_file(id: &str) -> Result<String> {
     let word = |c: char| c.is_ascii_alphanumeric() || "_+.-".contains(c);
-    if id.is_empty() || id.len() > 200 || !id.chars().all(word) {
+    if id.is_empty() || id.len() > CONTAINER_MAX || !id.chars().all(word) {
         return Err(Error::new(Code::Usage, format!("container id {id:?} is no name of a lease")));
     }
     Ok(format!("{CONTAINER}{id}"))

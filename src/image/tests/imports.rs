@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 20] = [
-    ("error", &[]),
+const USES: [(&str, &[&str]); 21] = [
+    ("errno", &[]),
+    ("error", &["errno"]),
     ("digest", &["error"]),
     ("platform", &["error"]),
     ("name", &["digest", "error"]),
@@ -19,7 +20,7 @@ const USES: [(&str, &[&str]); 20] = [
     ("bundle", &["document", "error", "layer"]),
     ("overlay", &["error"]),
     ("source", &["compression", "digest", "document", "error", "name", "platform"]),
-    ("layer", &[]),
+    ("layer", &["errno"]),
     ("store", &["digest", "document", "error", "layer", "name", "source"]),
     ("save", &["digest", "document", "error", "name", "source", "store"]),
     ("survey", &["error", "layer"]),

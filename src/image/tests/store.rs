@@ -105,12 +105,12 @@ fn a_size_that_lies_is_found_where_the_blob_is_not_read_again() {
     let place = Place::new();
     let error = place.import(&lying([0, 512]), None).unwrap_err();
     assert_eq!(error.code(), Code::Invalid);
-    assert!(error.to_string().starts_with("layer 1: blob sha256:"), "{error}");
+    assert!(error.to_string().starts_with("layer 2: blob sha256:"), "{error}");
     place.must_be_whole();
     place.import(&lying([0, 0]), None).unwrap();
     let error = place.import(&lying([512, 512]), None).unwrap_err().to_string();
     assert!(
-        error.starts_with("layer 0: ") && error.contains(" bytes in the store, and its descriptor says "),
+        error.starts_with("layer 1: ") && error.contains(" bytes in the store, and its descriptor says "),
         "{error}"
     );
     place.must_be_whole();

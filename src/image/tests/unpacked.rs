@@ -291,7 +291,7 @@ fn a_layer_that_is_broken_ends_those_that_wait_for_it() {
         let options = Options { parallel, jail, ..Options::default() };
         let error = import(&place.store, &source, &image, &options).unwrap_err();
         assert_eq!(error.code(), Code::Invalid, "{error}");
-        assert!(error.to_string().starts_with("layer 2: "), "{error}");
+        assert!(error.to_string().starts_with("layer 3: "), "{error}");
         place.must_be_whole();
     }
 }
@@ -430,7 +430,7 @@ fn a_blob_whose_tar_is_broken_since_it_was_changed_is_told_as_a_wrong_digest() {
     for error in errors.into_iter().flatten() {
         assert_eq!(error.code(), Code::Invalid);
         assert!(
-            error.to_string().contains("digest") && error.to_string().starts_with("layer 0: "),
+            error.to_string().contains("digest") && error.to_string().starts_with("layer 1: "),
             "{error}"
         );
     }
@@ -457,7 +457,7 @@ fn a_hostile_layer_fails_in_its_class_and_leaves_nothing() {
         let error = import(&place.store, &source, &image, &options).unwrap_err();
         assert_eq!(error.code(), code, "{what}: {error}");
         assert!(
-            error.to_string().contains(why) && error.to_string().starts_with("layer 1: "),
+            error.to_string().contains(why) && error.to_string().starts_with("layer 2: "),
             "{what}: {error}"
         );
         place.must_be_whole();

@@ -147,6 +147,6 @@ fn as_root_of_a_user_namespace() {
     let stranger = Tar::new().header(Header::new(b"a", b'0', 0).with(108, b"0011610\0"), b"").end();
     assert_eq!(
         rootless(&stranger, Path::new("other")).unwrap_err().to_string(),
-        "entry a: chown to 5000:0 (the user namespace does not map it): Invalid argument (os error 22)"
+        "entry a: chown to 5000:0 (the user namespace does not map it): invalid argument"
     );
 }
