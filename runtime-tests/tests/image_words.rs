@@ -92,6 +92,14 @@ fn options_of_docker_do_what_they_do_there() {
     assert_eq!((said.out.as_str(), said.err.as_str()), ("lo\n", ""));
     let said = images.run(&["--network", "bridge", "box"]);
     assert!(said.err.contains("there are host and none"), "{}", said.err);
+    let mounts = "grep ' /scratch ' /proc/mounts; cp /bin/busybox /scratch/true; /scratch/true";
+    let said = images.run(&["--tmpfs", "/scratch:size=8m", "box", "sh", "-c", mounts]);
+    assert!(said.out.contains("tmpfs /scratch tmpfs rw,nosuid,nodev,noexec"), "{}{}", said.out, said.err);
+    assert!(said.out.contains("size=8192k") && said.status == 126, "{}{}", said.out, said.err);
+    let said = images.run(&["--tmpfs", "/scratch:exec", "box", "sh", "-c", mounts]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let said = images.run(&["--tmpfs", "/x", "-v", "/tmp:/x", "box"]);
+    assert!(said.status == 1 && said.err.contains("two are to be mounted on /x"), "{}", said.err);
     // As short as it is there: it is read as --memory, which has its own tests.
     let said = images.run(&["-m", "much", "box"]);
     assert!(said.status == 1 && said.err.contains("--memory"), "{}", said.err);
@@ -122,6 +130,28 @@ fn an_image_of_data_is_unpacked_and_its_bundle_would_run_a_shell() {
     assert_eq!(config["process"]["args"], json!(["sh"]));
     let said = images.run(&["box"]);
     assert!(said.status == 1 && said.err.contains("no command is given"), "{}", said.err);
+}
+
+#[test]
+fn of_two_images_with_one_name_the_second_is_told() {
+    let images = Images::new();
+    let [one, two] = ["one", "two"].map(|name| images.path(name));
+    shell("words-twin").layout(&one, "app:1");
+    shell("words-twin").layer(|root| fs::write(root.join("more"), "").unwrap()).layout(&two, "app:1");
+    let second: Value = serde_json::from_slice(&fs::read(two.join("index.json")).unwrap()).unwrap();
+    change_index(&one, |entries| entries.as_array_mut().unwrap().push(second["manifests"][0].clone()));
+    for blob in fs::read_dir(two.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), one.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    let said = images.say(&["image", "load"], &[one.to_str().unwrap()]);
+    assert_eq!((said.status, said.out.lines().count()), (0, 1), "{}{}", said.out, said.err);
+    let digest = second["manifests"][0]["digest"].as_str().unwrap();
+    assert!(
+        said.err.contains("another image of app:1 for linux/") && said.err.contains(digest),
+        "{}",
+        said.err
+    );
 }
 
 /// The only manifest of a layout, with what a tool adds to it.

@@ -147,6 +147,8 @@ pub struct RunImage {
     pub env_files: Vec<PathBuf>,
     /// `--volume`
     pub volumes: Vec<String>,
+    /// `--tmpfs`
+    pub tmpfs: Vec<String>,
     /// `--user`
     pub user: Option<String>,
     /// `--workdir`
@@ -190,6 +192,7 @@ impl Default for RunImage {
             env: Vec::new(),
             env_files: Vec::new(),
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
             user: None,
             workdir: None,
             read_only: false,

@@ -97,6 +97,7 @@ Examples:
                 switch("tty", "Image: give the container a terminal").short('t'),
                 list("env", "NAME[=VALUE]", "Image: set an environment variable (repeatable)").short('e'),
                 list("volume", "DIR:PATH[:ro]", "Image: mount a folder or file (repeatable)").short('v'),
+                list("tmpfs", "PATH[:OPTION,...]", "Image: mount a tmpfs (repeatable)"),
                 text("user", "USER[:GROUP]", "Image: run as this user and group").short('u'),
                 text("workdir", "PATH", "Image: working directory").short('w'),
                 switch("read-only", "Image: nothing can be written to the root"),

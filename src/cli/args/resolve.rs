@@ -199,6 +199,7 @@ fn run_image(options: &Matches) -> RunImage {
         env: options.all("env"),
         env_files: options.all::<OsString>("env-file").into_iter().map(PathBuf::from).collect(),
         volumes: options.all("volume"),
+        tmpfs: options.all("tmpfs"),
         user: options.word("user"),
         workdir: options.word("workdir"),
         read_only: options.on("read-only"),

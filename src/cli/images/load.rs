@@ -162,6 +162,19 @@ pub fn load(
             None => images.push(image),
         }
     }
+    // An image whose name another one has too is met by no name.
+    for twin in listed.iter().filter(|image| several && !image.labels.is_empty()) {
+        if let Some(digest) = twin.digest
+            && let Ok(image) = source.select(Some(&digest.to_string()), &platform)
+            && images.iter().all(|there| there.digest != image.digest)
+        {
+            let (path, name) = (path.display(), twin.labels.join(", "));
+            let warning = format!(
+                "not loaded: another image of {name} for {platform} comes first; this one is {path}:{digest}"
+            );
+            global.log.warn(warning);
+        }
+    }
     for error in elsewhere {
         if images.is_empty() {
             return Err(error);

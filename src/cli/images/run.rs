@@ -281,6 +281,7 @@ fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
             .volumes
             .iter()
             .map(|text| Volume::parse(text, &here).map_err(told))
+            .chain(args.tmpfs.iter().map(|text| Volume::tmpfs(text).map_err(told)))
             .collect::<Result<_>>()?,
         user: args.user.clone(),
         working_dir: args.workdir.clone(),

@@ -36,6 +36,8 @@ pub enum Source {
     Host(String),
     /// A folder on the container's own layer, as the image's Volumes are.
     Own,
+    /// A tmpfs with these options: `--tmpfs`.
+    Tmpfs(Vec<String>),
 }
 
 impl Volume {
@@ -109,6 +111,30 @@ impl Volume {
             return Err(usage(why.into()));
         }
         Ok(volume)
+    }
+
+    /// `container[:options]` of `--tmpfs`. As in Docker nothing in it is executed, is set-uid or a device, if the options,
+    /// which are those of a mount, say no other.
+    pub fn tmpfs(text: &str) -> Result<Volume> {
+        let usage = |why: String| Error::new(Code::Usage, format!("--tmpfs {text:?}: {why}"));
+        if text.contains('\0') {
+            return Err(usage("contains a NUL byte".into()));
+        }
+        let (destination, words) = text.split_once(':').unwrap_or((text, ""));
+        let destination = clean(destination).map_err(|why| usage(format!("the path {why}")))?;
+        let words: Vec<&str> = words.split(',').filter(|word| !word.is_empty()).collect();
+        let mut options: Vec<String> = [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")]
+            .into_iter()
+            .filter(|(_, other)| !words.contains(other))
+            .map(|(option, _)| option.into())
+            .collect();
+        for word in words {
+            if options.iter().all(|option| option != word) {
+                options.push(word.into());
+            }
+        }
+        let source = Source::Tmpfs(options);
+        Ok(Volume { source, destination, read_only: false, propagation: "rprivate", relabel: false })
     }
 }
 
@@ -212,8 +238,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 
 /// `mounts` of the config: the defaults that nothing is mounted over, then the rest with what lies higher first.
 pub(super) fn mounts(said: &Said, around: &Surroundings, own: &Own) -> Result<Vec<Value>> {
-    let bound =
-        |at: &str| said.volumes.iter().any(|v| v.destination == at && matches!(v.source, Source::Host(_)));
+    let bound = |at: &str| said.volumes.iter().any(|v| v.destination == at && v.source != Source::Own);
     let mut all: Vec<Value> = defaults::MOUNTS
         .iter()
         // Who mounts a /dev brings all of it.
@@ -251,11 +276,18 @@ pub(super) fn mounts(said: &Said, around: &Surroundings, own: &Own) -> Result<Ve
             );
             return Err(Error::new(Code::Unsupported, message));
         }
-        if let Source::Host(source) = &volume.source {
-            let mut options = vec!["rbind", volume.propagation];
-            // Docker's `ro` holds for what is mounted below, too.
-            options.extend(volume.read_only.then_some("rro"));
-            more.push((at, mount(at, "bind", source, &options)));
+        match &volume.source {
+            Source::Host(source) => {
+                let mut options = vec!["rbind", volume.propagation];
+                // Docker's `ro` holds for what is mounted below, too.
+                options.extend(volume.read_only.then_some("rro"));
+                more.push((at, mount(at, "bind", source, &options)));
+            }
+            Source::Tmpfs(options) => {
+                let options: Vec<&str> = options.iter().map(String::as_str).collect();
+                more.push((at, mount(at, "tmpfs", "tmpfs", &options)));
+            }
+            Source::Own => {}
         }
     }
     more.sort_by_key(|(at, _)| at.matches('/').count());
@@ -300,6 +332,24 @@ mod tests {
             let found = (&volume.source, volume.destination.as_str(), volume.read_only, volume.propagation);
             assert_eq!(found, (&source, destination, read_only, propagation), "{text}");
             assert_eq!(volume.relabel, text.contains([',']) && text.ends_with(['z', 'Z']), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_has_dockers_options_where_no_other_are_said() {
+        for (text, at, options) in [
+            ("/run", "/run", "noexec nosuid nodev"),
+            ("/run/:rw,size=64k", "/run", "noexec nosuid nodev rw size=64k"),
+            ("/a/../b:exec,mode=700,nosuid", "/b", "nosuid nodev exec mode=700"),
+        ] {
+            let volume = Volume::tmpfs(text).unwrap();
+            let options = options.split(' ').map(String::from).collect();
+            assert_eq!((volume.destination.as_str(), volume.source), (at, Source::Tmpfs(options)), "{text}");
+        }
+        for (text, why) in [("", "is not absolute"), ("run", "is not absolute"), ("/", "is the root itself")]
+        {
+            let error = Volume::tmpfs(text).unwrap_err().to_string();
+            assert!(error.starts_with("--tmpfs") && error.ends_with(why), "{error}");
         }
     }
 
