@@ -254,24 +254,24 @@ fn one_that_panics() {
     panic!("a \x1b[31mred\x1b[0m word");
 }
 
-#[test]
-#[ignore = "is the child of a_child_that_dies_or_babbles_is_told_as_that"]
-fn one_that_asks_for_ever() {
+fn ask_for_ever(question: &Said) {
     let socket = confined::own_only_socket().unwrap();
     let _ = message::receive::<Request>(socket.as_fd()).unwrap();
-    while message::send(socket.as_fd(), &Said::Lower, &[]).is_ok() {
+    while message::send(socket.as_fd(), question, &[]).is_ok() {
         let _ = message::receive::<message::Answer>(socket.as_fd());
     }
 }
 
 #[test]
 #[ignore = "is the child of a_child_that_dies_or_babbles_is_told_as_that"]
+fn one_that_asks_for_ever() {
+    ask_for_ever(&Said::Lower);
+}
+
+#[test]
+#[ignore = "is the child of a_child_that_dies_or_babbles_is_told_as_that"]
 fn one_that_wants_windows_for_ever() {
-    let socket = confined::own_only_socket().unwrap();
-    let _ = message::receive::<Request>(socket.as_fd()).unwrap();
-    while message::send(socket.as_fd(), &Said::Window, &[]).is_ok() {
-        let _ = message::receive::<message::Answer>(socket.as_fd());
-    }
+    ask_for_ever(&Said::Window);
 }
 
 #[test]
