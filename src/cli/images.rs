@@ -74,7 +74,7 @@ pub fn told(error: rcrun_image::Error) -> Error {
     use rcrun_image::Code as Image;
     let code = match error.code() {
         Image::Usage | Image::Ambiguous => Code::Usage,
-        Image::NotFound => Code::NotFound,
+        Image::NotFound | Image::Platform => Code::NotFound,
         Image::Unsupported => Code::Unsupported,
         Image::Invalid | Image::Limit => Code::Config,
         Image::Damaged | Image::Denied | Image::System => Code::System,

@@ -18,8 +18,10 @@ pub enum Code {
     Limit,
     /// Something that this crate does not read: a digest algorithm, a media type, an artifact.
     Unsupported,
-    /// No such image, name or platform.
+    /// No such image or name, or what belongs to an image is not there.
     NotFound,
+    /// There is an image, for other platforms.
+    Platform,
     /// Several images answer to what was asked for.
     Ambiguous,
     /// The store holds something broken; `fsck` tells what.

@@ -275,5 +275,5 @@ fn must_run_on(config: &Config, platform: &Platform) -> Result<()> {
     if config.platform.architecture.is_empty() || config.platform.runs_on(platform) {
         return Ok(());
     }
-    Err(Error::new(Code::NotFound, format!("is an image for {}, not for {platform}", config.platform)))
+    Err(Error::new(Code::Platform, format!("is an image for {}, not for {platform}", config.platform)))
 }

@@ -147,7 +147,7 @@ pub fn load(
     for reference in references {
         let image = match source.select(reference.as_deref(), &platform) {
             // Of all that the file lists: what is not there for this platform is no reason to leave the others.
-            Err(error) if several && error.code() == rcrun_image::Code::NotFound => {
+            Err(error) if several && error.code() == rcrun_image::Code::Platform => {
                 elsewhere.push(told(error.of(format_args!("{}", reference.as_deref().unwrap_or_default()))));
                 continue;
             }

@@ -118,14 +118,16 @@ impl Search<'_> {
 
     fn nothing(self) -> Error {
         let platform = self.platform;
-        Error::new(
-            Code::NotFound,
-            match (self.others.is_empty(), self.missing) {
-                (false, _) => format!("has no image for {platform}, only for {}", self.others.join(", ")),
-                (true, Some(missing)) => format!("blob {missing}: is named by an index and is not there"),
-                (true, None) => format!("has no image for {platform}"),
-            },
-        )
+        let (code, message) = match (self.others.is_empty(), self.missing) {
+            (false, _) => {
+                (Code::Platform, format!("has no image for {platform}, only for {}", self.others.join(", ")))
+            }
+            (true, Some(missing)) => {
+                (Code::NotFound, format!("blob {missing}: is named by an index and is not there"))
+            }
+            (true, None) => (Code::Platform, format!("has no image for {platform}")),
+        };
+        Error::new(code, message)
     }
 }
 

@@ -211,7 +211,7 @@ fn the_platform_is_found_through_nested_indexes_past_attestations() {
     let foreign = source.select(None, &format!("linux/{other}").parse().unwrap()).unwrap();
     assert_eq!(foreign.layers.len(), 1);
     let error = source.select(None, &"linux/s390x".parse().unwrap()).unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
+    assert_eq!(error.code(), Code::Platform);
     assert!(
         error.to_string().contains("linux/arm64") && error.to_string().contains("linux/amd64"),
         "{error}"
