@@ -71,8 +71,11 @@ impl Images {
         self.image_ok("load", "-q @loaded.tar");
     }
 
-    /// Nothing of containers is left: no state, no folder, no lease, no mount.
+    /// Nothing of containers is left: no state, no folder, no lease, no mount; nor what a run leaves to the next command.
     fn is_clean(&self) {
+        if self.store().exists() {
+            self.image_ok("list", "");
+        }
         for folder in [
             self.runtime.root().to_path_buf(),
             self.store().join("containers"),

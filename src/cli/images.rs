@@ -69,6 +69,11 @@ pub fn open(path: &Path) -> Result<Store> {
     Store::open(path).map_err(told)
 }
 
+/// Opens the store for a start, which has no time to clear all of it.
+pub fn open_in_haste(path: &Path) -> Result<Store> {
+    Store::open_in_haste(path).map_err(told)
+}
+
 /// An error of rcrun-image in the classes of rcrun.
 pub fn told(error: rcrun_image::Error) -> Error {
     use rcrun_image::Code as Image;

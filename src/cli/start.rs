@@ -34,6 +34,7 @@ fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
         listen: listen_variables(),
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
         keep_terminal,
+        root: None,
     }
 }
 
@@ -68,6 +69,10 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     };
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
     let signals = Signals::block()?;
+    if let Some(ready) = &mut ready {
+        // What earlier runs left. What is not removed now, a later one meets again.
+        let _ = ready.store.clear_discarded();
+    }
     if !args.no_subreaper && !args.detach {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .call("prctl PR_SET_CHILD_SUBREAPER")?;
@@ -115,7 +120,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         };
         let deleted = deleted.and_then(|warnings| match &ready {
             Some(ready) => {
-                images::container::forget(&ready.store, &ready.place, id.as_str()).map(|()| warnings)
+                images::container::forget_soon(&ready.store, &ready.place, id.as_str()).map(|()| warnings)
             }
             None => Ok(warnings),
         });
@@ -154,8 +159,9 @@ fn run_image(
     images::run::close_stdin(&args.image)?;
     for id in images::run::ids(ready, args) {
         let id = parse(&id)?;
-        let started = images::run::start(global, ready, &id, |bundle| {
-            container::run(root, &id, &options(bundle.to_path_buf(), &args.start, !args.detach))
+        let started = images::run::start(global, ready, &id, |bundle, tree| {
+            let options = options(bundle.to_path_buf(), &args.start, !args.detach);
+            container::run(root, &id, &Options { root: Some(tree), ..options })
         });
         match started {
             Err(e) if e.code() == Code::Exists && args.name.is_none() => {}

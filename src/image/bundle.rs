@@ -84,11 +84,12 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
     let (annotations, denied) = labels::annotations(image);
     let mut config = json!({
         "ociVersion": "1.3.0",
-        "process": process,
         "root": { "path": around.root_path, "readonly": said.read_only },
-        "mounts": volume::mounts(said, around, &volumes)?,
-        "linux": defaults::linux(said, &image.platform.architecture),
     });
+    // Moved: json! would copy them.
+    config["process"] = process;
+    config["mounts"] = Value::Array(volume::mounts(said, around, &volumes)?);
+    config["linux"] = defaults::linux(said, &image.platform.architecture);
     if let Some(name) = hostname {
         config["hostname"] = json!(name);
     }

@@ -88,16 +88,19 @@ pub fn mount(layers: &[&Path], upper: Upper<'_>, rootless: bool) -> Result<Owned
     detached(layers, Some(upper), rootless, MountAttrFlags::empty())
 }
 
-/// The same, mounted at `at`. A kernel before 6.7 takes a page of options and no more, and fsconfig(2) 255 bytes for a path:
-/// there the layers are named by the numbers of their fds.
+/// Whether [`mount`] failed of `error` since a kernel before 6.7 takes a page of options and no more, fsconfig(2) 255 bytes
+/// for a path, and neither a path that looks like several: [`mount_at`] can do it.
+pub fn is_for_mount(error: &Error, upper: Upper<'_>) -> bool {
+    error.code() == Code::Limit
+        || error.errno() == Some(Errno::INVAL.raw_os_error())
+        || [upper.folder, upper.work].iter().any(|path| has_separator(path))
+}
+
+/// The same, mounted at `at`; where fsconfig(2) does not do, by mount(2), with the layers named by the numbers of their fds.
 pub fn mount_at(layers: &[&Path], upper: Upper<'_>, at: &Path, rootless: bool) -> Result<()> {
     let tree = match mount(layers, upper, rootless) {
         Ok(tree) => tree,
-        Err(error)
-            if error.code() == Code::Limit
-                || error.errno() == Some(Errno::INVAL.raw_os_error())
-                || [upper.folder, upper.work].iter().any(|path| has_separator(path)) =>
-        {
+        Err(error) if is_for_mount(&error, upper) => {
             return by_fds(layers, upper, at, rootless).map_err(|again| match again.errno() {
                 // What is wrong with more than the way of saying it was told better before.
                 Some(_) => error,

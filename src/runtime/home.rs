@@ -2,7 +2,7 @@
 
 use crate::prepare::read_in_root;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// A passwd larger than this is not read.
@@ -19,20 +19,35 @@ pub fn of(pid: i32, uid: u32) -> String {
     entry(&passwd, uid).unwrap_or_else(|| "/".to_string())
 }
 
-/// The same from the root's folder on the machine, before the root is built; None where only the finished root can tell:
-/// something is mounted over the file, or a symlink leads to it.
-pub fn before_mounts(root: &Path, uid: u32, mounted: &[&str]) -> Option<String> {
+/// A root that is not built yet.
+pub enum Root<'a> {
+    /// A folder of the machine.
+    Folder(&'a Path),
+    /// A tree that is mounted nowhere.
+    Tree(BorrowedFd<'a>),
+}
+
+/// The same from the root before it is built; None where only the finished root can tell: something is mounted over the
+/// file, or a symlink leads to it.
+pub fn before_mounts(root: Root<'_>, uid: u32, mounted: &[&str]) -> Option<String> {
     if mounted.iter().any(|path| path.is_empty() || "etc/passwd".strip_prefix(path).is_some_and(ends_a_name))
     {
         return None;
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, flags, Mode::empty()).ok()?;
+    let opened;
+    let root = match root {
+        Root::Folder(path) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+            opened.as_fd()
+        }
+        Root::Tree(tree) => tree,
+    };
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match rustix::fs::openat2(&root, "etc/passwd", flags, Mode::empty(), how) {
+    match rustix::fs::openat2(root, "etc/passwd", flags, Mode::empty(), how) {
         Ok(_) => {
-            let passwd = read_in_root(root.as_fd(), "etc/passwd", PASSWD_MAX).unwrap_or_default();
+            let passwd = read_in_root(root, "etc/passwd", PASSWD_MAX).unwrap_or_default();
             Some(entry(&passwd, uid).unwrap_or_else(|| "/".to_string()))
         }
         Err(rustix::io::Errno::NOENT) => Some("/".to_string()),

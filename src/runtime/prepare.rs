@@ -22,6 +22,8 @@ pub struct Means<'a> {
     pub cgroup: Option<PathBuf>,
     /// The folder that holds the NOTIFY_SOCKET.
     pub notify: Option<PathBuf>,
+    /// The root as a tree that is mounted nowhere.
+    pub root: Option<BorrowedFd<'a>>,
 }
 
 /// Open fds by slot. Of a late slot it is the source, opened now so that it is what was checked, and cloned by
@@ -57,7 +59,10 @@ fn open_path(path: &Path) -> Result<OwnedFd> {
 
 fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
     match source {
-        Source::Root { path, clone, propagation } => root(path, *clone, *propagation),
+        Source::Root { path, clone, propagation } => match means.root {
+            Some(tree) => mounted_nowhere(tree, path, *clone, *propagation),
+            None => root(path, *clone, *propagation),
+        },
         Source::Bind { path, origin, late, .. } => {
             let opened = open_path(path).context(at(origin, "bind"))?;
             if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
@@ -128,6 +133,14 @@ fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {
         clone_tree(folder.as_fd(), Path::new(""), true).context(format!("/root/path: {}", path.display()))?;
     set_propagation(tree.as_fd(), path, propagation)?;
     Ok(tree)
+}
+
+/// Init takes the tree itself: nobody else mounts on it.
+fn mounted_nowhere(tree: BorrowedFd<'_>, path: &Path, attached: bool, propagation: u64) -> Result<OwnedFd> {
+    if attached {
+        set_propagation(tree, path, propagation)?;
+    }
+    rustix::io::fcntl_dupfd_cloexec(tree, 3).call("dup of the root")
 }
 
 fn clone_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state         a link to the folder of the container's state: how to tell whether it still is
-//! config.json   of the bundle, whose root is mounted on upper/ in the namespace of `run`
+//! config.json   of the bundle, whose root lies over upper/ in the container's namespace
 //! upper/  work/            what it writes, over the layers
 //! hosts  hostname          mounted in its /etc
 //! nested/0 ...             volumes below a mount of -v
@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rcrun_image::Digest;
-use rcrun_image::store::Store;
+use rcrun_image::store::{Record, Store};
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
@@ -35,6 +35,8 @@ const STATE: &str = "state";
 pub struct Folder {
     /// Where it is.
     pub path: PathBuf,
+    /// What the image consists of.
+    pub record: Record,
     id: String,
     lock: OwnedFd,
 }
@@ -54,15 +56,14 @@ pub fn make(store: &Store, place: &Path, id: &ContainerId, root: &Path, digest: 
         forget(store, place, id.as_str())?;
     }
     let lock = store.establish(CONTAINERS, id.as_str()).map_err(told)?.ok_or_else(exists)?;
-    let folder = Folder { path, id: id.to_string(), lock };
-    match fill(store, &folder.path, id, root, digest) {
-        Ok(()) => Ok(folder),
-        Err(error) => Err(abandon(store, place, folder, error)),
+    match fill(store, &path, id, root, digest) {
+        Ok(record) => Ok(Folder { path, record, id: id.to_string(), lock }),
+        Err(error) => Err(undo(store, place, id.as_str(), lock, error)),
     }
 }
 
-fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<()> {
-    store.keep_for_container(id.as_str(), digest).map_err(told)?;
+fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<Record> {
+    let record = store.keep_for_container(id.as_str(), digest).map_err(told)?;
     let root = std::path::absolute(root).call("getcwd")?;
     let state = path.join(STATE);
     std::os::unix::fs::symlink(root.join(id.as_str()), &state)
@@ -70,7 +71,8 @@ fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Dige
     ["upper", "work"].iter().try_for_each(|name| {
         let path = path.join(name);
         std::fs::create_dir(&path).call(format!("mkdir {}", path.display()))
-    })
+    })?;
+    Ok(record)
 }
 
 fn mkdir(path: &Path) -> Result<()> {
@@ -82,9 +84,12 @@ fn mkdir(path: &Path) -> Result<()> {
 
 /// Removes what a start that failed of `error` has in the store.
 pub fn abandon(store: &Store, place: &Path, folder: Folder, error: Error) -> Error {
-    let Folder { id, lock, .. } = folder;
+    undo(store, place, &folder.id, folder.lock, error)
+}
+
+fn undo(store: &Store, place: &Path, id: &str, lock: OwnedFd, error: Error) -> Error {
     drop(lock);
-    match forget(store, place, &id) {
+    match forget(store, place, id) {
         Ok(()) => error,
         Err(left) => error.attach(&left),
     }
@@ -93,10 +98,38 @@ pub fn abandon(store: &Store, place: &Path, folder: Folder, error: Error) -> Err
 /// Removes the folder of container `id`, which is no more, and lets go of its layers. One that is made anew meanwhile
 /// stays. The lease goes first: as long as the folder is locked, nobody writes another.
 pub fn forget(store: &Store, place: &Path, id: &str) -> Result<()> {
+    forget_by(store, place, id, |_| store.discard(CONTAINERS, id))
+}
+
+/// The same; where the container has written nothing, a later process does the removing.
+pub fn forget_soon(store: &Store, place: &Path, id: &str) -> Result<()> {
+    forget_by(store, place, id, |folder| match is_nearly_empty(folder) {
+        true => store.discard_later(CONTAINERS, id),
+        false => store.discard(CONTAINERS, id),
+    })
+}
+
+/// Whether there is nothing in `folder` but what `run` has written.
+fn is_nearly_empty(folder: &Path) -> bool {
+    let nested = folder.join(super::own::NESTED).symlink_metadata();
+    let mut written = match std::fs::read_dir(folder.join("upper")) {
+        Ok(entries) => entries,
+        Err(_) => return false,
+    };
+    matches!(nested, Err(e) if e.kind() == ErrorKind::NotFound) && written.next().is_none()
+}
+
+fn forget_by(
+    store: &Store,
+    place: &Path,
+    id: &str,
+    discard: impl FnOnce(&Path) -> rcrun_image::Result<bool>,
+) -> Result<()> {
+    let folder = place.join(CONTAINERS).join(id);
     let wait = FlockOperation::LockExclusive;
-    let Some(lock) = dead(&place.join(CONTAINERS).join(id), id, wait)? else { return Ok(()) };
+    let Some(lock) = dead(&folder, id, wait)? else { return Ok(()) };
     store.release_container(id).map_err(told)?;
-    store.discard(CONTAINERS, id).map_err(told)?;
+    discard(&folder).map_err(told)?;
     drop(lock);
     Ok(())
 }
@@ -204,5 +237,5 @@ pub fn keep_for_bundle(store: &Store, place: &Path, bundle: &Path, digest: &Dige
         }
         _ => {}
     }
-    store.keep_for_container(&id, digest).map_err(told)
+    store.keep_for_container(&id, digest).map_err(told).map(drop)
 }

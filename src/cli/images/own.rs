@@ -50,15 +50,15 @@ pub fn make(root: &RootFiles, converted: &Converted, folder: &Path, upper: &Owne
         let _ = match (is_covered(place), file) {
             (true, _) => Ok(()),
             (false, true) => root.make_file(place),
-            (false, false) => root.make_folder(place).map(|_| ()),
+            (false, false) => root.ensure_folder(place),
         };
     }
     let cwd = text(&config["process"], "cwd");
     if !is_covered(&cwd) && !places.contains(&cwd) {
-        let _ = root.make_folder(&cwd);
+        let _ = root.ensure_folder(&cwd);
     }
     if std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty()) {
-        let _ = root.make_folder("/run/notify");
+        let _ = root.ensure_folder("/run/notify");
     }
     let mut made = Vec::new();
     // Not by its path, which leads to the root by now.

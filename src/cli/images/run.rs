@@ -1,25 +1,26 @@
 //! `rcrun run IMAGE`: the layers under a fresh folder, a config.json, and then the way of every bundle.
 //!
-//! The overlay is mounted in a mount namespace that only this process is in, and only until the container has its own
-//! copy: the machine never sees it, and however this process ends nothing of it is left.
+//! The overlay is a tree that is mounted nowhere until the container puts it in its place, in a mount namespace of its own:
+//! the machine never sees it, and however this process ends nothing of it is left.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcrun_image::Digest;
 use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
-use rcrun_image::store::{CONTAINER_MAX, Lease, Store, Unpacked};
+use rcrun_image::store::{CONTAINER_MAX, Lease, Record, Store, Unpacked};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags};
 
-use super::{container, load, none, open, own, registry, told};
+use super::{container, load, none, open_in_haste, own, registry, told};
 use crate::Global;
 use crate::args::{Pull, Run, RunImage};
 use crate::target;
@@ -66,7 +67,7 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
         // A word that was mistyped makes no store.
         return Err(none(&word.to_string_lossy()));
     }
-    let store = open(place)?;
+    let store = open_in_haste(place)?;
     let (digest, hold) = match pull {
         Pull::Always => (registry::bring(global, &store, word)?, None),
         Pull::Never | Pull::Missing => match load::fetch(global, &store, word, false) {
@@ -78,8 +79,8 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
     };
     let name = name(word);
     Ok(Ready {
+        place: store.path().to_path_buf(),
         store,
-        place: place.canonicalize().call(format!("realpath {}", place.display()))?,
         digest,
         hold,
         said,
@@ -105,42 +106,53 @@ pub fn ids(ready: &Ready, run: &Run) -> Vec<String> {
     }
 }
 
-/// Makes the container `id` ready, and calls `start` with its bundle while its root is mounted there.
+/// Makes the container `id` ready, and calls `start` with its bundle and its root, which is mounted nowhere.
 pub fn start<T>(
     global: &Global,
     ready: &mut Ready,
     id: &ContainerId,
-    start: impl FnOnce(&Path) -> Result<T>,
+    start: impl FnOnce(&Path, Arc<OwnedFd>) -> Result<T>,
 ) -> Result<T> {
     let folder = container::make(&ready.store, &ready.place, id, &global.root, &ready.digest)?;
-    let apart = Apart::enter();
-    let started = apart.and_then(|apart| {
-        let made = make(global, ready, id, &folder.path).and_then(|()| start(&folder.path));
-        apart.leave().and(made)
-    });
+    let made = make(global, ready, id, &folder);
+    // The configuration is let go of when the container has started: to free its parts takes longer than to write it.
+    let started = made.and_then(|(root, _config)| start(&folder.path, root));
     if started.is_ok() {
         ready.hold = None;
     }
     started.map_err(|error| container::abandon(&ready.store, &ready.place, folder, error))
 }
 
-fn make(global: &Global, ready: &Ready, id: &ContainerId, folder: &Path) -> Result<()> {
-    let image = ready.store.config(&ready.digest).map_err(told)?;
+fn make(
+    global: &Global,
+    ready: &Ready,
+    id: &ContainerId,
+    folder: &container::Folder,
+) -> Result<(Arc<OwnedFd>, bundle::Converted)> {
+    let image = ready.store.config(&folder.record).map_err(told)?;
+    let (record, folder) = (&folder.record, folder.path.as_path());
     let points = mount_points(&ready.place, folder)?;
-    // Before the root is mounted on it.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let upper = folder.join("upper");
     let upper = rustix::fs::open(&upper, flags, Mode::empty()).call(format!("open {}", upper.display()))?;
-    mount(&ready.store, &ready.digest, folder, ROOT, Some(points), ready.volatile)?;
-    let root = RootFiles::open(&folder.join(ROOT)).map_err(told)?;
+    let tree =
+        Stack::of(&ready.store, (&ready.digest, record), folder, Some(points), ready.volatile)?.tree()?;
+    let root = RootFiles::new(tree.try_clone().call("fcntl F_DUPFD_CLOEXEC")?);
     let around = surroundings(&ready.said, id, folder)?;
     let converted = bundle::config(&image, &ready.said, &around, &root).map_err(told)?;
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
     own::make(&root, &converted, folder, &upper)?;
-    write(&folder.join("config.json"), converted.config.to_string().as_bytes())
+    let mut text = Vec::with_capacity(CONFIG_SIZE);
+    serde_json::to_writer(&mut text, &converted.config)
+        .map_err(|e| Error::new(Code::System, format!("config.json: {e}")))?;
+    write(&folder.join("config.json"), &text)?;
+    Ok((Arc::new(tree), converted))
 }
+
+/// More than the most of what is written has, seccomp's profile included.
+const CONFIG_SIZE: usize = 16 << 10;
 
 /// Writes a new file of the container's folder.
 pub fn write(path: &Path, text: &[u8]) -> Result<()> {
@@ -151,8 +163,8 @@ pub fn write(path: &Path, text: &[u8]) -> Result<()> {
     file.write_all(text).call(call())
 }
 
-/// Where a container's root is mounted: on the folder that it covers, since each folder costs a tenth of a millisecond to
-/// remove from a disk.
+/// Where a container puts its root: on the folder that it covers, since each folder costs a tenth of a millisecond to remove
+/// from a disk.
 const ROOT: &str = "upper";
 
 /// The folder of the store at `place` that lies below all layers of each container and has the files on which others are
@@ -182,36 +194,74 @@ fn mount_points(place: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Mounts the layers of the image `digest`, over `lowest`, at `at` of `folder`, under its folder `upper`.
-pub fn mount(
-    store: &Store,
-    digest: &Digest,
-    folder: &Path,
-    at: &str,
-    lowest: Option<PathBuf>,
+/// What an overlay is made of.
+pub struct Stack {
+    layers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
     volatile: bool,
-) -> Result<()> {
-    let layers = match store.layers_of(digest) {
-        // After a crash of the machine.
-        Err(error) if error.code() == rcrun_image::Code::NotFound => {
-            load::restore(store, digest)?;
-            store.layers_of(digest)
+    rootless: bool,
+}
+
+impl Stack {
+    /// The layers of the image `digest` with that record, over `lowest`, under the folder `upper` of `folder`.
+    pub fn of(
+        store: &Store,
+        (digest, record): (&Digest, &Record),
+        folder: &Path,
+        lowest: Option<PathBuf>,
+        volatile: bool,
+    ) -> Result<Stack> {
+        let layers = match store.layers_of_record(record) {
+            // After a crash of the machine.
+            Err(error) if error.code() == rcrun_image::Code::NotFound => {
+                load::restore(store, digest)?;
+                store.layers_of_record(record)
+            }
+            other => other,
+        };
+        let layers = layers.map_err(told)?;
+        let [upper, work, empty] = ["upper", "work", "empty"].map(|name| folder.join(name));
+        root_attributes(&layers, &upper)?;
+        let mut paths: Vec<PathBuf> = layers.into_iter().rev().map(|layer| layer.path).collect();
+        if let Some(lowest) = lowest.filter(|_| paths.len() < overlay::LAYERS_MAX) {
+            paths.insert(0, lowest);
         }
-        other => other,
-    };
-    let layers = layers.map_err(told)?;
-    let [upper, work, at, empty] = ["upper", "work", at, "empty"].map(|name| folder.join(name));
-    root_attributes(&layers, &upper)?;
-    let mut paths: Vec<&Path> = layers.iter().rev().map(|layer| layer.path.as_path()).collect();
-    if let Some(lowest) = lowest.as_deref().filter(|_| paths.len() < overlay::LAYERS_MAX) {
-        paths.insert(0, lowest);
+        if paths.is_empty() {
+            std::fs::create_dir(&empty).call(format!("mkdir {}", empty.display()))?;
+            paths.push(empty);
+        }
+        Ok(Stack { layers: paths, upper, work, volatile, rootless: store.form() == Form::UserOverlay })
     }
-    if paths.is_empty() {
-        std::fs::create_dir(&empty).call(format!("mkdir {}", empty.display()))?;
-        paths.push(&empty);
+
+    fn layers(&self) -> Vec<&Path> {
+        self.layers.iter().map(PathBuf::as_path).collect()
     }
-    let rootless = store.form() == Form::UserOverlay;
-    overlay::mount_at(&paths, Upper { folder: &upper, work: &work, volatile }, &at, rootless).map_err(told)
+
+    fn upper(&self) -> Upper<'_> {
+        Upper { folder: &self.upper, work: &self.work, volatile: self.volatile }
+    }
+
+    /// Mounts it at `at`.
+    pub fn mount_at(&self, at: &Path) -> Result<()> {
+        overlay::mount_at(&self.layers(), self.upper(), at, self.rootless).map_err(told)
+    }
+
+    /// Its root, mounted nowhere.
+    fn tree(&self) -> Result<OwnedFd> {
+        match overlay::mount(&self.layers(), self.upper(), self.rootless) {
+            Err(error) if overlay::is_for_mount(&error, self.upper()) => {
+                let apart = Apart::enter()?;
+                let tree = self.mount_at(&self.upper).and_then(|()| {
+                    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                    rustix::mount::open_tree(rustix::fs::CWD, &self.upper, flags)
+                        .call(format!("open_tree {}", self.upper.display()))
+                });
+                apart.leave().and(tree)
+            }
+            made => made.map_err(told),
+        }
+    }
 }
 
 /// overlayfs shows the attributes of the topmost folder: they are those of the topmost layer that tells them.
@@ -359,7 +409,7 @@ pub fn plain_config(image: &rcrun_image::source::Image, root: &RootFiles) -> Res
     bundle::config(&image.config, &Said { command, ..Said::default() }, &around, root).map_err(told)
 }
 
-/// A mount namespace of this process's own, and the way back.
+/// A mount namespace of this process's own, and the way back: for mount(2), which gives no fd.
 struct Apart {
     namespace: OwnedFd,
     root: OwnedFd,

@@ -80,7 +80,8 @@ fn overlay(global: &Global, store: &Store, place: &Path, digest: &Digest, bundle
     for name in ["upper", "work", "rootfs"] {
         folder(bundle, name)?;
     }
-    run::mount(store, digest, bundle, "rootfs", None, false)?;
+    let record = store.require_record(digest).map_err(told)?;
+    run::Stack::of(store, (digest, &record), bundle, None, false)?.mount_at(&bundle.join("rootfs"))?;
     finish(global, store, digest, bundle)?;
     // Now that there is a config.json, by which it is told that the bundle still is.
     let place = place.canonicalize().call(format!("realpath {}", place.display()))?;

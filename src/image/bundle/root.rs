@@ -106,6 +106,14 @@ impl RootFiles {
         })
     }
 
+    /// The same, for who does not ask for the path.
+    pub fn ensure_folder(&self, path: &str) -> Result<()> {
+        match self.find(path, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(_) => Ok(()),
+            Err(_) => self.folder(path, path).map(drop),
+        }
+    }
+
     /// Makes the empty file `path` of the root, 0644, and the folders above it, where they are not there.
     pub fn make_file(&self, path: &str) -> Result<()> {
         match self.find(path, OFlags::PATH) {

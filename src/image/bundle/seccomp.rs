@@ -187,12 +187,14 @@ pub fn profile(capabilities: &[&str], architecture: &str) -> Value {
     rules.extend(only("socket", &families, EAFNOSUPPORT));
     rules.extend(only("socketpair", &[masked(0, INT, AF_UNIX)], EAFNOSUPPORT));
     rules.push(deny(&denied, EPERM));
-    json!({
+    let mut profile = json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": ENOSYS,
         "architectures": architectures(),
-        "syscalls": rules,
-    })
+    });
+    // json! would copy all of the names.
+    profile["syscalls"] = Value::Array(rules);
+    profile
 }
 
 /// Those that this machine's kernel executes.

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 pub(crate) struct Folder(OwnedFd);
 
 /// What lies in a store, by rcrun and by who keeps more there ([`Store::discard`](super::Store::discard)).
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "blobs",
     "boot",
     "bundles",
@@ -26,6 +26,7 @@ const OWN: [&str; 13] = [
     "layers",
     "leases",
     "lock",
+    "mountpoints",
     "names",
     "partials",
     "tmp",

@@ -81,7 +81,8 @@ impl Store {
         self.write_lease(&Kept::of(*digest, &record))
     }
 
-    pub(super) fn require_record(&self, digest: &Digest) -> Result<Record> {
+    /// The record of the image of the manifest `digest`, which must be there.
+    pub fn require_record(&self, digest: &Digest) -> Result<Record> {
         self.record(digest)?
             .ok_or_else(|| Error::new(Code::NotFound, format!("the store has no image {digest}")))
     }
@@ -105,15 +106,25 @@ impl Store {
     }
 
     /// Keeps the image of the manifest `digest` for the container `id`, over the end of this process, until it is
-    /// released.
-    pub fn keep_for_container(&self, id: &str, digest: &Digest) -> Result<()> {
+    /// released. The image's record.
+    pub fn keep_for_container(&self, id: &str, digest: &Digest) -> Result<Record> {
         let file = container_file(id)?;
         let _lock = self.lock(FlockOperation::LockShared)?;
         let record = self.require_record(digest)?;
-        // Not synced: a crash of the machine ends the container too.
-        let lease = self.write_lease(&Kept::of(*digest, &record))?;
-        rustix::fs::renameat(&self.leases, &lease.file, &self.leases, &file)
-            .map_err(|e| Error::call("rename a lease", e))
+        // Not locked, since nobody looks before the store's lock is let go: a crash leaves that of a dead process. Not
+        // synced: a crash of the machine ends the container too.
+        let name = format!("{PROCESS}{}", unique());
+        let text = serde_json::to_vec(&Kept::of(*digest, &record)).expect("a lease has only strings as keys");
+        let written = self
+            .leases
+            .create(&name)
+            .map_err(std::io::Error::from)
+            .and_then(|mut new| new.write_all(&text))
+            .and_then(|()| Ok(rustix::fs::renameat(&self.leases, &name, &self.leases, &file)?));
+        written.map(|()| record).map_err(|e| {
+            let _ = self.leases.remove(&name);
+            Error::call("write a lease", e)
+        })
     }
 
     /// The image that is kept for the container `id`, if one is.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::thread::CapabilitySet;
 
-use super::{Folder, Store, Workspace};
+use super::{Folder, Record, Store, Workspace};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::layer::{Form, Summary};
@@ -135,8 +135,13 @@ impl Store {
     /// caller holds the image ([`Store::hold_image`], [`Store::keep_for_container`]) before, and as long as it uses
     /// them. After a crash of the machine some may not be there: [`restore`](crate::import::restore) unpacks them again.
     pub fn layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
+        self.layers_of_record(&self.require_record(digest)?)
+    }
+
+    /// The same, of the image's record.
+    pub fn layers_of_record(&self, record: &Record) -> Result<Vec<Unpacked>> {
         let mut layers: Vec<Unpacked> = Vec::new();
-        for layer in self.all_layers_of(digest)?.into_iter().rev() {
+        for layer in self.all_layers_of_record(record)?.into_iter().rev() {
             // overlayfs refuses a folder that it has already (ELOOP). It would show nothing of it: all that the folder
             // has, and hides, the same one further up has and hides.
             if layers.iter().all(|above| above.path != layer.path) {
@@ -148,11 +153,14 @@ impl Store {
 
     /// The same, the lowest first, and as often as the image has them.
     pub fn all_layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
-        let record = self.require_record(digest)?;
+        self.all_layers_of_record(&self.require_record(digest)?)
+            .map_err(|e| e.of(format_args!("image {digest}")))
+    }
+
+    fn all_layers_of_record(&self, record: &Record) -> Result<Vec<Unpacked>> {
         let layer = |id: &LayerId| {
-            self.layer(id)?.ok_or_else(|| {
-                Error::new(Code::NotFound, format!("image {digest}: layer {} is not unpacked", id.diff_id))
-            })
+            self.layer(id)?
+                .ok_or_else(|| Error::new(Code::NotFound, format!("layer {} is not unpacked", id.diff_id)))
         };
         record.layer_ids().iter().map(layer).collect()
     }

@@ -39,6 +39,40 @@ fn blob(place: &Place, digest: &Digest) -> PathBuf {
 }
 
 #[test]
+fn what_is_discarded_is_out_of_sight_at_once_and_removed_by_a_later_opener() {
+    let place = Place::new();
+    let top = in_store(&place, "");
+    let left = || std::fs::read_dir(in_store(&place, "tmp")).unwrap().count();
+    let discard = |store: &Store| {
+        let lock = store.establish("containers", "web").unwrap().unwrap();
+        std::fs::create_dir_all(in_store(&place, "containers/web/work/work")).unwrap();
+        assert!(store.discard_later("containers", "web").unwrap());
+        assert!(!in_store(&place, "containers/web").exists());
+        assert!(!store.discard_later("containers", "web").unwrap(), "it is gone");
+        lock
+    };
+    let lock = discard(&place.store);
+    Store::open(&top).unwrap();
+    assert_eq!(left(), 1, "its process has not ended");
+    drop(lock);
+    Store::open(&top).unwrap();
+    assert_eq!(left(), 0);
+
+    for count in 1..=17 {
+        drop(discard(&Store::open_in_haste(&top).unwrap()));
+        assert_eq!(left(), count);
+    }
+    let hasty = Store::open_in_haste(&top).unwrap();
+    assert_eq!(left(), 0, "that many are not left to anybody");
+    drop(discard(&hasty));
+    let mut hasty = Store::open_in_haste(&top).unwrap();
+    assert_eq!(left(), 1);
+    hasty.clear_discarded().unwrap().unwrap().join().unwrap();
+    assert_eq!(left(), 0);
+    assert!(hasty.clear_discarded().unwrap().is_none());
+}
+
+#[test]
 fn layers_are_shared_and_prune_keeps_what_names_and_containers_use() {
     let place = Place::new();
     let one = place.import(&image("one"), None).unwrap();

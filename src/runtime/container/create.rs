@@ -23,6 +23,7 @@ use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What the command line says of a create or run.
@@ -48,6 +49,8 @@ pub struct Options {
     pub notify_socket: Option<String>,
     /// The caller keeps the terminal's master (run in the foreground); else a terminal needs `console_socket`.
     pub keep_terminal: bool,
+    /// The root, a tree that is mounted nowhere. The folder that /root/path names is then what it is put on.
+    pub root: Option<Arc<OwnedFd>>,
 }
 
 /// A container that runs.
@@ -204,8 +207,11 @@ impl Site<'_> {
             cgroup.delegate(uid)?;
         }
 
-        let mut means =
-            Means { cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())), ..Means::default() };
+        let mut means = Means {
+            cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())),
+            root: self.options.root.as_deref().map(AsFd::as_fd),
+            ..Means::default()
+        };
         if self.await_start {
             means.listen = Some(listen(self.container.folder())?);
         }
@@ -296,7 +302,13 @@ impl Site<'_> {
             self.spec.mounts().iter().flatten().map(|m| compile::in_root(m.destination()).0.0).collect();
         let mounted: Vec<&str> = mounted.iter().map(String::as_str).collect();
         match self.plan.home_of {
-            Some(uid) => home::before_mounts(&self.state.rootfs, uid, &mounted).map(Some),
+            Some(uid) => {
+                let root = match &self.options.root {
+                    Some(root) => home::Root::Tree(root.as_fd()),
+                    None => home::Root::Folder(&self.state.rootfs),
+                };
+                home::before_mounts(root, uid, &mounted).map(Some)
+            }
             None => Some(None),
         }
     }
