@@ -68,6 +68,14 @@ pub enum Invocation {
     Version,
 }
 
+impl Invocation {
+    /// It concerns containers, whose state lies below `--root`.
+    pub fn has_state(&self) -> bool {
+        use Invocation::*;
+        !matches!(self, Spec(_) | Features | Plan(_) | Image(_) | Help(_) | Version)
+    }
+}
+
 /// A verb that only takes a container. The id is checked by the runtime, which owns its rules.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Id {

@@ -30,11 +30,11 @@ Usage: rcrun [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 Commands:
 {verbs}
 Global options, before the command:
-  --root DIR           Keep the state of containers in DIR (default: {root})
+  --root DIR           Keep the state of containers in DIR (default: {root}, of a user $XDG_RUNTIME_DIR/rcrun)
   --log FILE           Append errors and warnings to FILE too
   --log-format FORMAT  text or json
   --debug              Tell more in the log
-  --rootless WHEN      true, false or auto (only root is supported yet)
+  --rootless WHEN      true, false or auto: do without what only root may do with cgroups
   --systemd-cgroup     Let systemd make the cgroups (not supported yet)
   -v, --version        Print the version
   -h, --help           Print this, or the help of a command

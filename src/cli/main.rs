@@ -14,6 +14,7 @@ mod processes;
 mod record;
 mod spec;
 mod start;
+mod state_root;
 mod target;
 mod update;
 mod version;
@@ -30,6 +31,8 @@ use rcrun_runtime::{Result, listen_fds, sys};
 pub struct Global {
     /// The directory that holds the state of containers.
     pub root: PathBuf,
+    /// `--rootless`
+    pub rootless: Option<bool>,
     /// Where warnings and debug lines go.
     pub log: Log,
     /// The exit status when rcrun itself fails.
@@ -103,19 +106,23 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let global = Global { root: globals.root, log, failure: Cell::new(ExitCode::FAILURE) };
-    let invocation = match invocation {
-        Ok(invocation) => invocation,
+    let rooted = invocation.and_then(|invocation| match state_root::find(&globals) {
+        Ok(root) => Ok((root, invocation)),
+        Err(_) if !invocation.has_state() => Ok((args::global::DEFAULT_ROOT.into(), invocation)),
+        Err(error) => Err(error),
+    });
+    let (root, invocation) = match rooted {
+        Ok(rooted) => rooted,
         Err(error) => {
-            global.log.error(&error);
+            log.error(&error);
             return ExitCode::FAILURE;
         }
     };
+    let global = Global { root, rootless: globals.rootless, log, failure: Cell::new(failure(&invocation)) };
     // These compile a config: of the others none touches more than a few pages.
     if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
         sys::memory::populate_stack();
     }
-    global.failure.set(failure(&invocation));
     match prepared.and_then(|()| dispatch(&global, invocation)) {
         Ok(status) => {
             global.log.succeeded();

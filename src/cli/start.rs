@@ -22,7 +22,7 @@ pub fn listen_variables() -> [Option<String>; 3] {
     ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"].map(|name| std::env::var(name).ok())
 }
 
-fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
+fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
     Options {
         bundle,
         pid_file: start.pid_file.clone(),
@@ -35,6 +35,7 @@ fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
         keep_terminal,
         root: None,
+        rootless: global.rootless,
     }
 }
 
@@ -42,7 +43,7 @@ fn options(bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
 #[inline(never)]
 pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
     let id = parse(&args.id)?;
-    let options = options(args.bundle.clone(), &args.start, false);
+    let options = options(global, args.bundle.clone(), &args.start, false);
     let warnings = container::create(&StateRoot::new(&global.root), &id, &options);
     for warning in warnings.context(format!("create {id}"))? {
         global.log.warn(warning);
@@ -80,10 +81,10 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     let (id, started) = match (target, &mut ready) {
         (Target::Named { bundle, id }, _) => {
             let id = parse(&id)?;
-            let started = container::run(&root, &id, &options(bundle, &args.start, !args.detach));
+            let started = container::run(&root, &id, &options(global, bundle, &args.start, !args.detach));
             (id.clone(), started.context(format!("run {id}"))?)
         }
-        (Target::Unnamed { bundle, name }, _) => run_unnamed(&root, &bundle, &name, args)?,
+        (Target::Unnamed { bundle, name }, _) => run_unnamed(global, &root, &bundle, &name, args)?,
         (Target::Image(_), Some(ready)) => run_image(global, &root, ready, args)?,
         (Target::Image(_), None) => return Err(Error::new(Code::System, "run: the image was not fetched")),
     };
@@ -135,6 +136,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
 }
 
 fn run_unnamed(
+    global: &Global,
     root: &StateRoot,
     bundle: &Path,
     name: &str,
@@ -142,7 +144,7 @@ fn run_unnamed(
 ) -> Result<(ContainerId, container::Run)> {
     for id in target::ids(name).take(64) {
         let id = parse(&id)?;
-        match container::run(root, &id, &options(bundle.to_path_buf(), &args.start, !args.detach)) {
+        match container::run(root, &id, &options(global, bundle.to_path_buf(), &args.start, !args.detach)) {
             Err(e) if e.code() == Code::Exists => {}
             other => return Ok((id.clone(), other.context(format!("run {id}"))?)),
         }
@@ -160,7 +162,7 @@ fn run_image(
     for id in images::run::ids(ready, args) {
         let id = parse(&id)?;
         let started = images::run::start(global, ready, &id, |bundle, tree| {
-            let options = options(bundle.to_path_buf(), &args.start, !args.detach);
+            let options = options(global, bundle.to_path_buf(), &args.start, !args.detach);
             container::run(root, &id, &Options { root: Some(tree), ..options })
         });
         match started {

@@ -18,6 +18,48 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is enabled (selinuxfs is mounted).
     pub selinux: bool,
+    /// What rcrun itself may do here.
+    pub caller: Caller,
+}
+
+/// Who rcrun runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// It has CAP_SYS_ADMIN in its own user namespace: it makes namespaces without a user namespace, and writes any id map.
+    pub privileged: bool,
+    /// Its user namespace is not the machine's: no device nodes, no device programs.
+    pub user_namespace: bool,
+    /// It may clone the mounts of its own mount namespace.
+    pub clones_mounts: bool,
+    /// setgroups(2) is not denied in its user namespace.
+    pub groups: bool,
+}
+
+impl Caller {
+    /// root of the machine.
+    pub const ROOT: Caller =
+        Caller { uid: 0, gid: 0, privileged: true, user_namespace: false, clones_mounts: true, groups: true };
+
+    /// Who this process is.
+    pub fn read() -> Caller {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let privileged = sys::capability::is_admin();
+        let user_namespace = !sys::namespace::is_initial_user();
+        // A mount namespace of the machine's is no more root's once it is in a user namespace: only the kernel knows.
+        let clones_mounts = privileged && (!user_namespace || sys::mount::may_clone());
+        let denied = user_namespace
+            && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"));
+        Caller { uid, gid, privileged, user_namespace, clones_mounts, groups: !denied }
+    }
+
+    /// It is not root of the machine: what only root may do is left out where runc leaves it out.
+    pub fn is_rootless(&self) -> bool {
+        self.uid != 0 || self.user_namespace || !self.privileged
+    }
 }
 
 /// Processor architectures that rcrun is built for.
@@ -58,6 +100,7 @@ impl Host {
             apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|t| t.starts_with(b"Y")),
             selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+            caller: Caller::read(),
         })
     }
 }

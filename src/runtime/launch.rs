@@ -4,6 +4,7 @@ use crate::error::CallContext;
 use crate::plan::{Plan, Source};
 use crate::prepare::clone_late;
 use crate::sys::birth::{Birth, Newborn, bear};
+use crate::sys::trees::{Trees, Wanted};
 use crate::{Code, Error, Result, init_image, words};
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
@@ -24,6 +25,8 @@ pub struct Init<'a> {
     plan: &'a Plan,
     slots: Vec<OwnedFd>,
     newborn: Newborn,
+    /// What clones trees in its mount namespace, where this process may clone none.
+    trees: Option<Trees>,
     /// What forked the newborn, and exits.
     forker: Option<Newborn>,
     socket: OwnedFd,
@@ -62,7 +65,7 @@ pub fn launch<'a>(
     if plan.forks() {
         rustix::net::sockopt::set_socket_passcred(&ours, true).call("SO_PASSCRED for init")?;
     }
-    let init = init_file()?;
+    let init = init_file(plan)?;
     let stat = rustix::fs::fstat(&init).call("fstat of init")?;
     let image = sealed("rcrun-plan", &layout(plan, &slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
 
@@ -71,7 +74,7 @@ pub fn launch<'a>(
         .slots
         .iter()
         .zip(&slots)
-        .filter(|(source, _)| !source.is_late())
+        .filter(|(source, _)| !plan.is_late(source))
         .map(|(_, fd)| fd.as_raw_fd())
         .collect();
     keep.extend([theirs.as_raw_fd(), image.as_raw_fd()]);
@@ -116,12 +119,13 @@ pub fn launch<'a>(
             .hint(words::birth_hint(death.call, errno))
     })?;
     // What init has, and nobody else needs, is closed here: a pipe or a mount must not live longer than its user.
-    let late = plan.slots.iter().any(Source::is_late);
+    let late = plan.slots.iter().any(|source| plan.is_late(source));
     let slots = if late { slots } else { Vec::new() };
     Ok(Init {
         plan,
         slots,
         newborn,
+        trees: None,
         forker: None,
         socket: ours,
         executing: false,
@@ -131,9 +135,13 @@ pub fn launch<'a>(
 
 /// rcrun-init, sealed: the container sees it as /proc/1/exe and can neither write it nor find rcrun behind it
 /// (CVE-2019-5736).
-fn init_file() -> Result<OwnedFd> {
+fn init_file(plan: &Plan) -> Result<OwnedFd> {
     // 0111: see sys::birth for why root must not be able to read it.
-    let mode = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+    let mut mode = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+    // An ordinary user writes the id maps of a dumpable process only; in a user namespace just made it is alone.
+    if plan.maps.as_ref().is_some_and(|maps| maps.unprivileged.is_some()) {
+        mode |= Mode::RUSR | Mode::RGRP | Mode::ROTH;
+    }
     match sealed("rcrun-init", init_image::INIT, mode, true) {
         // vm.memfd_noexec=2 refuses executable memfds.
         Err(e) if e.errno() == Some(libc::EACCES) => init_on_tmpfs(mode),
@@ -194,7 +202,7 @@ fn private_proc() -> Result<OwnedFd> {
 
 fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {
     let steps: Vec<rcrun_plan::Step<Text>> = plan.steps.iter().map(|p| p.step.clone()).collect();
-    let late = |source: &Source, fd: &OwnedFd| if source.is_late() { -1 } else { fd.as_raw_fd() };
+    let late = |source: &Source, fd: &OwnedFd| if plan.is_late(source) { -1 } else { fd.as_raw_fd() };
     let fds: Vec<i32> = plan.slots.iter().zip(slots).map(|(source, fd)| late(source, fd)).collect();
     let texts = |list: &'a [String]| -> Vec<&'a str> { list.iter().map(String::as_str).collect() };
     encode(&Parts {
@@ -290,12 +298,32 @@ impl Init<'_> {
         }
     }
 
+    /// From now on trees are cloned in init's own mount namespace: `wanted` by slot.
+    pub fn clone_inside(&mut self, wanted: &[Option<Wanted>]) -> Result<()> {
+        let joins_user = self.plan.first_joins.iter().any(|slot| {
+            let source = self.plan.slots.get(usize::from(slot.0));
+            source.and_then(Source::namespace_kind) == Some(libc::CLONE_NEWUSER)
+        });
+        // The own one cannot be entered once more (EINVAL).
+        let user = match joins_user || self.plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+            true => libc::CLONE_NEWUSER,
+            false => 0,
+        };
+        let trees = Trees::fork(self.pidfd(), libc::CLONE_NEWNS | user, wanted)
+            .map_err(|failed| Error::call(format!("clone mounts: {}", failed.call), failed.error))?;
+        self.trees = Some(trees);
+        Ok(())
+    }
+
     fn send_trees(&self, first: usize, count: usize) -> Result<()> {
         for i in first..first.saturating_add(count) {
             let (Some(source), Some(opened)) = (self.plan.slots.get(i), self.slots.get(i)) else {
                 return Err(garbled());
             };
-            let tree = clone_late(source, opened.as_fd())?;
+            let tree = match &self.trees {
+                Some(trees) => clone_inside(trees, i, source)?,
+                None => clone_late(source, opened.as_fd())?,
+            };
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             let fds = [tree.as_fd()];
@@ -323,6 +351,21 @@ impl Init<'_> {
             while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
         }
     }
+}
+
+fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> {
+    trees.get(slot as u16).map_err(|failed| {
+        let errno = failed.error.raw_os_error().unwrap_or_default();
+        let hint = match (failed.call, errno) {
+            ("open_tree", libc::EINVAL) => Some(
+                "without root a folder with mounts below it is bound together with them: use rbind, not bind",
+            ),
+            ("open", libc::EACCES) => Some("the path must be one that this user may search"),
+            _ => None,
+        };
+        let what = format!("{}: {}", words::source(Some(source)), failed.call);
+        Error::call(what, failed.error).hint(hint)
+    })
 }
 
 fn garbled() -> Error {

@@ -48,6 +48,9 @@ pub struct Plan {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub filter: Vec<u8>,
+    /// All trees are cloned in init's own mount namespace, when it asks for them: rcrun may clone none of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub clones_inside: bool,
     /// fds 3 and up that are handed to the payload.
     pub passed_fds: u32,
     /// What the user should know, though the plan compiles.
@@ -72,6 +75,18 @@ pub struct Maps {
     pub uid: String,
     /// `container host size` lines.
     pub gid: String,
+    /// Who writes them, where rcrun itself may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unprivileged: Option<Unprivileged>,
+}
+
+/// How maps are written by an ordinary user (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Unprivileged {
+    /// The uids are more than the user's own: newuidmap(1) has to allow them.
+    pub newuidmap: bool,
+    /// The same for gids and newgidmap(1). Without it, setgroups(2) must be denied before.
+    pub newgidmap: bool,
 }
 
 /// What a slot is, in words: `prepare` opens it.
@@ -141,9 +156,16 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether its tree is cloned only when init asks for it.
-    pub fn is_late(&self) -> bool {
-        matches!(self, Source::Bind { late: true, .. } | Source::Cgroup { late: true })
+    /// Whether it is a tree, cloned from what is mounted on the machine.
+    pub fn is_tree(&self) -> bool {
+        matches!(
+            self,
+            Source::Root { clone: true, .. }
+                | Source::Bind { .. }
+                | Source::Device { .. }
+                | Source::Cgroup { .. }
+                | Source::NotifyFolder
+        )
     }
 
     /// The CLONE_NEW* flag of a namespace slot.
@@ -156,6 +178,12 @@ impl Source {
 }
 
 impl Plan {
+    /// Whether the tree of this slot is cloned only when init asks for it.
+    pub fn is_late(&self, source: &Source) -> bool {
+        self.clones_inside && source.is_tree()
+            || matches!(source, Source::Bind { late: true, .. } | Source::Cgroup { late: true })
+    }
+
     /// How many times init asks for something, or becomes another process, before it is ready.
     pub fn questions(&self) -> usize {
         let asks = |step: &Step<Text>| {

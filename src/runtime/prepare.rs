@@ -5,10 +5,13 @@ use crate::error::{CallContext, Context};
 use crate::plan::{Plan, Source};
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
+use crate::sys::trees::Wanted;
 use crate::{Code, Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// What slots refer to that exists only at run time.
@@ -29,7 +32,62 @@ pub struct Means<'a> {
 /// Open fds by slot. Of a late slot it is the source, opened now so that it is what was checked, and cloned by
 /// `clone_late`.
 pub fn prepare(plan: &Plan, means: &mut Means<'_>) -> Result<Vec<OwnedFd>> {
-    plan.slots.iter().map(|source| open(source, means)).collect()
+    plan.slots
+        .iter()
+        .map(|source| match plan.clones_inside && source.is_tree() {
+            true => look(source, means),
+            false => open(source, means),
+        })
+        .collect()
+}
+
+/// Where the tree of a slot is cloned from, where rcrun may clone none itself: looked at now, so that what is wrong is told
+/// before anything is made, and cloned from init's mount namespace if the same file lies there.
+fn look(source: &Source, means: &Means<'_>) -> Result<OwnedFd> {
+    match source {
+        Source::Root { path, .. } => open_root(path),
+        Source::Bind { path, origin, .. } => open_path(path).context(at(origin, "bind")),
+        Source::Device { path, major, minor, block, origin } => {
+            open_device(path, *major, *minor, *block).context(at(origin, "device"))
+        }
+        _ => open_path(&tree_path(source, means)?),
+    }
+}
+
+/// The path on the machine of a slot's tree.
+fn tree_path(source: &Source, means: &Means<'_>) -> Result<PathBuf> {
+    match source {
+        Source::Root { path, .. } | Source::Bind { path, .. } | Source::Device { path, .. } => Ok(path.clone()),
+        Source::Cgroup { .. } => means.cgroup.clone().ok_or_else(|| {
+            Error::new(
+                Code::Host,
+                "the mount of the cgroup file system needs a cgroup of the container's own, or a cgroup namespace: add {\"type\": \"cgroup\"} to /linux/namespaces",
+            )
+        }),
+        Source::NotifyFolder => means.notify.clone().ok_or_else(|| missing("a NOTIFY_SOCKET")),
+        _ => Err(missing("a tree")),
+    }
+}
+
+/// What is cloned in init's mount namespace, by slot; `opened` is what `prepare` gave.
+pub fn wanted(plan: &Plan, opened: &[OwnedFd], means: &Means<'_>) -> Result<Vec<Option<Wanted>>> {
+    let one = |(source, fd): (&Source, &OwnedFd)| {
+        if !source.is_tree() {
+            return Ok(None);
+        }
+        let (recursive, propagation) = match source {
+            Source::Root { propagation, .. } => (true, *propagation),
+            Source::Bind { recursive, propagation, .. } => (*recursive, *propagation),
+            Source::Cgroup { .. } => (true, libc::MS_PRIVATE),
+            _ => (false, libc::MS_PRIVATE),
+        };
+        let path = tree_path(source, means)?;
+        let stat = rustix::fs::fstat(fd).call(format!("fstat {}", path.display()))?;
+        let path = CString::new(path.into_os_string().into_vec())
+            .map_err(|_| Error::new(Code::Config, "a path of config.json holds a NUL"))?;
+        Ok(Some(Wanted { path, recursive, propagation, file: (stat.st_dev, stat.st_ino) }))
+    };
+    plan.slots.iter().zip(opened).map(one).collect()
 }
 
 /// The tree of a late slot.
@@ -120,12 +178,16 @@ fn missing(what: &str) -> Error {
     Error::new(Code::System, format!("the plan names {what} that this start does not have"))
 }
 
-fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {
+fn open_root(path: &Path) -> Result<OwnedFd> {
     // Not through a symlink as the last component: the root is what config.json says, not what lies there says.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(path, flags, Mode::empty())
+    rustix::fs::open(path, flags, Mode::empty())
         .call(format!("config.json: /root/path: open {}", path.display()))
-        .map_err(|e| e.at("/root/path"))?;
+        .map_err(|e| e.at("/root/path"))
+}
+
+fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {
+    let folder = open_root(path)?;
     if !clone {
         return Ok(folder);
     }
@@ -159,7 +221,7 @@ fn set_propagation(tree: BorrowedFd<'_>, path: &Path, propagation: u64) -> Resul
 }
 
 /// Inodes are checked, not names (CVE-2025-31133): /dev/null is character device 1:3 or it is refused.
-fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
+fn open_device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .call(format!("open {}", path.display()))?;
     let stat = rustix::fs::fstat(&file).call(format!("fstat {}", path.display()))?;
@@ -172,6 +234,11 @@ fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
             format!("{} of this machine is not the {name} device {major}:{minor}", path.display()),
         ));
     }
+    Ok(file)
+}
+
+fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
+    let file = open_device(path, major, minor, block)?;
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(&file, "", flags).call(format!("open_tree {}", path.display()))?;

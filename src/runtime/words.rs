@@ -81,6 +81,9 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
         }
+        (Step::FsString { key, .. }, libc::EINVAL) if matches!(key.0.as_str(), "gid" | "uid") => Some(
+            "the id has no mapping in linux.gidMappings or uidMappings: without it the mount takes the default",
+        ),
         (Step::Fork, libc::EAGAIN) => Some("pids.max of the container's cgroup is reached"),
         (Step::Fork, libc::ENOMEM) => Some("the container's pid namespace has ended"),
         (Step::Terminal { .. }, libc::ENOENT) => Some("process.terminal needs a devpts mount on /dev/pts"),
@@ -104,7 +107,10 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
     match (call, errno) {
         ("clone3", libc::ENOSPC) => Some("a limit of /proc/sys/user/max_*_namespaces is reached"),
         ("clone3", libc::EUSERS) => Some("user namespaces nest at most 32 deep"),
-        ("clone3", libc::EPERM) => Some("rcrun needs root"),
+        ("clone3", libc::EPERM) => Some(
+            "this machine lets this user make no user namespace (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, or a seccomp filter), or rcrun is root without CAP_SYS_ADMIN",
+        ),
+        ("clone3", libc::EACCES) => Some("this user may move no process into that cgroup"),
         ("clone3", libc::EAGAIN) => {
             Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC")
         }

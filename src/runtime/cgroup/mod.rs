@@ -3,6 +3,7 @@
 //! `path`, `resources` and `device` are pure; the rest works on the directory's fd and opens nothing by a path that
 //! somebody else could have changed. Nothing sleeps: `cgroup.events` is polled.
 
+mod access;
 mod apply;
 mod attach;
 mod control;
@@ -31,6 +32,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 
+pub use access::{Place, place};
 pub use attach::DeviceProgram;
 pub use device::Policy;
 pub use events::{Events, Notice, Notices};

@@ -38,7 +38,7 @@ struct Node {
     gid: u32,
 }
 
-pub(super) fn compile(spec: &Spec, user_namespace: bool, plan: &mut Plan) -> Result<()> {
+pub(super) fn compile(spec: &Spec, bind: bool, plan: &mut Plan) -> Result<()> {
     let mut nodes = Vec::new();
     for (i, device) in spec.linux().iter().flat_map(|l| l.devices().iter().flatten()).enumerate() {
         let origin = format!("/linux/devices/{i}");
@@ -94,7 +94,7 @@ pub(super) fn compile(spec: &Spec, user_namespace: bool, plan: &mut Plan) -> Res
     plan.push("", Step::Directory { path: InRoot("dev".into()), mode: 0o755 });
     for node in nodes {
         // mknod(2) of a device is refused in a user namespace: the machine's own node is bound there.
-        if user_namespace && node.kind != libc::S_IFIFO {
+        if bind && node.kind != libc::S_IFIFO {
             let slot = plan.slot(Source::Device {
                 path: node.host,
                 major: node.major,

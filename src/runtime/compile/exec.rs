@@ -55,6 +55,7 @@ pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan>
     let around = Surroundings {
         id: request.id,
         user_namespace,
+        groups: host.caller.groups,
         keyring: request.keyring,
         variables: request.variables,
         listen: false,

@@ -6,6 +6,7 @@
 mod cgroup_owner;
 mod devices;
 mod exec;
+mod inside;
 mod kept;
 mod mounts;
 mod namespaces;
@@ -70,7 +71,7 @@ pub(crate) fn in_root(path: &Path) -> InRoot<Text> {
 /// Compiles the start of a container.
 pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
     let mut plan = Plan { passed_fds: request.passed_fds, ..Plan::default() };
-    let spaces = namespaces::compile(spec, &mut plan)?;
+    let spaces = namespaces::compile(spec, &host.caller, &mut plan)?;
     let root = spec.root().as_ref().ok_or_else(|| Error::config("/root", "is missing"))?;
     let root_path = request.bundle.join(root.path());
     let terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
@@ -112,6 +113,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
             &process::Surroundings {
                 id: request.id,
                 user_namespace: spaces.user,
+                groups: spaces.groups,
                 keyring: request.keyring,
                 variables: request.variables,
                 listen: request.await_start,
@@ -128,6 +130,9 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
         }
     }
     check_mounts_have_their_namespace(&plan, spaces.mount)?;
+    if !host.caller.clones_mounts {
+        inside::ask_for_trees(&mut plan);
+    }
     Ok(plan)
 }
 
@@ -182,7 +187,7 @@ fn build_root(
 
     mounts::compile(spec, host, request, spaces, kept, plan)?;
     if !mounts::dev_is_bind(spec) {
-        devices::compile(spec, spaces.user, plan)?;
+        devices::compile(spec, spaces.binds_devices(), plan)?;
     }
     hook_barriers(spec, plan);
     if let Some(process) = spec.process() {

@@ -48,7 +48,12 @@ pub(super) fn compile(
                     &origin,
                     Path::new("/sys"),
                     path,
-                    &MountOptions { bind: Some(Bind::Recursive), ..options },
+                    // What is mounted below it comes along, the machine's cgroups too (CVE-2023-25809).
+                    &MountOptions {
+                        bind: Some(Bind::Recursive),
+                        rec_attr_set: options.rec_attr_set | options.attr_set & libc::MOUNT_ATTR_RDONLY,
+                        ..options
+                    },
                     late,
                     plan,
                 ),

@@ -1,8 +1,9 @@
 //! linux.namespaces, uidMappings, gidMappings, timeOffsets: what clone3 makes, what is joined, and in which order.
 
-use crate::plan::{CLONE_NEWTIME, Maps, Plan, Source};
+use crate::host::Caller;
+use crate::plan::{CLONE_NEWTIME, Maps, Plan, Source, Unprivileged};
 use crate::spec::Spec;
-use crate::{Error, Result};
+use crate::{Code, Error, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 use rcrun_plan::{Barrier, Step};
 use std::fmt::Write;
@@ -20,6 +21,10 @@ pub(crate) struct Spaces {
     pub mount: bool,
     /// `lo` must be brought up.
     pub new_loopback: bool,
+    /// rcrun itself is in a user namespace that is not the machine's.
+    pub nested: bool,
+    /// setgroups(2) is not denied where the process runs.
+    pub groups: bool,
 }
 
 impl Spaces {
@@ -32,7 +37,14 @@ impl Spaces {
     /// namespace, as the containers of a pod do.
     pub fn owns(&self, kind: i32) -> bool {
         let pod = self.joined & libc::CLONE_NEWUSER != 0 && self.joined & kind != 0;
-        self.makes(kind) || pod || !self.user
+        // Where rcrun is in a user namespace, what it joins is its engine's; what it has inherited may be the machine's.
+        let engine = self.nested && !self.user && self.joined & kind != 0;
+        self.makes(kind) || pod || engine || !self.user && !self.nested
+    }
+
+    /// Device nodes cannot be made, those of the machine are bound.
+    pub fn binds_devices(&self) -> bool {
+        self.user || self.nested
     }
 }
 
@@ -50,8 +62,8 @@ pub(crate) fn flag(kind: LinuxNamespaceType) -> i32 {
     }
 }
 
-pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
-    let mut spaces = Spaces::default();
+pub(crate) fn compile(spec: &Spec, caller: &Caller, plan: &mut Plan) -> Result<Spaces> {
+    let mut spaces = Spaces { nested: caller.user_namespace, groups: caller.groups, ..Spaces::default() };
     let mut joins = Vec::new();
     let linux = spec.linux().as_ref();
     for (i, namespace) in linux.iter().flat_map(|l| l.namespaces().iter().flatten()).enumerate() {
@@ -71,11 +83,24 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
     spaces.user |= spaces.makes(libc::CLONE_NEWUSER);
     spaces.mount |= spaces.makes(libc::CLONE_NEWNS);
     spaces.new_loopback = spaces.makes(libc::CLONE_NEWNET);
+    if !spaces.user && !caller.privileged {
+        return Err(Error::config(
+            "/linux/namespaces",
+            "has no user namespace, and rcrun is not root: add {\"type\": \"user\"} with /linux/uidMappings and gidMappings (`rcrun spec --rootless` writes such a config), or run rcrun as root",
+        )
+        .with_code(Code::Host));
+    }
     plan.namespaces = (spaces.new & !libc::CLONE_NEWCGROUP) as u64;
 
     if spaces.makes(libc::CLONE_NEWUSER) {
         let linux = linux.ok_or_else(|| Error::config("/linux", "is missing"))?;
-        plan.maps = Some(Maps { uid: lines(linux.uid_mappings()), gid: lines(linux.gid_mappings()) });
+        let unprivileged = (!caller.privileged).then(|| Unprivileged {
+            newuidmap: !is_only(linux.uid_mappings(), caller.uid),
+            newgidmap: !is_only(linux.gid_mappings(), caller.gid),
+        });
+        spaces.groups &= unprivileged.is_none_or(|how| how.newgidmap);
+        plan.maps =
+            Some(Maps { uid: lines(linux.uid_mappings()), gid: lines(linux.gid_mappings()), unprivileged });
     }
     if spaces.makes(CLONE_NEWTIME) {
         plan.time_offsets = linux.and_then(time_offsets);
@@ -89,7 +114,8 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
     // Once in a user namespace, those of others can no longer be joined: a first child joins them while it still has the
     // machine's capabilities, the user namespace last. A time namespace cannot be joined by a child that shares its
     // parent's memory (EUSERS).
-    joins.sort_by_key(|(_, _, kind)| *kind == libc::CLONE_NEWUSER);
+    // Who has no capabilities gets them there, so that it comes first, and the others are its own.
+    joins.sort_by_key(|(_, _, kind)| (*kind == libc::CLONE_NEWUSER) == caller.privileged);
     for (origin, slot, kind) in joins {
         if spaces.user && kind != CLONE_NEWTIME {
             plan.first_joins.push(slot);
@@ -105,6 +131,11 @@ pub(crate) fn compile(spec: &Spec, plan: &mut Plan) -> Result<Spaces> {
         plan.push("/linux/namespaces", Step::Unshare { kinds: libc::CLONE_NEWCGROUP as u32 });
     }
     Ok(spaces)
+}
+
+/// The one map that an ordinary user may write: of nobody but itself.
+fn is_only(mappings: &Option<Vec<LinuxIdMapping>>, id: u32) -> bool {
+    matches!(mappings.as_deref(), Some([map]) if map.host_id() == id && map.size() == 1)
 }
 
 fn lines(mappings: &Option<Vec<LinuxIdMapping>>) -> String {

@@ -72,8 +72,15 @@ mod tests {
     #[test]
     fn what_is_too_long_is_refused_by_field_and_limit_as_the_kernel_requires() {
         let arch = crate::host::Arch::X86_64;
-        let host =
-            |kernel| Host { kernel, last_cap: 40, bounding: !0, arch, apparmor: false, selinux: false };
+        let host = |kernel| Host {
+            kernel,
+            last_cap: 40,
+            bounding: !0,
+            arch,
+            apparmor: false,
+            selinux: false,
+            caller: crate::host::Caller::ROOT,
+        };
         let short = "s".repeat(255);
         let long = "l".repeat(256);
         let (two, bad, empty) =

@@ -1,11 +1,11 @@
 //! process: from session and terminal to the last step before execve. Shared by start and exec.
 
 use super::{in_root, namespaces};
-use crate::Result;
 use crate::host::{Arch, Host};
 use crate::plan::{Plan, Source};
 use crate::seccomp::machine::{Data, run};
 use crate::seccomp::{self, Instruction};
+use crate::{Code, Error, Result};
 use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, PosixRlimitType, Process};
 use rcrun_plan::{InRoot, Step, text::Text};
 
@@ -15,6 +15,8 @@ pub(super) struct Surroundings<'a> {
     pub id: &'a str,
     /// Capabilities count inside a user namespace of its own.
     pub user_namespace: bool,
+    /// setgroups(2) is not denied in its user namespace.
+    pub groups: bool,
     /// Join a session keyring.
     pub keyring: bool,
     /// Variables that rcrun adds.
@@ -79,7 +81,14 @@ pub(super) fn compile(
         Step::BoundingSet { keep: sets.bounding, last: host.last_cap },
     );
     plan.groups = user.additional_gids().clone().unwrap_or_default();
-    plan.push("/process/user", Step::Ids { uid: user.uid(), gid: user.gid(), groups: true });
+    if !around.groups && !plan.groups.is_empty() {
+        return Err(Error::config(
+            "/process/user/additionalGids",
+            "cannot be had: the user namespace denies setgroups(2), since its gidMappings are the user's own gid alone: take them out, or map a range of /etc/subgid",
+        )
+        .with_code(Code::Host));
+    }
+    plan.push("/process/user", Step::Ids { uid: user.uid(), gid: user.gid(), groups: around.groups });
 
     // Without no_new_privs a filter needs CAP_SYS_ADMIN (seccomp(2)). It is kept until the filter is on, so that the
     // filter has to allow only capset, prctl and execve, and nothing that init needs before.

@@ -2,20 +2,21 @@
 //! when anything fails.
 
 use super::delete::{self, Left};
-use super::hooks;
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
-use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, resources};
+use super::{hooks, maps};
+use crate::cgroup::{self, Cgroup, CgroupPath, DeviceProgram, Hierarchy, Place, Policy, resources};
 use crate::compile::{self, Request};
-use crate::error::{CallContext, Context};
+use crate::error::CallContext;
 use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::notify_socket::{self, NotifySocket};
-use crate::plan::{Maps, Plan};
-use crate::prepare::{Means, prepare};
+use crate::plan::Plan;
+use crate::prepare::{Means, prepare, wanted};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
+use crate::sys::trees::Wanted;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, sys, terminal};
 use oci_spec::runtime::LinuxNamespaceType;
 use rcrun_plan::Barrier;
@@ -51,6 +52,8 @@ pub struct Options {
     pub keep_terminal: bool,
     /// The root, a tree that is mounted nowhere. The folder that /root/path names is then what it is put on.
     pub root: Option<Arc<OwnedFd>>,
+    /// `--rootless`: whether what only root of the machine may do with cgroups is left out; None finds out.
+    pub rootless: Option<bool>,
 }
 
 /// A container that runs.
@@ -93,12 +96,11 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
 
     let linux = spec.linux().as_ref();
-    let hierarchy = Hierarchy::find()?;
-    let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
-    let cgroup_path = CgroupPath::for_container(cgroups_path, id.as_str(), || hierarchy.own_path())?;
-    let wanted = linux.and_then(|l| l.resources().as_ref());
-    let limits = wanted.map(resources::compile).transpose()?.unwrap_or_default();
-    let rules = wanted.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let rootless = options.rootless.unwrap_or_else(|| host.caller.is_rootless());
+    let resources = linux.and_then(|l| l.resources().as_ref());
+    let limits = resources.map(resources::compile).transpose()?.unwrap_or_default();
+    let cgroup_path = cgroup_path(&spec, id, rootless, &limits.writes)?;
+    let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
 
     let [fds, pid, names] = &options.listen;
@@ -142,7 +144,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: rustix::process::geteuid().as_raw(),
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: Some((hierarchy.path().to_path_buf(), cgroup_path.as_str().to_string())),
+        cgroup: cgroup_path.as_ref().map(|(h, path)| (h.path().to_path_buf(), path.as_str().to_string())),
         process: None,
         own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
         hooks: spec.hooks().is_some(),
@@ -162,7 +164,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         plan: &plan,
         options,
         await_start,
-        hierarchy: &hierarchy,
+        rootless,
         config: &text,
     };
     let (init, terminal, notify) = match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo)
@@ -170,9 +172,43 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         Ok(built) => built,
         Err(error) => return Err(undo.all(error)),
     };
-    let cgroup = undo.cgroup.take().ok_or_else(|| Error::new(Code::System, "it was started in no cgroup"))?;
+    let cgroup = undo.cgroup.take();
     let left = Left::of(container, cgroup, &state)?;
     Ok(Run { init, terminal, notify, warnings, left })
+}
+
+/// The container's cgroup, and the mount that it lies below; None where an ordinary user may make none and needs none.
+fn cgroup_path(
+    spec: &Spec,
+    id: &ContainerId,
+    rootless: bool,
+    limits: &[resources::Write],
+) -> Result<Option<(Hierarchy, CgroupPath)>> {
+    let named = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    if !rootless {
+        let hierarchy = Hierarchy::find()?;
+        let path = CgroupPath::for_container(named, id.as_str(), || hierarchy.own_path())?;
+        return Ok(Some((hierarchy, path)));
+    }
+    let why = match Hierarchy::find() {
+        Ok(hierarchy) => match cgroup::place(&hierarchy, named, id.as_str())? {
+            Place::In(path) => return Ok(Some((hierarchy, path))),
+            Place::Nowhere(why) => why,
+        },
+        Err(error) if error.code() == Code::Host => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    match limits.first() {
+        None => Ok(None),
+        Some(limit) => Err(Error::new(
+            Code::Host,
+            format!(
+                "config.json: {}: the limit cannot be set, for the container can have no cgroup: {why}",
+                limit.pointer
+            ),
+        )
+        .at(&limit.pointer)),
+    }
 }
 
 /// All that one start works on.
@@ -183,7 +219,7 @@ struct Site<'a> {
     plan: &'a Plan,
     options: &'a Options,
     await_start: bool,
-    hierarchy: &'a Hierarchy,
+    rootless: bool,
     config: &'a [u8],
 }
 
@@ -192,26 +228,27 @@ type Built = (Newborn, Option<OwnedFd>, Option<NotifySocket>);
 impl Site<'_> {
     fn build(
         &self,
-        cgroup_path: &CgroupPath,
+        cgroup_path: &Option<(Hierarchy, CgroupPath)>,
         limits: &[resources::Write],
         policy: &Policy,
         notify: Option<&str>,
         undo: &mut Undo<'_>,
     ) -> Result<Built> {
         self.container.save(self.state)?;
-        let cgroup = undo.cgroup.insert(Cgroup::create(self.hierarchy, cgroup_path, limits)?);
-        cgroup.mark(self.state.mark())?;
-        cgroup.apply(limits)?;
-        // Root's it is already.
-        if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
-            cgroup.delegate(uid)?;
+        let mut means = Means::default();
+        if let Some((hierarchy, path)) = cgroup_path {
+            let cgroup = undo.cgroup.insert(Cgroup::create(hierarchy, path, limits)?);
+            cgroup.mark(self.state.mark())?;
+            cgroup.apply(limits)?;
+            // Root's it is already; and where rcrun is an ordinary user, the user's, who can give nothing away.
+            let owner = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0 && !self.rootless);
+            if let Some(uid) = owner {
+                cgroup.delegate(uid)?;
+            }
+            means.cgroup = Some(hierarchy.path().join(path.relative()));
         }
-
-        let mut means = Means {
-            cgroup: Some(self.hierarchy.path().join(cgroup_path.relative())),
-            root: self.options.root.as_deref().map(AsFd::as_fd),
-            ..Means::default()
-        };
+        means.root = self.options.root.as_deref().map(AsFd::as_fd);
+        let cgroup = undo.cgroup.as_ref();
         if self.await_start {
             means.listen = Some(listen(self.container.folder())?);
         }
@@ -224,10 +261,14 @@ impl Site<'_> {
             }
         }
         let fds = prepare(self.plan, &mut means)?;
-        let mut init = launch(self.plan, fds, Some(cgroup.as_fd()), None)
+        let trees = match self.plan.clones_inside {
+            true => wanted(self.plan, &fds, &means)?,
+            false => Vec::new(),
+        };
+        let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), None)
             .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
-        match self.attend(&mut init, cgroup, policy) {
+        match self.attend(&mut init, cgroup, policy, &trees) {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
             Err(error) => {
                 let error = ended(&init, error);
@@ -244,17 +285,27 @@ impl Site<'_> {
     }
 
     /// From init's birth until it waits for `start`, or its payload runs.
-    fn attend(&self, init: &mut Init<'_>, cgroup: &Cgroup, policy: &Policy) -> Result<Option<OwnedFd>> {
+    fn attend(
+        &self,
+        init: &mut Init<'_>,
+        cgroup: Option<&Cgroup>,
+        policy: &Policy,
+        trees: &[Option<Wanted>],
+    ) -> Result<Option<OwnedFd>> {
         self.container.save_config(self.config)?;
+        if self.plan.clones_inside {
+            init.clone_inside(trees)?;
+        }
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
-        if let Some(program) = DeviceProgram::load(policy)? {
-            match cgroup.created() {
-                0 => cgroup.replace_devices(Some(&program))?,
-                _ => cgroup.attach_devices(&program)?,
+        if let Some(cgroup) = cgroup {
+            match restrict_devices(cgroup, policy) {
+                // An ordinary user has no device programs, and in a user namespace nobody can make a device node.
+                Err(error) if self.rootless && is_denied(&error) => {}
+                other => other?,
             }
         }
         if let Some(adjustment) = self.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
-            write_proc(init.pid(), "oom_score_adj", &adjustment.to_string())
+            adjust_oom_score(init.pid(), adjustment, self.rootless)
                 .map_err(|e| e.at("/process/oomScoreAdj"))?;
         }
         // Written while init works, and put in its place when it is ready.
@@ -319,7 +370,7 @@ impl Site<'_> {
             Event::Barrier(barrier) => {
                 match barrier {
                     Barrier::Maps => {
-                        self.plan.maps.as_ref().map_or(Ok(()), |maps| write_maps(init.pid(), maps))?;
+                        self.plan.maps.as_ref().map_or(Ok(()), |maps| maps::write(init.pid(), maps))?;
                     }
                     Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
                     Barrier::ContainerHooks => {
@@ -367,11 +418,9 @@ impl Site<'_> {
 
 /// Says so where a memory limit has ended init, in runc's words, or has not let it begin: for want of memory execve may
 /// also say that its arguments are too long.
-fn for_lack_of_memory(cgroup: &Cgroup, error: Error) -> Error {
+fn for_lack_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
     // What one that was there before has counted is not ours.
-    if cgroup.created() == 0 {
-        return error;
-    }
+    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.created() > 0) else { return error };
     let kills = cgroup.oom_kills().unwrap_or_default().unwrap_or(0);
     let full = matches!(error.errno(), Some(libc::ENOMEM | libc::E2BIG | libc::EFAULT))
         && cgroup.memory_max_hits().unwrap_or_default().unwrap_or(0) > 0;
@@ -451,11 +500,22 @@ pub(super) fn write_proc(pid: i32, name: &str, value: &str) -> Result<()> {
     rustix::io::write(&file, value.as_bytes()).call(what()).map(drop)
 }
 
-fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
-    write_proc(pid, "uid_map", &maps.uid)
-        .context("/linux/uidMappings")
-        .map_err(|e| e.at("/linux/uidMappings"))?;
-    write_proc(pid, "gid_map", &maps.gid)
-        .context("/linux/gidMappings")
-        .map_err(|e| e.at("/linux/gidMappings"))
+/// Lowering it takes CAP_SYS_RESOURCE of the machine: where `rootless`, it stays then, as with runc.
+pub(super) fn adjust_oom_score(pid: i32, adjustment: i32, rootless: bool) -> Result<()> {
+    match write_proc(pid, "oom_score_adj", &adjustment.to_string()) {
+        Err(error) if rootless && is_denied(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_denied(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EPERM | libc::EACCES))
+}
+
+fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {
+    match (DeviceProgram::load(policy)?, cgroup.created()) {
+        (None, _) => Ok(()),
+        (Some(program), 0) => cgroup.replace_devices(Some(&program)),
+        (Some(program), _) => cgroup.attach_devices(&program),
+    }
 }

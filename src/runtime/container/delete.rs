@@ -1,15 +1,15 @@
 //! delete: ends what is left, removes cgroup and folder, runs poststop hooks.
 
+use super::hooks;
 use super::process::{END, Status, wait_for_end};
 use super::state::{Container, State, StateRoot, does_not_exist};
-use super::{end, hooks};
 use crate::cgroup::Cgroup;
 use crate::error::CallContext;
 use crate::foreground::Exit;
 use crate::spec::id::ContainerId;
 use crate::{Code, Error, Result};
 use rustix::process::{Signal, pidfd_send_signal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Removes container `id`; with `force` also one that runs, and without complaint one that is not there. Returns
 /// warnings: poststop hooks that failed.
@@ -51,11 +51,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         if let Some(process) = state.process.as_ref().filter(|_| status != Status::Stopped)
             && let Ok(pidfd) = process.pidfd()
         {
-            match pidfd_send_signal(&pidfd, Signal::KILL) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(e) => return Err(e).call(format!("kill {}", process.pid)),
-            }
-            wait_for_end(pidfd.as_fd())?;
+            end(&pidfd, process.pid)?;
         }
         if let Some(cgroup) = state.open_cgroup()? {
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
@@ -91,29 +87,35 @@ fn end_creation(container: &Container) -> Result<()> {
 #[derive(Debug)]
 pub struct Left {
     container: Container,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
     mark: String,
     hooks: bool,
 }
 
 impl Left {
     /// Of a container that has just been made: others may have it from now on.
-    pub(super) fn of(container: Container, cgroup: Cgroup, state: &State) -> Result<Left> {
+    pub(super) fn of(container: Container, cgroup: Option<Cgroup>, state: &State) -> Result<Left> {
         container.unlock()?;
-        cgroup.unlock()?;
+        if let Some(cgroup) = &cgroup {
+            cgroup.unlock()?;
+        }
         Ok(Left { container, cgroup, mark: state.mark().to_string(), hooks: state.hooks })
     }
 
     /// Whether `exit` was the OOM killer's work.
     pub fn by_oom_killer(&self, exit: Exit) -> bool {
         exit == Exit::Signal(libc::SIGKILL)
-            && end::by_oom_killer(exit, self.cgroup.oom_kills().unwrap_or_default())
+            && self
+                .cgroup
+                .as_ref()
+                .is_some_and(|cgroup| super::end::by_oom_killer(exit, cgroup.oom_kills().unwrap_or_default()))
     }
 
     /// Keeps in the container's state how it has ended, for as long as it is not deleted.
     pub fn record(&self, exit: Exit) -> Result<()> {
         match self.container.relock()? {
-            true => end::record(&self.container, &self.cgroup, exit).and_then(|()| self.container.unlock()),
+            true => super::end::record(&self.container, self.cgroup.as_ref(), exit)
+                .and_then(|()| self.container.unlock()),
             // It was deleted meanwhile.
             false => Ok(()),
         }
@@ -128,11 +130,12 @@ impl Left {
         if !self.container.relock()? {
             return Ok(true);
         }
+        let Some(cgroup) = &self.cgroup else { return Ok(self.container.remove().is_ok()) };
         // Another container may have taken the cgroup since it became empty.
-        if self.cgroup.owner()?.as_ref() != Some(&self.mark) {
+        if cgroup.owner()?.as_ref() != Some(&self.mark) {
             return Ok(false);
         }
-        Ok(self.cgroup.remove_empty() && self.container.remove().is_ok())
+        Ok(cgroup.remove_empty() && self.container.remove().is_ok())
     }
 }
 
@@ -145,6 +148,15 @@ pub fn delete_ended(root: &StateRoot, id: &ContainerId, left: Left) -> Result<Ve
             delete(root, id, true)
         }
     }
+}
+
+/// Kills a process and waits for its end.
+pub(super) fn end(pidfd: &OwnedFd, pid: i32) -> Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(e) => return Err(e).call(format!("kill {pid}")),
+    }
+    wait_for_end(pidfd.as_fd())
 }
 
 /// Kills all processes of a cgroup and waits until they are gone.

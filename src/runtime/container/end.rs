@@ -76,9 +76,9 @@ fn seen(cgroup: &Cgroup) -> (Option<u64>, Option<Usage>) {
 }
 
 /// Keeps in its state how the container's first process has ended.
-pub(super) fn record(container: &Container, cgroup: &Cgroup, exit: Exit) -> Result<()> {
+pub(super) fn record(container: &Container, cgroup: Option<&Cgroup>, exit: Exit) -> Result<()> {
     let Some(state) = container.state()? else { return Ok(()) };
-    let (oom_kills, usage) = seen(cgroup);
+    let (oom_kills, usage) = cgroup.map_or((None, None), seen);
     let (status, code, signal) = match exit {
         Exit::Code(code) => ("exited", Some(code), None),
         Exit::Signal(signal) => ("killed", None, Some(signal)),

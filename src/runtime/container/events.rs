@@ -100,7 +100,7 @@ fn open(container: &Container) -> Result<Cgroup> {
     let state = container.state()?;
     match (container.status(state.as_ref()), state) {
         (Status::Running | Status::Created | Status::Paused, Some(state)) => {
-            state.open_cgroup()?.ok_or_else(not_running)
+            state.open_cgroup()?.ok_or_else(|| state.without_cgroup("events"))
         }
         _ => Err(not_running()),
     }

@@ -9,9 +9,10 @@ use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
-use crate::spec::{self, Process, Spec};
+use crate::spec::{self, Namespace, Process, Spec};
 use crate::sys::birth::Newborn;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -88,7 +89,11 @@ fn start(
     if process.args().as_deref().unwrap_or_default().is_empty() {
         return Err(Error::new(Code::Config, "process: /args: args must not be empty").at("/args"));
     }
-    let host = Host::read()?;
+    let mut host = Host::read()?;
+    if spec.namespace(LinuxNamespaceType::User) != Namespace::Inherit {
+        let denied = std::fs::read(format!("/proc/{}/setgroups", init.0));
+        host.caller.groups = !denied.is_ok_and(|text| text.starts_with(b"deny"));
+    }
     spec::check_process_host(&process, &host)?;
     let wants_terminal = process.terminal().unwrap_or(false);
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
@@ -119,7 +124,7 @@ fn start(
         }
         born => born?,
     };
-    match attend(&plan, &mut child, init.0, options) {
+    match attend(&plan, &mut child, init.0, host.caller.is_rootless(), options) {
         Ok(terminal) => {
             let warnings = process.warnings().to_vec();
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
@@ -166,10 +171,16 @@ fn cgroup_of_init(state: &State, init: i32) -> Result<Option<Cgroup>> {
 }
 
 /// `init` is the pid of the container's init, whose root has the /etc/passwd.
-fn attend(plan: &Plan, child: &mut Init<'_>, init: i32, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+fn attend(
+    plan: &Plan,
+    child: &mut Init<'_>,
+    init: i32,
+    rootless: bool,
+    options: &ExecOptions,
+) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     if let Some(adjustment) = plan.oom_score_adj {
-        super::create::write_proc(child.pid(), "oom_score_adj", &adjustment.to_string())?;
+        super::create::adjust_oom_score(child.pid(), adjustment, rootless)?;
     }
     let home = plan.home_of.map(|uid| home::of(init, uid));
     // Where init asks for nothing, its answer goes ahead of its report: it need not wait for this process to wake up.

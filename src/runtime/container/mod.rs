@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod hooks;
 mod list;
+mod maps;
 mod process;
 mod signal;
 mod start;

@@ -71,7 +71,12 @@ const RUNNING: &str = "cannot start an already running container";
 
 /// A failing startContainer or poststart hook stops the container (runtime.md, "Lifecycle", steps 8 and 10).
 fn stop(state: &State, error: Error) -> Error {
-    match state.open_cgroup().and_then(|c| c.map_or(Ok(()), |c| delete::end_all(&c))) {
+    let ended = state.open_cgroup().and_then(|cgroup| match (cgroup, &state.process) {
+        (Some(cgroup), _) => delete::end_all(&cgroup),
+        (None, Some(process)) => process.pidfd().and_then(|pidfd| delete::end(&pidfd, process.pid)),
+        (None, None) => Ok(()),
+    });
+    match ended {
         Ok(()) => error,
         Err(e) => error.attach(&e),
     }

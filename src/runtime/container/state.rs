@@ -346,6 +346,21 @@ impl State {
         Ok(own.then_some(cgroup))
     }
 
+    /// Why `verb` cannot be done without a cgroup.
+    pub(super) fn without_cgroup(&self, verb: &str) -> Error {
+        match &self.cgroup {
+            Some((_, path)) => {
+                Error::new(Code::Status, format!("container not running: its cgroup {path} is gone"))
+            }
+            None => Error::new(
+                Code::Status,
+                format!(
+                    "{verb} needs a cgroup, and the container was made without one: run rcrun where cgroups are delegated to this user (`systemd-run --user --scope --property=Delegate=yes rcrun ...`)"
+                ),
+            ),
+        }
+    }
+
     /// What is at the path of its cgroup, whosever it is.
     pub(super) fn cgroup_by_name(&self) -> Result<Option<Cgroup>> {
         let Some((mount, path)) = &self.cgroup else { return Ok(None) };

@@ -39,7 +39,7 @@ pub fn update(container: &mut Container, wanted: &Resources, how: How) -> Result
         (Status::Running | Status::Created | Status::Paused, Some(state)) => state,
         _ => return Err(not_running()),
     };
-    let cgroup = state.open_cgroup()?.ok_or_else(not_running)?;
+    let cgroup = state.open_cgroup()?.ok_or_else(|| state.without_cgroup("update"))?;
     change(container, &state, &cgroup, wanted, how)
         .map_err(|error| error.in_part("/linux/resources", "resources"))
 }

@@ -21,7 +21,15 @@ fn good_with(at: &str, value: Value) -> Vec<u8> {
 }
 
 fn host(apparmor: bool, selinux: bool) -> Host {
-    Host { kernel: (6, 1), last_cap: 40, bounding: !0, arch: crate::host::Arch::X86_64, apparmor, selinux }
+    Host {
+        kernel: (6, 1),
+        last_cap: 40,
+        bounding: !0,
+        arch: crate::host::Arch::X86_64,
+        apparmor,
+        selinux,
+        caller: crate::host::Caller::ROOT,
+    }
 }
 
 #[test]

@@ -14,3 +14,4 @@ pub mod path;
 pub mod pidfd;
 pub mod signal;
 pub mod spawn;
+pub mod trees;

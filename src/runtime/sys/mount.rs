@@ -34,3 +34,11 @@ pub fn set_attributes(fd: BorrowedFd<'_>, recursive: bool, attributes: &MountAtt
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Whether this process may clone the mounts of its mount namespace: root there owns that mount namespace.
+pub fn may_clone() -> bool {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    // EINVAL: unbindable, or with mounts below that cannot be left out; the right to ask is checked first.
+    !matches!(rustix::mount::open_tree(rustix::fs::CWD, "/", flags), Err(rustix::io::Errno::PERM))
+}

@@ -1,0 +1,224 @@
+//! A child that enters the namespaces of init and clones mounts there: an ordinary user owns nothing of the machine's mount
+//! namespace, but all of the copy that its new user namespace has.
+//!
+//! It keeps the caller's user, groups and access rights, which init, as root of the user namespace, may not have. Between
+//! fork and exit it makes system calls only: the process that forks may have many threads.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_int};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+};
+
+use super::mount::MountAttributes;
+
+/// A tree that may be asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Absolute path.
+    pub path: CString,
+    /// With all mounts below it.
+    pub recursive: bool,
+    /// Propagation that the clone gets; 0 keeps it.
+    pub propagation: u64,
+    /// Device and inode that must lie there.
+    pub file: (u64, u64),
+}
+
+/// The child.
+#[derive(Debug)]
+pub struct Trees {
+    pid: libc::pid_t,
+    socket: Option<OwnedFd>,
+}
+
+/// A failed call.
+#[derive(Debug)]
+pub struct Failed {
+    /// Which.
+    pub call: &'static str,
+    /// Its error.
+    pub error: io::Error,
+}
+
+/// The calls that can fail, by the number in a reply; 0 is success.
+const CALLS: [&str; 7] = [
+    "nothing",
+    "setns into the container",
+    "open",
+    "fstat",
+    "stat: another file lies there now",
+    "open_tree",
+    "mount_setattr",
+];
+
+type Reply = [i32; 2];
+
+impl Trees {
+    /// Forks it; `kinds` are the CLONE_NEW* bits of init's namespaces to enter.
+    pub fn fork(init: BorrowedFd<'_>, kinds: c_int, wanted: &[Option<Wanted>]) -> Result<Trees, Failed> {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|e| Failed { call: "socketpair", error: e.into() })?;
+        // SAFETY: the child makes system calls on what exists already, and leaves by _exit: no lock, no allocation, no
+        // destructor of this process's.
+        match unsafe { libc::fork() } {
+            -1 => Err(Failed { call: "fork", error: io::Error::last_os_error() }),
+            0 => serve(theirs.as_raw_fd(), init.as_raw_fd(), kinds, wanted),
+            pid => Ok(Trees { pid, socket: Some(ours) }),
+        }
+    }
+
+    /// The tree of `wanted[index]`, detached.
+    pub fn get(&self, index: u16) -> Result<OwnedFd, Failed> {
+        let gone = || Failed {
+            call: "clone in the container's mount namespace",
+            error: io::ErrorKind::BrokenPipe.into(),
+        };
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        rustix::net::send(socket, &index.to_ne_bytes(), SendFlags::NOSIGNAL).map_err(|_| gone())?;
+        let mut bytes = [0; size_of::<Reply>()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            match rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Failed { call: "recvmsg", error: e.into() }),
+                Ok(message) => break message.bytes,
+            }
+        };
+        if length != bytes.len() {
+            return Err(gone());
+        }
+        let number = |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let tree = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        match (number(0), tree) {
+            (0, Some(tree)) => Ok(tree),
+            (call, _) => Err(Failed {
+                call: CALLS.get(call as usize).copied().unwrap_or("clone"),
+                error: io::Error::from_raw_os_error(number(4)),
+            }),
+        }
+    }
+}
+
+impl Drop for Trees {
+    fn drop(&mut self) {
+        // End of file ends it.
+        self.socket = None;
+        // SAFETY: waits for a child of ours, which exits now; EINTR is tried again.
+        unsafe {
+            while libc::waitpid(self.pid, std::ptr::null_mut(), 0) < 0
+                && *libc::__errno_location() == libc::EINTR
+            {}
+        }
+    }
+}
+
+/// The child's life.
+fn serve(socket: RawFd, init: RawFd, kinds: c_int, wanted: &[Option<Wanted>]) -> ! {
+    // SAFETY: system calls with integers and with what lives in this process's copy of its parent's memory.
+    unsafe {
+        // Before it enters: nobody inside shall look into what is a copy of rcrun.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        let entered = match libc::setns(init, kinds) {
+            0 => [0, 0],
+            _ => [1, errno()],
+        };
+        // The other end of init's socket and of this one must be nobody's but the parent's.
+        if socket > 0 {
+            libc::syscall(libc::SYS_close_range, 0, socket - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, socket + 1, u32::MAX, 0);
+        loop {
+            let mut index = [0_u8; 2];
+            match libc::recv(socket, index.as_mut_ptr().cast(), index.len(), 0) {
+                2 => {}
+                -1 if errno() == libc::EINTR => continue,
+                _ => libc::_exit(0),
+            }
+            let index = usize::from(u16::from_ne_bytes(index));
+            let (reply, tree) = match (entered, wanted.get(index).and_then(Option::as_ref)) {
+                ([0, _], Some(wanted)) => match clone(wanted) {
+                    Ok(tree) => ([0, 0], Some(tree)),
+                    Err(reply) => (reply, None),
+                },
+                ([0, _], None) => ([2, libc::EBADF], None),
+                (failed, _) => (failed, None),
+            };
+            answer(socket, reply, tree.as_ref().map(AsRawFd::as_raw_fd));
+        }
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: this thread's own cell.
+    unsafe { *libc::__errno_location() }
+}
+
+fn clone(wanted: &Wanted) -> Result<OwnedFd, Reply> {
+    // SAFETY: paths end with NUL, buffers live, and each fd is taken over once.
+    unsafe {
+        let owned = |fd: c_int, call: i32| match fd {
+            -1 => Err([call, errno()]),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        };
+        let file = owned(libc::open(wanted.path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC), 2)?;
+        let mut stat: libc::stat = std::mem::zeroed();
+        if libc::fstat(file.as_raw_fd(), &mut stat) != 0 {
+            return Err([3, errno()]);
+        }
+        if (stat.st_dev as u64, stat.st_ino as u64) != wanted.file {
+            return Err([4, libc::ESTALE]);
+        }
+        const OPEN_TREE_CLONE: c_int = 1;
+        let recursive = if wanted.recursive { libc::AT_RECURSIVE } else { 0 };
+        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH | recursive;
+        let tree = libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), c"".as_ptr(), flags);
+        let tree = owned(tree as c_int, 5)?;
+        let attributes = MountAttributes { propagation: wanted.propagation, ..MountAttributes::default() };
+        if wanted.propagation != 0 && super::mount::set_attributes(borrow(&tree), true, &attributes).is_err()
+        {
+            return Err([6, errno()]);
+        }
+        Ok(tree)
+    }
+}
+
+fn borrow(fd: &OwnedFd) -> BorrowedFd<'_> {
+    std::os::fd::AsFd::as_fd(fd)
+}
+
+/// One record, with a tree where there is one.
+fn answer(socket: RawFd, reply: Reply, tree: Option<RawFd>) {
+    // Room for one fd, aligned as cmsg(3) wants it.
+    let mut room = [0_u64; 4];
+    // SAFETY: the message's parts live in this frame; `room` holds CMSG_SPACE of one fd, which CMSG_FIRSTHDR and
+    // CMSG_DATA point into.
+    unsafe {
+        let mut part =
+            libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: size_of::<Reply>() };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        if let Some(tree) = tree {
+            let length = size_of::<RawFd>() as u32;
+            message.msg_control = room.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(length) as _;
+            let header = libc::CMSG_FIRSTHDR(&message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(length) as _;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(tree);
+        }
+        libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL);
+    }
+}
