@@ -39,6 +39,12 @@ pub(super) fn compile(
         }
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
+            let mut options = options;
+            // Where sysfs cannot be mounted its mount is bound, as `spec --rootless` does, and the machine's cgroups, some of
+            // them the user's own, come along (CVE-2023-25809).
+            if !host.caller.clones_mounts && source == Path::new("/sys") {
+                options.rec_attr_set |= options.attr_set & libc::MOUNT_ATTR_RDONLY;
+            }
             bind(&origin, source.as_path(), path, &options, late, plan);
         } else {
             match fs_type(entry) {
