@@ -57,13 +57,10 @@ fn look(source: &Source, means: &Means<'_>) -> Result<OwnedFd> {
 /// The path on the machine of a slot's tree.
 fn tree_path(source: &Source, means: &Means<'_>) -> Result<PathBuf> {
     match source {
-        Source::Root { path, .. } | Source::Bind { path, .. } | Source::Device { path, .. } => Ok(path.clone()),
-        Source::Cgroup { .. } => means.cgroup.clone().ok_or_else(|| {
-            Error::new(
-                Code::Host,
-                "the mount of the cgroup file system needs a cgroup of the container's own, or a cgroup namespace: add {\"type\": \"cgroup\"} to /linux/namespaces",
-            )
-        }),
+        Source::Root { path, .. } | Source::Bind { path, .. } | Source::Device { path, .. } => {
+            Ok(path.clone())
+        }
+        Source::Cgroup { .. } => means.cgroup.clone().ok_or_else(|| missing("a cgroup")),
         Source::NotifyFolder => means.notify.clone().ok_or_else(|| missing("a NOTIFY_SOCKET")),
         _ => Err(missing("a tree")),
     }

@@ -110,7 +110,9 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
         ("clone3", libc::EPERM) => Some(
             "this machine lets this user make no user namespace (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, or a seccomp filter), or rcrun is root without CAP_SYS_ADMIN",
         ),
-        ("clone3", libc::EACCES) => Some("this user may move no process into that cgroup"),
+        ("clone3", libc::EACCES) => Some(
+            "this user may move no process from rcrun's own cgroup into that one: call rcrun from a scope of the user's, with `systemd-run --user --scope rcrun ...`",
+        ),
         ("clone3", libc::EAGAIN) => {
             Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC")
         }

@@ -5,4 +5,5 @@ mod bomb;
 mod limits;
 mod memory;
 mod processors;
+mod rootless;
 mod update;

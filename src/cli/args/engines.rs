@@ -84,7 +84,7 @@ fn containerds_shim_is_understood() {
         assert_eq!(
             globals(&line),
             Globals {
-                root: "/run/containerd/runc/k8s.io".into(),
+                root: Some("/run/containerd/runc/k8s.io".into()),
                 log: Some("/b/log.json".into()),
                 log_format: LogFormat::Json,
                 ..Globals::default()

@@ -86,6 +86,11 @@ impl Cgroup {
             };
             let Ok(parent) = parent else { break };
             if offers(parent.as_fd()) {
+                if let Some(service) = not_delegated(self.path().names(), above.len()) {
+                    return format!(
+                        "controller {controller:?} is not delegated to this user's systemd ({service}): let root add it to the line Delegate= (such as `Delegate=cpu cpuset io memory pids`) below [Service] in /etc/systemd/system/user@.service.d/delegate.conf, run `systemctl daemon-reload`, and log in anew"
+                    );
+                }
                 return format!(
                     "controller {controller:?} not available: cgroup /{} has it but does not pass it on to its children in cgroup.subtree_control (the kernel refuses that for a cgroup with processes of its own)",
                     above.join("/")
@@ -96,6 +101,12 @@ impl Cgroup {
         let v1 = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         format!("controller {controller:?} not available: {}", remedy(controller, &v1))
     }
+}
+
+/// The service of a user's systemd in a cgroup's path, where the controller stops above it: after `offering` names.
+fn not_delegated<'a>(names: impl Iterator<Item = &'a str>, offering: usize) -> Option<&'a str> {
+    let service = |name: &&str| name.starts_with("user@") && name.ends_with(".service");
+    names.skip(offering).find(service)
 }
 
 /// Why the whole hierarchy lacks `controller`, from /proc/cgroups (name, hierarchy, cgroups, enabled), and what to do.
@@ -123,6 +134,16 @@ fn remedy(controller: &str, proc_cgroups: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_controller_that_a_users_systemd_has_not_is_told_from_one_that_it_does_not_pass_on() {
+        let path = ["user.slice", "user-7.slice", "user@7.service", "app.slice", "web"];
+        for (offering, expected) in
+            [(0, Some("user@7.service")), (2, Some("user@7.service")), (3, None), (4, None)]
+        {
+            assert_eq!(not_delegated(path.into_iter(), offering), expected, "{offering}");
+        }
+    }
 
     #[test]
     fn a_missing_controller_comes_with_its_reason_and_remedy() {

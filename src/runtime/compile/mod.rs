@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub passed_fds: u32,
     /// Variables that rcrun adds (LISTEN_FDS, NOTIFY_SOCKET), `NAME=value`.
     pub variables: &'a [String],
+    /// The container has a cgroup of its own.
+    pub cgroup: bool,
     /// Mount the folder of the NOTIFY_SOCKET at /run/notify.
     pub notify: bool,
 }
@@ -58,6 +60,7 @@ impl<'a> Request<'a> {
             keyring: true,
             passed_fds: 0,
             variables: &[],
+            cgroup: true,
             notify: false,
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn compile(
             let mut options = options;
             // Where sysfs cannot be mounted its mount is bound, as `spec --rootless` does, and the machine's cgroups, some of
             // them the user's own, come along (CVE-2023-25809).
-            if !host.caller.clones_mounts && source == Path::new("/sys") {
+            if host.caller.is_rootless() && source == Path::new("/sys") {
                 options.rec_attr_set |= options.attr_set & libc::MOUNT_ATTR_RDONLY;
             }
             bind(&origin, source.as_path(), path, &options, late, plan);
@@ -71,6 +71,9 @@ pub(super) fn compile(
                     late,
                     plan,
                 ),
+                "cgroup" | "cgroup2" if !request.cgroup && !spaces.makes(libc::CLONE_NEWCGROUP) => {
+                    no_cgroups(&origin, path, &options, host, plan)?;
+                }
                 "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
                     let slot = plan.slot(Source::Cgroup { late });
                     receive(&origin, slot, late, plan);
@@ -222,6 +225,25 @@ fn new_file_system(
     plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
     let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
     place(origin, path, &options, plain, plan);
+    Ok(())
+}
+
+/// An empty folder: without a cgroup of the container's own there is nothing but those of others to be shown
+/// (CVE-2023-25809), and configs of `runc spec --rootless` ask for them.
+fn no_cgroups(
+    origin: &str,
+    path: InRoot<Text>,
+    options: &MountOptions,
+    host: &Host,
+    plan: &mut Plan,
+) -> Result<()> {
+    plan.push(origin, Step::FsOpen { kind: "tmpfs".into() });
+    option::push(origin, "source", ("source", "cgroup"), host, plan)?;
+    plan.push(origin, Step::FsFlag { key: "ro".into() });
+    plan.push(origin, Step::FsMount { attributes: (options.attr_set | libc::MOUNT_ATTR_RDONLY) as u32 });
+    plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
+    let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
+    place(origin, path, &options, false, plan);
     Ok(())
 }
 

@@ -123,6 +123,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         keyring: !options.no_new_keyring,
         passed_fds: passed.fds.len() as u32,
         variables: &variables,
+        cgroup: cgroup_path.is_some(),
         notify: notify.is_some(),
     };
     let plan = compile::start(&spec, &host, &request)?;

@@ -133,6 +133,7 @@ fn failure(container: &Container, state: &State, report: &Report) -> Error {
             keyring: state.keyring,
             passed_fds: 0,
             variables: &state.variables,
+            cgroup: state.cgroup.is_some(),
             notify: state.notify,
         };
         compile::start(&spec, &host, &request)

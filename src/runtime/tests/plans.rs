@@ -4,7 +4,7 @@
 //! Uses: spec, compile, plan_text of rcrun-runtime.
 
 use rcrun_runtime::compile::{self, ExecRequest, HookRequest, Request};
-use rcrun_runtime::host::{Arch, Host};
+use rcrun_runtime::host::{Arch, Caller, Host};
 use rcrun_runtime::plan::Plan;
 use rcrun_runtime::spec::{self, Spec};
 use rcrun_runtime::{Result, plan_text};
@@ -32,7 +32,15 @@ const HOST: Host = Host {
     arch: Arch::X86_64,
     apparmor: false,
     selinux: false,
+    caller: Caller::ROOT,
 };
+/// An ordinary user.
+const USER: Host = Host {
+    caller: Caller { uid: 1000, gid: 1000, privileged: false, clones_mounts: false, ..Caller::ROOT },
+    ..HOST
+};
+/// Root of a user namespace that an engine has made: it owns its mounts.
+const GUEST: Host = Host { caller: Caller { user_namespace: true, ..Caller::ROOT }, ..HOST };
 /// What runs in most containers: no CAP_SYS_ADMIN.
 const CONFINED: Host = Host { bounding: 0xa804_25fb, ..HOST };
 /// Before CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE.
@@ -42,7 +50,7 @@ const NEWER: Host = Host { kernel: (6, 8), ..HOST };
 const ARM: Host = Host { arch: Arch::Aarch64, ..HOST };
 
 /// Folder under plans/, the folder whose config.json it is compiled from, how, for which machine.
-const PLANS: [(&str, &str, Verb, Host); 34] = [
+const PLANS: [(&str, &str, Verb, Host); 37] = [
     ("default", "default", Verb::Create, HOST),
     ("run-with-every-flag", "run-with-every-flag", Verb::Run, HOST),
     ("user-namespace", "user-namespace", Verb::Create, HOST),
@@ -82,6 +90,9 @@ const PLANS: [(&str, &str, Verb, Host); 34] = [
     ("exec-behind-a-filter-without-fork", "exec-behind-a-filter-without-fork", Verb::Exec, HOST),
     ("exec-in-a-user-namespace", "exec-in-a-user-namespace", Verb::Exec, HOST),
     ("exec-without-a-mount-namespace", "exec-without-a-mount-namespace", Verb::Exec, HOST),
+    ("rootless", "rootless", Verb::Create, USER),
+    ("rootless-with-ranges", "user-namespace", Verb::Create, USER),
+    ("default-in-a-user-namespace", "default", Verb::Create, GUEST),
 ];
 
 fn folder() -> PathBuf {

@@ -1,0 +1,542 @@
+//! Containers of an ordinary user: without ranges and with them, without cgroups of his own. With delegated cgroups they are
+//! in vm/rootless.rs. Each test is root, makes what the user needs in a mount namespace of its own, and calls rcrun as him.
+
+use nix::mount::{MsFlags, mount};
+use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::inside::{field, own_mounts};
+use runtime_tests::runtime::{Lines, Said, said};
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The user. He has no name but where a test gives him one.
+const UID: u32 = 4711;
+/// Not the same, so that no test mistakes one for the other.
+const GID: u32 = 4712;
+/// The first id of his ranges.
+const RANGE: u32 = 700_000;
+
+/// A user with a folder for the state of his containers, and rcrun where he may execute it.
+struct User {
+    folder: Folder,
+    wrapper: Vec<String>,
+}
+
+impl User {
+    /// Without any range.
+    fn plain(name: &str) -> User {
+        own_mounts();
+        let folder = Folder::new(name);
+        let named = std::env::var_os("RUNTIME").or_else(|| std::env::var_os("RCRUN"));
+        let binary = PathBuf::from(named.expect("RCRUN is not set: run the tests by `make test`"));
+        // The build folder may be one that only root may search.
+        let copy = folder.path().join("rcrun");
+        fs::copy(&binary, &copy).expect("copy rcrun");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+        for sub in ["state", "run"] {
+            fs::create_dir(folder.path().join(sub)).expect("mkdir");
+            chown(folder.path().join(sub), Some(UID), Some(GID)).expect("chown");
+        }
+        User { folder, wrapper: Vec::new() }
+    }
+
+    /// With 65536 more uids and gids.
+    fn with_ranges(name: &str) -> User {
+        let user = User::plain(name);
+        user.give("passwd", &format!("root:x:0:0::/:/bin/sh\nranger:x:{UID}:{GID}::/:/bin/sh\n"));
+        for file in ["subuid", "subgid"] {
+            user.give(file, &format!("ranger:{RANGE}:65536\n"));
+        }
+        user
+    }
+
+    /// A file of /etc, in this mount namespace alone.
+    fn give(&self, file: &str, text: &str) {
+        let own = self.folder.path().join(file);
+        fs::write(&own, text).expect("write");
+        let target = Path::new("/etc").join(file);
+        assert!(target.exists(), "{} is missing: apt-get install uidmap", target.display());
+        mount(Some(&own), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind");
+    }
+
+    /// rcrun is called in namespaces that unshare(1) makes with these options, as engines without root do.
+    fn enter(&mut self, options: &[&str]) {
+        self.wrapper = ["unshare"].iter().chain(options).map(|word| word.to_string()).collect();
+        self.wrapper.push("--".to_string());
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Any program as the user, with nothing in its environment but PATH.
+    fn program<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &UID.to_string(), "--regid", &GID.to_string(), "--clear-groups"]);
+        command.args(["--inh-caps=-all", "--"]).args(&self.wrapper).args(words);
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .current_dir("/");
+        command
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let binary = self.folder.path().join("rcrun");
+        let mut all = vec![binary.into_os_string(), "--root".into(), self.state().into_os_string()];
+        all.extend(words.iter().map(Into::into));
+        self.program(all)
+    }
+
+    fn say(&self, words: &[&str]) -> Said {
+        said(&self.command(words).output().expect("execute the runtime"))
+    }
+
+    fn ok(&self, words: &[&str]) -> String {
+        let said = self.say(words);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{words:?}: {}", said.out);
+        said.out
+    }
+
+    /// A bundle of his, as `rcrun spec --rootless` writes it.
+    fn bundle(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> Bundle {
+        let bundle = Bundle::new(name, args);
+        for entry in walk(bundle.path()) {
+            std::os::unix::fs::lchown(&entry, Some(UID), Some(GID)).expect("lchown");
+        }
+        fs::remove_file(bundle.path().join("config.json")).expect("remove config.json");
+        let binary = self.folder.path().join("rcrun");
+        let path = bundle.path().to_str().expect("UTF-8");
+        let wrote = Command::new("setpriv")
+            .args(["--reuid", &UID.to_string(), "--regid", &GID.to_string(), "--clear-groups", "--"])
+            .args([binary.as_os_str(), OsStr::new("spec"), OsStr::new("--rootless"), OsStr::new("--bundle")])
+            .arg(path)
+            .status();
+        assert!(wrote.expect("rcrun spec").success());
+        let text = fs::read(bundle.path().join("config.json")).expect("config.json");
+        let config: Value = serde_json::from_slice(&text).expect("JSON");
+        bundle.with(|c| {
+            *c = config;
+            c["process"]["args"] = json!(args);
+            c["process"]["terminal"] = json!(false);
+            change(c);
+        })
+    }
+
+    fn run(&self, bundle: &Bundle, id: &str) -> Said {
+        self.say(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), id])
+    }
+
+    /// What a script says that runs in a container of his.
+    fn inside(&self, id: &str, script: &str, change: impl FnOnce(&mut Value)) -> String {
+        let said = self.run(&self.bundle(id, &["sh", "-c", script], change), id);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{}", said.out);
+        said.out
+    }
+
+    /// The sentence with which such a container is refused; nothing is left of it.
+    fn refused(&self, id: &str, change: impl FnOnce(&mut Value)) -> String {
+        let said = self.run(&self.bundle(id, &["true"], change), id);
+        assert_ne!(said.status, 0, "{}", said.out);
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        assert_eq!(fs::read_dir(self.state()).expect("the state").count(), 0);
+        said.err
+    }
+
+    /// One that waits in the background, with what it says.
+    fn detached(&self, bundle: &Bundle, id: &str) -> Lines {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        let errors = Folder::new("said");
+        let file = fs::File::create(errors.path().join("err")).expect("a file for errors");
+        let mut command = self.command(&["run", "--detach", "--bundle"]);
+        let status = command.arg(bundle.path()).arg(id).stdout(writer).stderr(file).status();
+        drop(command);
+        let said = fs::read_to_string(errors.path().join("err")).expect("what was said");
+        assert!(status.expect("execute the runtime").success(), "{said}");
+        assert_eq!(said, "");
+        Lines::of(reader.into())
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        for id in self.say(&["list", "--quiet"]).out.lines() {
+            self.say(&["delete", "--force", id]);
+        }
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        match entry.file_type().expect("a type").is_dir() {
+            true => found.extend(walk(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+/// `[[inside, outside, how many], ...]`
+fn maps(config: &mut Value, ids: &[[u32; 3]]) {
+    let maps: Vec<Value> =
+        ids.iter().map(|[a, b, n]| json!({"containerID": a, "hostID": b, "size": n})).collect();
+    config["linux"]["uidMappings"] = json!(maps);
+    config["linux"]["gidMappings"] = json!(maps);
+}
+
+fn with_range(config: &mut Value) {
+    let both = |own: u32| json!([{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": RANGE, "size": 65536}]);
+    config["linux"]["uidMappings"] = both(UID);
+    config["linux"]["gidMappings"] = both(GID);
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn without_ranges_the_user_is_root_inside_and_alone() {
+    let user = User::plain("alone");
+    let out = user.inside(
+        "alone",
+        "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id -u; id -g; stat -c %u:%g /bin/busybox",
+        |_| {},
+    );
+    let expected = format!("0 {UID} 1 0 {GID} 1 deny 0 0 0:0");
+    assert_eq!(words(&out), words(&expected));
+}
+
+#[test]
+fn a_users_container_lives_through_all_verbs_without_a_cgroup() {
+    let user = User::plain("verbs");
+    let bundle = user.bundle("verbs", &["sh", "-c", "echo up; sleep 1000 & sleep 1000"], |_| {});
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut create = user.command(&["create", "--bundle", path, "verbs"]);
+    assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("create").success());
+    let state: Value = serde_json::from_str(&user.ok(&["state", "verbs"])).expect("JSON");
+    assert_eq!(state["status"], "created");
+    user.ok(&["start", "verbs"]);
+    assert_eq!(user.ok(&["list", "--quiet"]), "verbs\n");
+    let status = user.ok(&["exec", "verbs", "cat", "/proc/self/status"]);
+    assert_eq!(words(field(&status, "Uid")), ["0", "0", "0", "0"]);
+    assert_eq!(field(&status, "CapEff"), "0000000020000420");
+    // The shell may not have started its children yet: it is one of three, and two are there in any case.
+    let ids: Vec<u32> = serde_json::from_str(&user.ok(&["ps", "--format", "json", "verbs"])).expect("JSON");
+    assert!(ids.contains(&(state["pid"].as_u64().expect("a pid") as u32)), "{ids:?}");
+    for verb in
+        [&["pause", "verbs"][..], &["update", "--pids-limit", "5", "verbs"], &["events", "--stats", "verbs"]]
+    {
+        let said = user.say(verb);
+        assert_eq!(said.status, 1, "{}", said.out);
+        assert!(
+            said.err.contains("was made without one") && said.err.contains("Delegate=yes"),
+            "{}",
+            said.err
+        );
+    }
+    user.ok(&["kill", "--all", "verbs", "KILL"]);
+    user.ok(&["delete", "--force", "verbs"]);
+    assert_eq!(user.ok(&["list", "--quiet"]), "");
+}
+
+#[test]
+fn all_processes_of_a_container_without_a_cgroup_are_found() {
+    let user = User::plain("all");
+    let script = "trap 'echo heard' USR1; sh -c 'trap \"echo too; exit\" USR1; echo up; while :; do sleep 1000 & wait; done' & wait; wait";
+    let bundle = user.bundle("all", &["sh", "-c", script], |_| {});
+    let mut lines = user.detached(&bundle, "all");
+    assert_eq!(lines.line(), "up");
+    let ids: Vec<u32> = serde_json::from_str(&user.ok(&["ps", "--format", "json", "all"])).expect("JSON");
+    assert!(ids.len() >= 2, "{ids:?}");
+    user.ok(&["kill", "--all", "all", "USR1"]);
+    let mut heard = [lines.line(), lines.line()];
+    heard.sort();
+    assert_eq!(heard, ["heard", "too"]);
+}
+
+#[test]
+fn ranges_are_mapped_by_newuidmap_and_groups_can_be_set() {
+    let user = User::with_ranges("ranges");
+    let out =
+        user.inside("ranges", "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id", |c| {
+            with_range(c);
+            c["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [7, 8]});
+        });
+    let expected =
+        format!("0 {UID} 1 1 {RANGE} 65536 0 {GID} 1 1 {RANGE} 65536 allow uid=5 gid=6 groups=7,8");
+    assert_eq!(words(&out), words(&expected));
+}
+
+#[test]
+fn root_inside_may_be_an_id_that_is_not_the_users() {
+    let user = User::with_ranges("other");
+    let out = user.inside("other", "cat /proc/self/uid_map; stat -c %u /bin/busybox", |c| {
+        maps(c, &[[0, RANGE, 65536]]);
+    });
+    assert_eq!(words(&out), words(&format!("0 {RANGE} 65536 65534")));
+}
+
+#[test]
+fn a_source_that_only_the_user_may_reach_is_bound_whoever_root_inside_is() {
+    let user = User::with_ranges("reach");
+    let secret = user.folder.path().join("run/secret");
+    fs::create_dir(&secret).expect("mkdir");
+    fs::write(secret.join("file"), "bound\n").expect("write");
+    chown(&secret, Some(UID), Some(GID)).expect("chown");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let out = user.inside("reach", "cat /tmp/file", |c| {
+        maps(c, &[[0, RANGE, 65536]]);
+        c["mounts"].as_array_mut().expect("mounts").push(json!({
+            "destination": "/tmp/file", "source": secret.join("file"), "options": ["bind", "ro"]}));
+        c["mounts"].as_array_mut().expect("mounts").insert(
+            0,
+            json!({
+            "destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}),
+        );
+    });
+    assert_eq!(out, "bound\n");
+}
+
+#[test]
+fn devices_are_bound_and_sys_is_the_machines_read_only_with_all_below() {
+    let user = User::plain("sys");
+    let script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; cat /proc/self/mountinfo";
+    let out = user.inside("sys", script, |_| {});
+    assert!(out.starts_with("3\n"), "{out}");
+    let mounted = |target: &str| {
+        let lines = out.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines.filter(|words| words.get(4) == Some(&target)).collect::<Vec<_>>()
+    };
+    for device in ["null", "zero", "full", "tty", "random", "urandom"] {
+        assert_eq!(mounted(&format!("/dev/{device}"))[0][3], format!("/{device}"), "{out}");
+    }
+    assert_eq!(mounted("/proc").len(), 1, "{out}");
+    for words in out.lines().map(|line| line.split(' ').collect::<Vec<_>>()) {
+        if words.get(4).is_some_and(|target| *target == "/sys" || target.starts_with("/sys/")) {
+            assert!(words[5].starts_with("ro"), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_cgroup_and_a_cgroup_namespace_nothing_of_the_machines_cgroups_is_shown() {
+    let user = User::plain("hidden-cgroups");
+    let script = "ls -A /sys/fs/cgroup; touch /sys/fs/cgroup/x 2>/dev/null || echo refused; grep ' /sys/fs/cgroup ' /proc/self/mountinfo | tail -n 1";
+    let out = user.inside("hidden-cgroups", script, |c| {
+        // As runc's `spec --rootless` has it.
+        let kinds = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        kinds.retain(|entry| entry["type"] != "cgroup");
+    });
+    assert!(out.starts_with("refused\n") && out.contains(" - tmpfs cgroup ro"), "{out}");
+}
+
+#[test]
+fn a_network_of_its_own_brings_a_sysfs_of_its_own() {
+    let user = User::plain("net");
+    let out = user.inside("net", "ls /sys/class/net; ip -o addr show up", |c| {
+        c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "network"}));
+        for mount in c["mounts"].as_array_mut().expect("mounts") {
+            if mount["destination"] == "/sys" {
+                *mount =
+                    json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]});
+            }
+        }
+    });
+    assert!(out.starts_with("lo\n") && out.contains("127.0.0.1/8"), "{out}");
+}
+
+#[test]
+fn a_users_container_has_a_terminal() {
+    let user = User::plain("tty");
+    let bundle = user.bundle("tty", &["sh", "-c", "tty; stat -c %u /dev/console"], |c| {
+        c["process"]["terminal"] = json!(true);
+    });
+    let run = format!(
+        "{} --root {} run --bundle {} tty",
+        user.folder.path().join("rcrun").display(),
+        user.state().display(),
+        bundle.path().display()
+    );
+    let said = said(&user.program(["script", "-qec", &run, "/dev/null"]).output().expect("script"));
+    assert_eq!(
+        (said.status, words(&said.out.replace("^@", ""))),
+        (0, vec!["/dev/pts/0", "0"]),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn hooks_run_as_the_user_and_inside_as_root() {
+    let user = User::plain("hooks");
+    let log = user.folder.path().join("run/log");
+    let hook = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} $(id -u) >> {}", log.display())]}]);
+    user.inside("hooks", "true", |c| {
+        c["root"]["readonly"] = json!(false);
+        let shared = user.folder.path().join("run");
+        c["mounts"].as_array_mut().expect("mounts").push(json!({
+            "destination": shared, "source": shared, "options": ["bind", "rw"]}));
+        for name in ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+            c["hooks"][name] = hook(name);
+        }
+    });
+    let text = fs::read_to_string(&log).expect("the log");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let mut expected = vec![
+        format!("createRuntime {UID}"),
+        "createContainer 0".to_string(),
+        "startContainer 0".to_string(),
+        format!("poststart {UID}"),
+        format!("poststop {UID}"),
+    ];
+    expected.sort();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn what_a_user_cannot_have_is_refused_in_one_sentence_with_the_remedy() {
+    let user = User::with_ranges("cannot");
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change, &[&str]); 8] = [
+        (
+            "limit",
+            |c| c["linux"]["resources"] = json!({"memory": {"limit": 100 << 20}}),
+            &["/linux/resources/memory/limit", "systemd-run --user --scope --property=Delegate=yes"],
+        ),
+        (
+            "path",
+            |c| c["linux"]["cgroupsPath"] = json!("/rcrun-rootless/x"),
+            &["/linux/cgroupsPath", "systemd-run"],
+        ),
+        (
+            "namespace",
+            |c| {
+                let kinds = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+                kinds.retain(|entry| entry["type"] != "user");
+                c["linux"].as_object_mut().expect("linux").retain(|key, _| !key.ends_with("Mappings"));
+            },
+            &["has no user namespace", "rcrun spec --rootless"],
+        ),
+        (
+            "range",
+            |c| maps(c, &[[0, RANGE, 65537]]),
+            &["/linux/uidMappings", "newuidmap refuses", "/etc/subuid"],
+        ),
+        (
+            "groups",
+            |c| c["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [7]}),
+            &["/process/user/additionalGids", "/etc/subgid"],
+        ),
+        (
+            "rlimit",
+            |c| c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 999_999_999}]),
+            &["/process/rlimits/0", "CAP_SYS_RESOURCE"],
+        ),
+        (
+            "bind",
+            |c| {
+                c["mounts"].as_array_mut().expect("mounts").push(json!({
+                    "destination": "/tmp", "source": "/proc/..", "options": ["bind"]}));
+            },
+            &["use rbind"],
+        ),
+        (
+            "pts",
+            |c| {
+                for mount in c["mounts"].as_array_mut().expect("mounts") {
+                    if mount["type"] == "devpts" {
+                        mount["options"] = json!(["newinstance", "ptmxmode=0666", "gid=5"]);
+                    }
+                }
+            },
+            &["gid=5", "has no mapping"],
+        ),
+    ];
+    for (id, change, expected) in cases {
+        let told = user.refused(id, change);
+        for part in expected {
+            assert!(told.contains(part), "{id}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_lower_oom_score_than_the_users_own_stays_out() {
+    let user = User::plain("oom");
+    let out =
+        user.inside("oom", "cat /proc/self/oom_score_adj", |c| c["process"]["oomScoreAdj"] = json!(-900));
+    let own = fs::read_to_string("/proc/self/oom_score_adj").expect("the own one");
+    assert_eq!(out, own);
+    let out =
+        user.inside("oom", "cat /proc/self/oom_score_adj", |c| c["process"]["oomScoreAdj"] = json!(900));
+    assert_eq!(out, "900\n");
+}
+
+#[test]
+fn init_of_a_users_container_cannot_be_traced_nor_its_file_be_written() {
+    let user = User::plain("hidden");
+    let bundle = user.bundle("hidden", &["true"], |_| {});
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut create = user.command(&["create", "--bundle", path, "hidden"]);
+    assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("create").success());
+    let state: Value = serde_json::from_str(&user.ok(&["state", "hidden"])).expect("JSON");
+    // Root of the machine owns the files of an undumpable process below /proc, or root of its user namespace.
+    let pid = state["pid"].as_i64().expect("a pid");
+    let open = user.program(["sh", "-c", &format!(": >> /proc/{pid}/exe")]).output().expect("sh");
+    assert!(!open.status.success(), "{}", String::from_utf8_lossy(&open.stderr));
+    user.ok(&["delete", "--force", "hidden"]);
+}
+
+#[test]
+fn as_root_of_a_user_namespace_it_works_as_an_engine_without_root_calls_it() {
+    let mut user = User::with_ranges("engine");
+    let ways = [
+        &["-U", "-r", "-m"][..],
+        &["-U", "-r"],
+        &["-U", "-r", "-m", "-n"],
+        &["-U", "-m", "--map-root-user", "--map-auto"],
+    ];
+    for (i, options) in ways.iter().enumerate() {
+        user.enter(options);
+        let id = format!("engine{i}");
+        let without = |c: &mut Value| {
+            let kinds = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            kinds.retain(|entry| entry["type"] != "user");
+            c["linux"].as_object_mut().expect("linux").retain(|key, _| !key.ends_with("Mappings"));
+            c["process"]["oomScoreAdj"] = json!(-900);
+        };
+        let script = "id -u; echo x > /dev/null; head -c 3 /dev/zero | wc -c; grep -c ' /dev/null ' /proc/self/mountinfo";
+        assert_eq!(words(&user.inside(&id, script, without)), ["0", "3", "1"], "{options:?}");
+        // With a user namespace below.
+        let out = user.inside(&id, "cat /proc/self/uid_map", |c| maps(c, &[[0, 0, 1]]));
+        assert_eq!(words(&out), ["0", "0", "1"], "{options:?}");
+    }
+}
+
+#[test]
+fn the_state_of_a_users_containers_lies_in_his_runtime_folder() {
+    let user = User::plain("place");
+    let run = user.folder.path().join("run");
+    let binary = user.folder.path().join("rcrun");
+    let list = |set: Option<&Path>| {
+        let mut command = user.program([binary.as_os_str(), OsStr::new("list")]);
+        set.map(|folder| command.env("XDG_RUNTIME_DIR", folder));
+        said(&command.output().expect("rcrun list"))
+    };
+    assert_eq!(list(Some(&run)).status, 0);
+    let without = list(None);
+    assert_eq!(without.status, 1);
+    assert!(without.err.contains("XDG_RUNTIME_DIR") && without.err.contains("--root"), "{}", without.err);
+    fs::create_dir(run.join("rcrun")).expect("mkdir");
+    chown(run.join("rcrun"), Some(UID + 1), None).expect("chown");
+    let foreign = list(Some(&run));
+    assert_eq!(foreign.status, 1);
+    assert!(foreign.err.contains("belongs to uid"), "{}", foreign.err);
+}
