@@ -456,7 +456,7 @@ fn what_a_user_cannot_have_is_refused_in_one_sentence_with_the_remedy() {
                     }
                 }
             },
-            &["gid=5", "has no mapping"],
+            &["/mounts/2", "has no mapping in linux.gidMappings"],
         ),
     ];
     for (id, change, expected) in cases {

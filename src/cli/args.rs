@@ -56,6 +56,8 @@ pub enum Invocation {
     Spec(Spec),
     /// `rcrun features`
     Features,
+    /// `rcrun doctor`
+    Doctor(Table),
     /// `rcrun plan`
     Plan(Plan),
     /// `rcrun image`
@@ -72,7 +74,7 @@ impl Invocation {
     /// It concerns containers, whose state lies below `--root`.
     pub fn has_state(&self) -> bool {
         use Invocation::*;
-        !matches!(self, Spec(_) | Features | Plan(_) | Image(_) | Help(_) | Version)
+        !matches!(self, Spec(_) | Features | Doctor(_) | Plan(_) | Image(_) | Help(_) | Version)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod containers;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -164,6 +165,7 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Plan(args) => plan::plan(global, args),
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),
+        Invocation::Doctor(format) => doctor::run(*format),
         Invocation::Image(args) => images::image(global, args),
         Invocation::OfContainer(args) => images::commit::run(global, args),
     }

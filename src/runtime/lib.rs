@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod compile;
 pub mod console;
 pub mod container;
+pub mod doctor;
 pub mod error;
 pub mod foreground;
 pub mod home;

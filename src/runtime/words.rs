@@ -84,6 +84,9 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::FsString { key, .. }, libc::EINVAL) if matches!(key.0.as_str(), "gid" | "uid") => Some(
             "the id has no mapping in linux.gidMappings or uidMappings: without it the mount takes the default",
         ),
+        (Step::FsMount { .. }, libc::EINVAL) => Some(
+            "a value among its options is none that it takes, such as a gid= that has no mapping in linux.gidMappings",
+        ),
         (Step::Fork, libc::EAGAIN) => Some("pids.max of the container's cgroup is reached"),
         (Step::Fork, libc::ENOMEM) => Some("the container's pid namespace has ended"),
         (Step::Terminal { .. }, libc::ENOENT) => Some("process.terminal needs a devpts mount on /dev/pts"),

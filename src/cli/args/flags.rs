@@ -362,6 +362,19 @@ Examples:
         },
     },
     Verb {
+        name: "doctor",
+        about: "Try what rcrun needs of this machine, and tell what to do about what lacks",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Exit status 0: all that the caller needs (root, or a user) is there. 1: something is missing.
+
+Examples:
+  rcrun doctor
+  rcrun doctor --format json   for tools",
+        flags: || vec![table()],
+    },
+    Verb {
         name: "features",
         about: "Print what this rcrun supports, as the runtime spec's features JSON",
         takes: "",

@@ -179,6 +179,7 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
             rootless: options.on("rootless"),
         }),
         "features" => Invocation::Features,
+        "doctor" => Invocation::Doctor(options.table()),
         name if name.starts_with("image ") => return image::resolved(verb, &options, &mut plain),
         _ => Invocation::Plan(plan(&options, &mut plain)?),
     };

@@ -232,6 +232,8 @@ fn the_other_verbs_resolve() {
         ("spec", spec(".", false)),
         ("spec -b B --rootless", spec("B", true)),
         ("features", Invocation::Features),
+        ("doctor", Invocation::Doctor(Table::Table)),
+        ("doctor --format json", Invocation::Doctor(Table::Json)),
         ("plan", plan(".", None, PlanFormat::Text)),
         ("plan B", plan("B", None, PlanFormat::Text)),
         ("plan --bundle B --format json", plan("B", None, PlanFormat::Json)),

@@ -12,6 +12,7 @@ pub mod mount;
 pub mod namespace;
 pub mod path;
 pub mod pidfd;
+pub mod probe;
 pub mod signal;
 pub mod spawn;
 pub mod trees;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 24] = [
+const USES: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -23,6 +23,7 @@ const USES: [(&str, &[&str]); 24] = [
     ("launch", &["error", "init_image", "plan", "prepare", "sys", "words"]),
     ("home", &["prepare"]),
     ("cgroup", &["error", "sys"]),
+    ("doctor", &["cgroup", "error", "host", "plan", "sys"]),
     ("hooks", &["error", "sys"]),
     ("listen_fds", &["error", "sys"]),
     ("pid_file", &["error"]),

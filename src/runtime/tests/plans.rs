@@ -123,6 +123,7 @@ fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
                 keyring: false,
                 passed_fds: 2,
                 variables: &notify,
+                cgroup: true,
                 notify: true,
                 ..create
             },
