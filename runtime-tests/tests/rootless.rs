@@ -468,6 +468,39 @@ fn what_a_user_cannot_have_is_refused_in_one_sentence_with_the_remedy() {
 }
 
 #[test]
+fn a_users_container_has_a_clock_of_its_own_and_a_notify_socket() {
+    let user = User::plain("clock");
+    let out = user.inside("clock", "cut -d. -f1 /proc/uptime", |c| {
+        c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
+        c["linux"]["timeOffsets"] = json!({"boottime": {"secs": 100_000_000}});
+    });
+    assert!(out.trim().parse::<u64>().expect("seconds") > 100_000_000, "{out}");
+
+    let bundle = user.bundle("notify", &["sh", "-c", "echo $NOTIFY_SOCKET; ls /run/notify"], |c| {
+        // What is made for it lies on a file system of the container's own.
+        c["mounts"].as_array_mut().expect("mounts").push(json!({
+            "destination": "/run", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    fs::create_dir(bundle.root().join("run")).expect("mkdir");
+    let socket = user.folder.path().join("run/notify");
+    let _listener = std::os::unix::net::UnixDatagram::bind(&socket).expect("bind");
+    chown(&socket, Some(UID), Some(GID)).expect("chown");
+    let mut command = user.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), "notify"]);
+    let said = said(&command.env("NOTIFY_SOCKET", &socket).output().expect("execute the runtime"));
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("/run/notify/notify.sock\nnotify.sock\n", ""));
+}
+
+#[test]
+fn images_need_root_and_say_so() {
+    let user = User::plain("images");
+    for words in [&["image", "list"][..], &["run", "nothing:latest"]] {
+        let said = user.say(words);
+        assert_eq!(said.status, 1, "{words:?}: {}", said.out);
+        assert!(said.err.contains("images need root") && said.err.contains("image unpack"), "{}", said.err);
+    }
+}
+
+#[test]
 fn a_lower_oom_score_than_the_users_own_stays_out() {
     let user = User::plain("oom");
     let out =

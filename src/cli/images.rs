@@ -64,8 +64,20 @@ pub fn image(global: &Global, args: &image::Image) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Layers are unpacked and mounted by root alone yet.
+pub fn refuse_users() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::new(
+            Code::Unsupported,
+            "images need root: let root call `rcrun image unpack IMAGE BUNDLE` and `chown -R USER BUNDLE`, then write a config.json for it by `rcrun spec --rootless` and run the bundle",
+        ));
+    }
+    Ok(())
+}
+
 /// Opens the store.
 pub fn open(path: &Path) -> Result<Store> {
+    refuse_users()?;
     Store::open(path).map_err(told)
 }
 

@@ -195,9 +195,23 @@ fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
 
 fn private_proc() -> Result<OwnedFd> {
     use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen proc")?;
+    let context = match fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(rustix::io::Errno::PERM) => return machines_proc(),
+        other => other.call("fsopen proc")?,
+    };
     fsconfig_create(context.as_fd()).call("fsconfig proc")?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).call("fsmount proc")
+}
+
+/// The machine's procfs, for an ordinary user, who can mount none.
+fn machines_proc() -> Result<OwnedFd> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).call("open /proc")?;
+    match rustix::fs::fstatfs(&proc).call("fstatfs /proc")?.f_type as i64 {
+        PROC_SUPER_MAGIC => Ok(proc),
+        _ => Err(Error::new(Code::Host, "/proc of this machine is not a procfs")),
+    }
 }
 
 fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {
@@ -313,6 +327,11 @@ impl Init<'_> {
             .map_err(|failed| Error::call(format!("clone mounts: {}", failed.call), failed.error))?;
         self.trees = Some(trees);
         Ok(())
+    }
+
+    /// Ends what clones them: the payload is about to run.
+    pub fn no_more_trees(&mut self) {
+        self.trees = None;
     }
 
     fn send_trees(&self, first: usize, count: usize) -> Result<()> {

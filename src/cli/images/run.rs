@@ -43,6 +43,7 @@ pub struct Ready {
 
 /// Fetches the image of `run`, and reads all that is said to it.
 pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
+    super::refuse_users()?;
     // Before anything is fetched or made.
     if let Some(name) = &run.name {
         let id: ContainerId = name.parse()?;

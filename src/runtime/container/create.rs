@@ -241,10 +241,12 @@ impl Site<'_> {
             let cgroup = undo.cgroup.insert(Cgroup::create(hierarchy, path, limits)?);
             cgroup.mark(self.state.mark())?;
             cgroup.apply(limits)?;
-            // Root's it is already; and where rcrun is an ordinary user, the user's, who can give nothing away.
-            let owner = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0 && !self.rootless);
-            if let Some(uid) = owner {
-                cgroup.delegate(uid)?;
+            // Root's it is already; where rcrun is an ordinary user, it is the user's, who can give nothing away.
+            if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
+                match cgroup.delegate(uid) {
+                    Err(error) if self.rootless && is_denied(&error) => {}
+                    other => other?,
+                }
             }
             means.cgroup = Some(hierarchy.path().join(path.relative()));
         }
@@ -405,7 +407,8 @@ impl Site<'_> {
         self.container.stage(&State { process, ..self.state.clone() })
     }
 
-    fn commit(&self, init: &Init<'_>) -> Result<()> {
+    fn commit(&self, init: &mut Init<'_>) -> Result<()> {
+        init.no_more_trees();
         self.container.commit()?;
         if let Some(socket) = &self.options.pidfd_socket {
             terminal::send_pidfd(socket, init.pidfd(), terminal::PidfdOf::Init)?;

@@ -69,7 +69,7 @@ pub fn clone3(cgroup: Option<BorrowedFd<'_>>) -> io::Result<()> {
 }
 
 /// The version of Landlock's interface.
-pub fn landlock() -> io::Result<i64> {
+pub fn landlock() -> io::Result<libc::c_long> {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     // SAFETY: with this flag it takes no attributes and returns a number.
     let version = unsafe {
@@ -80,7 +80,7 @@ pub fn landlock() -> io::Result<i64> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    if version < 0 { Err(io::Error::last_os_error()) } else { Ok(i64::from(version)) }
+    if version < 0 { Err(io::Error::last_os_error()) } else { Ok(version) }
 }
 
 /// Whether seccomp filters may answer with `action` (SECCOMP_RET_*).
