@@ -468,14 +468,18 @@ fn what_a_user_cannot_have_is_refused_in_one_sentence_with_the_remedy() {
 }
 
 #[test]
-fn a_users_container_has_a_clock_of_its_own_and_a_notify_socket() {
+fn a_users_container_has_a_clock_of_its_own() {
     let user = User::plain("clock");
     let out = user.inside("clock", "cut -d. -f1 /proc/uptime", |c| {
         c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
         c["linux"]["timeOffsets"] = json!({"boottime": {"secs": 100_000_000}});
     });
     assert!(out.trim().parse::<u64>().expect("seconds") > 100_000_000, "{out}");
+}
 
+#[test]
+fn a_users_container_has_a_notify_socket() {
+    let user = User::plain("notify");
     let bundle = user.bundle("notify", &["sh", "-c", "echo $NOTIFY_SOCKET; ls /run/notify"], |c| {
         // What is made for it lies on a file system of the container's own.
         c["mounts"].as_array_mut().expect("mounts").push(json!({
