@@ -115,6 +115,23 @@ impl User {
     }
 }
 
+impl Drop for User {
+    fn drop(&mut self) {
+        for id in self.say(&["list", "--quiet"]).out.lines() {
+            self.say(&["delete", "--force", id]);
+        }
+        // What his systemd has made goes with it.
+        let (service, slice) = (format!("user@{}.service", self.uid), format!("user-{}.slice", self.uid));
+        for words in [
+            &["loginctl", "disable-linger", &self.name][..],
+            &["systemctl", "stop", &service, &slice],
+            &["userdel", "--remove", "--force", &self.name],
+        ] {
+            let _ = Command::new(words[0]).args(&words[1..]).output();
+        }
+    }
+}
+
 #[test]
 fn limits_hold_in_a_cgroup_that_is_delegated_to_the_users_systemd() {
     for ranges in [true, false] {

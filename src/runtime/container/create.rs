@@ -2,6 +2,7 @@
 //! when anything fails.
 
 use super::delete::{self, Left};
+use super::proc_file::{adjust_oom_score, is_denied};
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{hooks, maps};
@@ -485,35 +486,6 @@ pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> 
     let path = format!("/proc/self/fd/{}/{START_SOCKET}", fd.as_raw_fd());
     let address = SocketAddrUnix::new(path.as_str()).call("address of the start socket")?;
     Ok((fd, address))
-}
-
-/// One write to a file of a process below /proc, which must be a procfs and no mount over it (CVE-2025-52881).
-pub(super) fn write_proc(pid: i32, name: &str, value: &str) -> Result<()> {
-    use rustix::fs::{OFlags, ResolveFlags};
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let what = || format!("write /proc/{pid}/{name}");
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .call(what())?;
-    if rustix::fs::fstatfs(&proc).call(what())?.f_type as i64 != PROC_SUPER_MAGIC {
-        return Err(Error::new(Code::Host, format!("{}: /proc of this machine is not a procfs", what())));
-    }
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let path = format!("{pid}/{name}");
-    let file = rustix::fs::openat2(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)
-        .call(what())?;
-    rustix::io::write(&file, value.as_bytes()).call(what()).map(drop)
-}
-
-/// Lowering it takes CAP_SYS_RESOURCE of the machine: where `rootless`, it stays then, as with runc.
-pub(super) fn adjust_oom_score(pid: i32, adjustment: i32, rootless: bool) -> Result<()> {
-    match write_proc(pid, "oom_score_adj", &adjustment.to_string()) {
-        Err(error) if rootless && is_denied(&error) => Ok(()),
-        other => other,
-    }
-}
-
-fn is_denied(error: &Error) -> bool {
-    matches!(error.errno(), Some(libc::EPERM | libc::EACCES))
 }
 
 fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {

@@ -180,7 +180,7 @@ fn attend(
 ) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     if let Some(adjustment) = plan.oom_score_adj {
-        super::create::adjust_oom_score(child.pid(), adjustment, rootless)?;
+        super::proc_file::adjust_oom_score(child.pid(), adjustment, rootless)?;
     }
     let home = plan.home_of.map(|uid| home::of(init, uid));
     // Where init asks for nothing, its answer goes ahead of its report: it need not wait for this process to wake up.

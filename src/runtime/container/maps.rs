@@ -3,7 +3,7 @@
 //!
 //! They are looked for as runc, crun and podman do: in PATH, which is the caller's own, as are the rights that rcrun has.
 
-use super::create::write_proc;
+use super::proc_file::write_proc;
 use crate::error::{CallContext, Context, errno_text};
 use crate::plan::Maps;
 use crate::sys::spawn::{Program, spawn};

@@ -8,6 +8,7 @@ mod exec;
 mod hooks;
 mod list;
 mod maps;
+mod proc_file;
 mod process;
 mod signal;
 mod start;
