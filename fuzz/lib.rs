@@ -29,5 +29,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", holds: manifest::holds, longest: 8 << 10 },
     Target { name: "passwd", holds: passwd::holds, longest: 4 << 10 },
     Target { name: "compression", holds: compression::holds, longest: 8 << 10 },
-    Target { name: "name", holds: name::holds, longest: 1 << 10 },
+    // An error repeats what was typed, escaped: six bytes for one, and no more than a sentence has.
+    Target { name: "name", holds: name::holds, longest: 512 },
 ];
