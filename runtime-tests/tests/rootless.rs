@@ -505,6 +505,28 @@ fn images_need_root_and_say_so() {
 }
 
 #[test]
+fn a_second_container_joins_the_namespaces_of_the_first() {
+    let user = User::plain("pod");
+    let first = user.bundle("pod-first", &["sh", "-c", "echo up; exec sleep 1000"], |_| {});
+    assert_eq!(user.detached(&first, "pod-first").line(), "up");
+    let state: Value = serde_json::from_str(&user.ok(&["state", "pod-first"])).expect("JSON");
+    let pid = state["pid"].as_i64().expect("a pid");
+    let out =
+        user.inside("pod-second", "cat /proc/1/cmdline | tr '\\0' ' '; readlink /proc/self/ns/user", |c| {
+            for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+                let kind = namespace["type"].as_str().expect("a type").to_string();
+                if ["user", "ipc", "uts", "pid"].contains(&kind.as_str()) {
+                    namespace["path"] = json!(format!("/proc/{pid}/ns/{kind}"));
+                }
+            }
+            c["linux"].as_object_mut().expect("linux").retain(|key, _| !key.ends_with("Mappings"));
+            c.as_object_mut().expect("a config").remove("hostname");
+        });
+    let own = fs::read_link(format!("/proc/{pid}/ns/user")).expect("its user namespace");
+    assert_eq!(out, format!("sleep 1000 {}\n", own.display()));
+}
+
+#[test]
 fn a_lower_oom_score_than_the_users_own_stays_out() {
     let user = User::plain("oom");
     let out =

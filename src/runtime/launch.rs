@@ -379,6 +379,9 @@ fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> 
             ("open_tree", libc::EINVAL) => Some(
                 "without root a folder with mounts below it is bound together with them: use rbind, not bind",
             ),
+            ("open", libc::ENOENT) => {
+                Some("the path must be there in the mount namespace that the container joins")
+            }
             ("open", libc::EACCES) => Some("the path must be one that this user may search"),
             _ => None,
         };

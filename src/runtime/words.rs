@@ -93,6 +93,9 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Ids { .. } | Step::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or gidMappings")
         }
+        (Step::Ids { .. }, libc::EPERM) => Some(
+            "the user namespace denies setgroups(2), and rcrun could not see that beforehand: join it by /proc/PID/ns/user",
+        ),
         (Step::Filter { .. }, libc::EACCES) => {
             Some("a filter takes CAP_SYS_ADMIN or process.noNewPrivileges: true")
         }

@@ -88,7 +88,8 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let config = bundle.join("config.json");
     let text = spec::read(&config)?;
     let spec = spec::parse(&text)?;
-    let host = Host::read()?;
+    let mut host = Host::read()?;
+    host.caller.groups &= !joined_denies_groups(&spec);
     spec::check_host(&spec, &host)?;
     let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
     if !await_start && spec.process().is_none() {
@@ -211,6 +212,16 @@ fn cgroup_path(
         )
         .at(&limit.pointer)),
     }
+}
+
+/// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a
+/// process in it, where the path names one.
+fn joined_denies_groups(spec: &Spec) -> bool {
+    let Namespace::Join(path) = spec.namespace(LinuxNamespaceType::User) else { return false };
+    let process = path.to_str().and_then(|path| path.strip_suffix("/ns/user")).map(Path::new);
+    process.filter(|folder| folder.starts_with("/proc")).is_some_and(|folder| {
+        std::fs::read(folder.join("setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
+    })
 }
 
 /// All that one start works on.
