@@ -18,7 +18,7 @@ const PROCESS: &str = "p-";
 /// A lease of a container, which outlives the process that made it.
 const CONTAINER: &str = "c-";
 
-/// Characters of the id of a container that a lease is for: its file's name has [`CONTAINER`] and that.
+/// Characters of the id of a container that a lease is for: its file is named after it, with two more.
 pub const CONTAINER_MAX: usize = 255 - CONTAINER.len();
 
 /// What a lease keeps.
