@@ -26,13 +26,11 @@ impl Store {
     /// Removes images that have no name and are in no use, and blobs and layers that no image has. `alive` says whether
     /// a container that a lease was written for still is; the lease of one that is not goes too, and so do partials that nobody reads.
     pub fn prune(&self, alive: &dyn Fn(&str) -> bool) -> Result<Pruned> {
-        let named: Vec<Digest>;
         let workspace = self.workspace()?;
         let mut pruned = Pruned::default();
         {
             let _lock = self.lock(FlockOperation::LockExclusive)?;
-            named = self.names()?.into_iter().map(|named| named.manifest).collect();
-            let mut images: HashSet<Digest> = named.into_iter().collect();
+            let mut images = HashSet::new();
             let mut blobs = HashSet::new();
             let mut layers = HashSet::new();
             let mut chains = HashSet::new();
@@ -46,6 +44,8 @@ impl Store {
                 layers.extend(lease.kept.layers);
                 chains.extend(lease.kept.chains);
             }
+            // After the leases: an import gives its image a name, and lets go of its lease, without a lock.
+            images.extend(self.names()?.into_iter().map(|named| named.manifest));
             for image in &images {
                 // An import under way has no record yet; its lease names its blobs and layers.
                 let Some(record) = self.record(image)? else { continue };
