@@ -422,7 +422,7 @@ fn an_index_gives_the_image_of_the_platform() {
     let import = import::Options::default();
     let pulled = rcrun_registry::pull(&name, &windows, &place.store, &quick(), &import, &|_| {});
     let error = said(pulled);
-    assert_eq!(error.code(), Code::NotFound);
+    assert_eq!(error.code(), Code::Platform);
     assert!(
         error.to_string().contains("has no image for windows/amd64, only for linux/s390x, linux/"),
         "{error}"
