@@ -64,8 +64,20 @@ pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: 
         Run { main, victim, since, at, begun: false, stops: 0, killed_at: None, living: BTreeMap::new() };
     run.living.insert(main, 0);
     let status = run.follow();
-    run.living.remove(&main);
-    Traced { status, stops: run.stops, killed_at: run.killed_at, left: run.living.keys().copied().collect() }
+    Traced { status, stops: run.stops, killed_at: run.killed_at, left: tracees() }
+}
+
+/// All that the calling thread traces. Not by what it was told: of a child that the command made in the moment in which it
+/// was killed no event tells, and as long as nobody lets it go on it holds what the command had locked.
+fn tracees() -> Vec<Pid> {
+    let tracer = format!("TracerPid:\t{}", nix::unistd::gettid());
+    let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let traced = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| status.lines().any(|line| line == tracer))
+    };
+    pids.filter(traced).map(Pid::from_raw).collect()
 }
 
 /// Traces `command` to its end; `act` is called once with its pid, while it stands before its system call `call`, with
