@@ -58,7 +58,13 @@ fn a_kill_is_told_by_run_by_state_and_by_events_before_the_end() {
     let path = bundle.path().to_string_lossy().into_owned();
     let mut run = runtime.command(["run", "--keep", "--bundle", path.as_str(), "told"]);
     let mut run = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("execute the runtime");
-    while !cgroup("told").join("cgroup.events").exists() || runtime.say(["state", "told"]).status != 0 {
+    // Of a container that is being made there are no events.
+    let is_running = || {
+        let state = runtime.say(["state", "told"]);
+        state.status == 0
+            && serde_json::from_str::<Value>(&state.out).expect("state is JSON")["status"] == "running"
+    };
+    while !is_running() {
         std::thread::yield_now();
     }
     let mut events = runtime.command(["events", "--interval", "100ms", "told"]);
