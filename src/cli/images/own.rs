@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -29,9 +29,9 @@ const VOLUMES: &str = "volumes";
 pub const NESTED: &str = "nested";
 
 /// Makes the volumes and what the start would make in `root`: mount points, and the working folder; and the record of what
-/// is in `upper` then, in `folder`. What cannot be made the start
+/// is in the folder `upper` of `folder` then, beside it. What cannot be made the start
 /// meets again, and tells of it.
-pub fn make(root: &RootFiles, converted: &Converted, folder: &Path, upper: &OwnedFd) -> Result<()> {
+pub fn make(root: &RootFiles, converted: &Converted, folder: &Path) -> Result<()> {
     let config = &converted.config;
     let mut real = Vec::new();
     for volume in &converted.volumes {
@@ -61,8 +61,7 @@ pub fn make(root: &RootFiles, converted: &Converted, folder: &Path, upper: &Owne
         let _ = root.ensure_folder("/run/notify");
     }
     let mut made = Vec::new();
-    // Not by its path, which leads to the root by now.
-    tell(&Path::new("/proc/self/fd").join(upper.as_raw_fd().to_string()), b"", &mut made)?;
+    tell(&folder.join("upper"), b"", &mut made)?;
     for (name, record) in [(MADE, made), (VOLUMES, real)] {
         if !record.is_empty() {
             write(&folder.join(name), &record)?;

@@ -133,9 +133,6 @@ fn make(
     let image = ready.store.config(&folder.record).map_err(told)?;
     let (record, folder) = (&folder.record, folder.path.as_path());
     let points = mount_points(&ready.place, folder)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let upper = folder.join("upper");
-    let upper = rustix::fs::open(&upper, flags, Mode::empty()).call(format!("open {}", upper.display()))?;
     let tree =
         Stack::of(&ready.store, (&ready.digest, record), folder, Some(points), ready.volatile)?.tree()?;
     let root = RootFiles::new(tree.try_clone().call("fcntl F_DUPFD_CLOEXEC")?);
@@ -144,7 +141,7 @@ fn make(
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
-    own::make(&root, &converted, folder, &upper)?;
+    own::make(&root, &converted, folder)?;
     let mut text = Vec::with_capacity(CONFIG_SIZE);
     serde_json::to_writer(&mut text, &converted.config)
         .map_err(|e| Error::new(Code::System, format!("config.json: {e}")))?;

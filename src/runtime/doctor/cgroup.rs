@@ -1,6 +1,6 @@
 //! cgroups: where, with which controllers, and what is delegated.
 
-use super::{Finding, Trial, told};
+use super::{Finding, told, trial};
 use crate::cgroup::{DeviceProgram, Hierarchy, Place, Policy, place};
 use crate::host::Caller;
 use crate::sys::probe;
@@ -13,20 +13,11 @@ use std::path::{Path, PathBuf};
 /// Those that config.json and engines set limits of.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
-fn trial(
-    name: &'static str,
-    needed: bool,
-    effect: &'static str,
-    without: &'static str,
-    remedy: &'static str,
-) -> Trial {
-    Trial { area: "cgroups", name, needed, effect, without, remedy }
-}
-
 pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     let root = !caller.is_rootless();
     let hierarchy = Hierarchy::find();
     let mode = trial(
+        "cgroups",
         "hierarchy",
         root,
         "containers have cgroups",
@@ -45,6 +36,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     let lacking = lacking(&offered);
     findings.push(
         trial(
+            "cgroups",
             "controllers",
             false,
             "each limit can be set",
@@ -82,6 +74,7 @@ fn list(offered: &[String], lacking: &[&str]) -> Result<String, String> {
 /// What the cgroup above the container's would give it.
 fn delegated(hierarchy: &Hierarchy) -> Finding {
     let trial = trial(
+        "cgroups",
         "delegation",
         false,
         "a user's containers have cgroups and limits",
@@ -105,6 +98,7 @@ fn devices() -> Finding {
     let rules: Vec<oci_spec::runtime::LinuxDeviceCgroup> = rules;
     let found = Policy::new(&rules, &[]).and_then(|policy| DeviceProgram::load(&policy));
     trial(
+        "cgroups",
         "device programs (bpf)",
         true,
         "device rules are enforced",
@@ -134,6 +128,7 @@ fn born_inside(hierarchy: &Hierarchy) -> Finding {
         Err(error) => Err(told(&error)),
     };
     trial(
+        "cgroups",
         "CLONE_INTO_CGROUP",
         true,
         "containers are born in their cgroup",
@@ -153,6 +148,7 @@ fn kill(hierarchy: &Hierarchy) -> Finding {
         None => Err("no cgroup has it".to_string()),
     };
     trial(
+        "cgroups",
         "cgroup.kill",
         false,
         "all processes of a container are killed at once",

@@ -1,6 +1,6 @@
 //! System calls and file systems, each tried.
 
-use super::{Finding, Trial, told};
+use super::{Finding, told, trial};
 use crate::host::Caller;
 use crate::plan::CLONE_NEWTIME;
 use crate::sys::mount::{MountAttributes, set_attributes};
@@ -16,16 +16,6 @@ use std::os::fd::AsFd;
 
 const KERNEL: &str = "boot Linux 5.14 or later; in a container, its seccomp filter must allow the call";
 
-fn trial(
-    name: &'static str,
-    needed: bool,
-    effect: &'static str,
-    without: &'static str,
-    remedy: &'static str,
-) -> Trial {
-    Trial { area: "kernel", name, needed, effect, without, remedy }
-}
-
 pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     let works = |tried: io::Result<()>| match tried {
         Ok(()) => Ok("works".to_string()),
@@ -40,6 +30,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     vec![
         release(),
         trial(
+            "kernel",
             "openat2",
             true,
             "paths of a container never leave its root",
@@ -47,9 +38,17 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             KERNEL,
         )
         .finding(works(in_root().map_err(io::Error::from))),
-        trial("clone3", true, "the container's first process is made", "no container can be made", KERNEL)
-            .finding(works(probe::clone3(None))),
         trial(
+            "kernel",
+            "clone3",
+            true,
+            "the container's first process is made",
+            "no container can be made",
+            KERNEL,
+        )
+        .finding(works(probe::clone3(None))),
+        trial(
+            "kernel",
             "pidfd_open",
             true,
             "processes are waited for and signalled without a race",
@@ -58,6 +57,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(works(pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(io::Error::from))),
         trial(
+            "kernel",
             "fsopen, fsmount, mount_setattr",
             true,
             "file systems are mounted by descriptor",
@@ -65,9 +65,17 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             KERNEL,
         )
         .finding(aside(new_tmpfs)),
-        trial("open_tree", true, "folders are bound by descriptor", "no container can be made", KERNEL)
-            .finding(aside(clone_root)),
         trial(
+            "kernel",
+            "open_tree",
+            true,
+            "folders are bound by descriptor",
+            "no container can be made",
+            KERNEL,
+        )
+        .finding(aside(clone_root)),
+        trial(
+            "kernel",
             "memfd_create, executable",
             false,
             "rcrun-init runs from sealed memory",
@@ -76,6 +84,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(works(memfd().map_err(io::Error::from))),
         trial(
+            "kernel",
             "seccomp",
             false,
             "linux.seccomp is enforced",
@@ -84,6 +93,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(works(probe::seccomp(libc::SECCOMP_RET_ERRNO))),
         trial(
+            "kernel",
             "landlock",
             false,
             "layers of images are unpacked behind it",
@@ -92,6 +102,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(probe::landlock().map(|version| format!("version {version}")).map_err(|e| told(&e))),
         trial(
+            "kernel",
             "overlayfs",
             false,
             "images are run from their layers",
@@ -100,6 +111,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(aside(overlay)),
         trial(
+            "kernel",
             "overlayfs lowerdir+",
             false,
             "any number of layers is mounted in one go",
@@ -108,6 +120,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         )
         .finding(aside(lower_plus)),
         trial(
+            "kernel",
             "time namespaces",
             false,
             "linux.timeOffsets take effect",
@@ -122,7 +135,8 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
 fn release() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let found = crate::host::Host::read().map(|_| release.clone()).map_err(|_| release);
-    trial("release", true, "new enough", "rcrun refuses to run", "boot Linux 5.14 or later").finding(found)
+    trial("kernel", "release", true, "new enough", "rcrun refuses to run", "boot Linux 5.14 or later")
+        .finding(found)
 }
 
 fn in_root() -> rustix::io::Result<()> {
@@ -179,6 +193,7 @@ fn modules() -> Finding {
         listed.filter(|text| !text.is_empty()).or_else(|| (!known.is_empty()).then(|| known.join(",")));
     let labels = !known.is_empty();
     trial(
+        "kernel",
         "security modules",
         false,
         if labels {

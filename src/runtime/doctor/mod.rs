@@ -58,6 +58,17 @@ struct Trial {
     remedy: &'static str,
 }
 
+fn trial(
+    area: &'static str,
+    name: &'static str,
+    needed: bool,
+    effect: &'static str,
+    without: &'static str,
+    remedy: &'static str,
+) -> Trial {
+    Trial { area, name, needed, effect, without, remedy }
+}
+
 impl Trial {
     /// Of `found`, an error says that it is not there.
     fn finding(&self, found: Result<String, String>) -> Finding {

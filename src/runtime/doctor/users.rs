@@ -1,23 +1,12 @@
 //! User namespaces, ranges of ids, and the programs and sockets of others that a user or an engine leans on.
 
-use super::{Finding, Trial, program, told};
+use super::{Finding, program, told, trial};
 use crate::host::Caller;
 use crate::sys::probe;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-
-fn trial(
-    area: &'static str,
-    name: &'static str,
-    needed: bool,
-    effect: &'static str,
-    without: &'static str,
-    remedy: &'static str,
-) -> Trial {
-    Trial { area, name, needed, effect, without, remedy }
-}
 
 pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     let user = caller.is_rootless();
