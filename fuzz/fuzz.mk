@@ -1,6 +1,8 @@
 # Looks for inputs that break a target of fuzz/lib.rs, guided by the branches that they meet.
 
 FUZZ_SECONDS ?= 60
+# What libFuzzer's dice begin with; 0 is another way each time.
+FUZZ_SEED ?= 0
 FUZZ := target/fuzz/$(shell uname -m)-unknown-linux-gnu/release/fuzz
 
 # What cargo-fuzz would say, without AddressSanitizer: that needs a nightly compiler, and the only code it would watch is
@@ -12,8 +14,8 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 
 .PHONY: fuzz fuzz-build fuzz-seeds fuzz-try
 
-fuzz: fuzz-build fuzz-seeds ## look for inputs that break a parser: FUZZ_SECONDS=60 each, FUZZ_TARGETS="layer name" for some
-	fuzz/run $(CURDIR)/$(FUZZ) $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+fuzz: fuzz-build fuzz-seeds ## look for inputs that break a parser: FUZZ_SECONDS=60 each, FUZZ_TARGETS="layer name" for some, FUZZ_SEED=1 for the same dice
+	FUZZ_SEED=$(FUZZ_SEED) fuzz/run $(CURDIR)/$(FUZZ) $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # With --target the flags are not those of build scripts.
 fuzz-build:

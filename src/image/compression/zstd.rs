@@ -41,26 +41,41 @@ impl Drop for Wide {
     }
 }
 
-/// The window that a zstd frame asks for by its header; `None` for a skippable frame, and for what is no header, of
-/// which the decoder tells.
-fn window_of(header: &[u8]) -> Option<u64> {
-    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = header else { return None };
-    if descriptor & 0x20 == 0 {
-        let window = *rest.first()?;
-        let base = 1u64 << (10 + (window >> 3));
-        return Some(base + base / 8 * u64::from(window & 7));
-    }
-    // A single segment: its window is its content.
-    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let size = rest.get(dictionary..)?;
-    let number = |bytes: usize| {
-        size.get(..bytes).map(|b| b.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    match descriptor >> 6 {
-        0 => number(1),
-        1 => number(2).map(|n| n + 256),
-        2 => number(4),
-        _ => number(8),
+/// What the header of a zstd frame says; `None` for a skippable frame, and for what is no header, of which the decoder
+/// tells.
+#[derive(Debug, PartialEq)]
+struct Header {
+    /// Bytes of memory to decode it.
+    window: u64,
+    /// Bytes that come out, where it says so.
+    content: Option<u64>,
+}
+
+impl Header {
+    fn of(begin: &[u8]) -> Option<Header> {
+        let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = begin else { return None };
+        let single = descriptor & 0x20 != 0;
+        let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let size = rest.get(usize::from(!single) + dictionary..)?;
+        let number = |bytes: usize| {
+            size.get(..bytes).map(|b| b.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)))
+        };
+        let content = match descriptor >> 6 {
+            0 if !single => None,
+            0 => Some(number(1)?),
+            1 => Some(number(2)? + 256),
+            2 => Some(number(4)?),
+            // All ones is libzstd's own word for "not known".
+            _ => Some(number(8)?).filter(|content| *content != u64::MAX),
+        };
+        let window = if single {
+            // A single segment: its window is its content.
+            content.unwrap_or(u64::MAX)
+        } else {
+            let base = 1u64 << (10 + (rest[0] >> 3));
+            base + base / 8 * u64::from(rest[0] & 7)
+        };
+        Some(Header { window, content })
     }
 }
 
@@ -72,6 +87,9 @@ pub(super) struct Zstd<'a, R> {
     state: zstd::stream::raw::Decoder<'static>,
     /// Within a frame: end of file is none here.
     inside: bool,
+    /// Bytes that the frame still owes to what its header said. libzstd holds a frame to it only if it decodes the frame
+    /// in one go, so a frame that ends in an empty block would be valid or not by the size of the reader's buffer.
+    owed: Option<u64>,
     /// Claims the right to a wide window. What it holds is dropped after the decoder.
     claim: Claim<'a>,
     claimed: bool,
@@ -83,7 +101,7 @@ impl<'a, R: BufRead> Zstd<'a, R> {
         state
             .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(WINDOW_LOG_MAX))
             .map_err(|e| Error::call("zstd", e))?;
-        Ok(Zstd { input, head: Vec::new(), state, inside: false, claim, claimed: false })
+        Ok(Zstd { input, head: Vec::new(), state, inside: false, owed: None, claim, claimed: false })
     }
 
     /// Looks at the header of the next frame. `Ok(false)` at the end of the stream.
@@ -97,7 +115,9 @@ impl<'a, R: BufRead> Zstd<'a, R> {
             self.head.extend_from_slice(&input[..take]);
             self.input.consume(take);
         }
-        if !self.claimed && window_of(&self.head).is_some_and(|window| window > WINDOW_OF_ALL) {
+        let header = Header::of(&self.head);
+        self.owed = header.as_ref().and_then(|header| header.content);
+        if !self.claimed && header.is_some_and(|header| header.window > WINDOW_OF_ALL) {
             (self.claim)()?;
             self.claimed = true;
         }
@@ -126,6 +146,14 @@ impl<R: BufRead> Read for Zstd<'_, R> {
                 false => self.input.consume(status.bytes_read),
             }
             self.inside = status.remaining != 0;
+            if let Some(owed) = &mut self.owed {
+                let left = owed.checked_sub(status.bytes_written as u64);
+                if left.is_none() || !self.inside && left != Some(0) {
+                    let broken = "what comes out of a frame is not as long as its header says";
+                    return Err(undone("zstd", io::Error::new(io::ErrorKind::InvalidData, broken)));
+                }
+                *owed = left.unwrap_or(0);
+            }
             if status.bytes_written > 0 {
                 return Ok(status.bytes_written);
             }
@@ -144,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_is_read_from_the_header() {
+    fn window_and_content_are_read_from_the_header() {
         let with = |log: u32, pledged: bool| {
             let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
             encoder.window_log(log).unwrap();
@@ -155,18 +183,62 @@ mod tests {
             encoder.write_all(&content).unwrap();
             encoder.finish().unwrap()
         };
-        for (packed, window) in [
-            (with(20, false), Some(1 << 20)),
-            (with(27, false), Some(1 << 27)),
-            (with(27, true), Some(100_000)),
-            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 9], Some(9)),
-            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x60, 1, 1], Some(513)),
-            (vec![0x28, 0xb5, 0x2f, 0xfd, 0xe3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Some(1 << 56)),
-            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x0f], Some((1 << 11) + 7 * (1 << 8))),
+        for (packed, header) in [
+            (with(20, false), Some((1 << 20, None))),
+            (with(27, false), Some((1 << 27, None))),
+            (with(27, true), Some((100_000, Some(100_000)))),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 9], Some((9, Some(9)))),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x60, 1, 1], Some((513, Some(513)))),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x40, 0x00, 1, 1], Some((1 << 10, Some(513)))),
+            (
+                vec![0x28, 0xb5, 0x2f, 0xfd, 0xe3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+                Some((1 << 56, Some(1 << 56))),
+            ),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x0f], Some(((1 << 11) + 7 * (1 << 8), None))),
+            ([&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0x00], &[0xff; 8][..]].concat(), Some((1 << 10, None))),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x80, 0x00, 1, 1, 1], None),
+            (vec![0x28, 0xb5, 0x2f, 0xfd, 0x00], None),
             (vec![0x28, 0xb5, 0x2f, 0xfd], None),
             (skippable(b"x"), None),
         ] {
-            assert_eq!(window_of(&packed[..packed.len().min(HEADER_MAX)]), window, "{:x?}", &packed[..4]);
+            let header = header.map(|(window, content)| Header { window, content });
+            assert_eq!(Header::of(&packed[..packed.len().min(HEADER_MAX)]), header, "{:x?}", &packed[..4]);
+        }
+    }
+
+    #[test]
+    fn a_frame_is_as_long_as_its_header_says_whatever_the_size_of_a_read() {
+        let frame = |content: u8, raw: &[u8], last_is_empty: bool| {
+            let block = |last: bool, content: &[u8]| {
+                let header = (content.len() as u32) << 3 | u32::from(last);
+                [&header.to_le_bytes()[..3], content].concat()
+            };
+            let begin = [0x28, 0xb5, 0x2f, 0xfd, 0x20, content];
+            let end = if last_is_empty { block(true, b"") } else { Vec::new() };
+            [&begin[..], &block(!last_is_empty, raw), &end].concat()
+        };
+        for (packed, valid) in [
+            (frame(9, b"123456789", false), true),
+            (frame(9, b"123456789", true), true),
+            (frame(9, b"12345678", false), false),
+            (frame(9, b"12345678", true), false),
+            (frame(8, b"123456789", false), false),
+            (frame(8, b"123456789", true), false),
+            ([frame(9, b"12345678", true), frame(7, b"12345678", true)].concat(), false),
+        ] {
+            for at_once in [1, 7, 8, 9, 64 << 10] {
+                let mut reader = decompress(&packed[..], None, 1 << 20).unwrap();
+                let mut buffer = vec![0; at_once];
+                let end = loop {
+                    match reader.read(&mut buffer) {
+                        Ok(0) => break Ok(()),
+                        Ok(_) => {}
+                        Err(error) => break Err(error.to_string()),
+                    }
+                };
+                assert_eq!(end.is_ok(), valid, "{packed:x?} read by {at_once}: {end:?}");
+                assert!(end.is_ok() || end.unwrap_err().contains("zstd stream is broken"));
+            }
         }
     }
 
