@@ -96,9 +96,17 @@ impl Error {
     }
 }
 
+/// On one line and without orders to a terminal, whatever words of an image are in it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        let mut rest = self.message.as_str();
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, from) = rest.split_at(at);
+            let mut after = from.chars();
+            write!(f, "{plain}{}", after.next().unwrap_or_default().escape_default())?;
+            rest = after.as_str();
+        }
+        f.write_str(rest)
     }
 }
 
@@ -108,5 +116,17 @@ impl std::error::Error for Error {}
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_whatever_it_quotes() {
+        let error = Error::invalid("names a\nb, c\u{7f} and \u{9b}2J\u{fc}").of("x.tar\u{1b}[2J");
+        assert_eq!(error.to_string(), "x.tar\\u{1b}[2J: names a\\nb, c\\u{7f} and \\u{9b}2J\u{fc}");
+        assert_eq!(Error::invalid("plain").to_string(), "plain");
     }
 }
