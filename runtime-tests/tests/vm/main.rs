@@ -2,6 +2,7 @@
 //! which machine each module runs is a line of `../../tiers`.
 
 mod bomb;
+mod images;
 mod limits;
 mod memory;
 mod processors;
