@@ -385,13 +385,7 @@ pub fn parse(words: Vec<OsString>) -> (Globals, Result<Invocation>) {
     let invocation = rest.and_then(|rest| match rest {
         global::Rest::Help => Ok(Invocation::Help(None)),
         global::Rest::Version => Ok(Invocation::Version),
-        global::Rest::Verb(name, words) => {
-            let invocation = verb(&name, words)?;
-            if !matches!(invocation, Invocation::Help(_)) {
-                globals.supported()?;
-            }
-            Ok(invocation)
-        }
+        global::Rest::Verb(name, words) => verb(&name, words),
     });
     (globals, invocation)
 }

@@ -176,7 +176,7 @@ pub fn features(known: &Known) -> Features {
         linux: Linux {
             namespaces: sorted(known.namespaces),
             capabilities: known.capabilities.iter().map(|c| c.to_string()).collect(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: sorted(known.actions),
@@ -229,7 +229,7 @@ mod tests {
             ("/mountOptions", r#"["ro","rro","rw"]"#),
             ("/linux/namespaces", r#"["mount","pid"]"#),
             ("/linux/capabilities", r#"["CAP_CHOWN","CAP_AUDIT_READ"]"#),
-            ("/linux/cgroup", r#"{"rdma":true,"systemd":false,"systemdUser":false,"v1":false,"v2":true}"#),
+            ("/linux/cgroup", r#"{"rdma":true,"systemd":true,"systemdUser":true,"v1":false,"v2":true}"#),
             ("/linux/seccomp/enabled", "true"),
             ("/linux/seccomp/actions", r#"["SCMP_ACT_ALLOW","SCMP_ACT_KILL"]"#),
             ("/linux/seccomp/operators", r#"["SCMP_CMP_EQ"]"#),

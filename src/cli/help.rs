@@ -35,7 +35,7 @@ Global options, before the command:
   --log-format FORMAT  text or json
   --debug              Tell more in the log
   --rootless WHEN      true, false or auto: do without what only root may do with cgroups
-  --systemd-cgroup     Let systemd make the cgroups (not supported yet)
+  --systemd-cgroup     Let systemd make the cgroups, as scopes
   -v, --version        Print the version
   -h, --help           Print this, or the help of a command
 

@@ -23,7 +23,7 @@ mod version;
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use args::Invocation;
+use args::{Globals, Invocation};
 use log::Log;
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::{Result, listen_fds, sys};
@@ -34,6 +34,8 @@ pub struct Global {
     pub root: PathBuf,
     /// `--rootless`
     pub rootless: Option<bool>,
+    /// systemd makes the cgroups.
+    pub systemd: bool,
     /// Where warnings and debug lines go.
     pub log: Log,
     /// The exit status when rcrun itself fails.
@@ -119,7 +121,8 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let global = Global { root, rootless: globals.rootless, log, failure: Cell::new(failure(&invocation)) };
+    let Globals { rootless, systemd_cgroup: systemd, .. } = globals;
+    let global = Global { root, rootless, systemd, log, failure: Cell::new(failure(&invocation)) };
     // These compile a config: of the others none touches more than a few pages.
     if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
         sys::memory::populate_stack();

@@ -33,6 +33,7 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
         preserve_fds: start.preserve_fds,
         listen: listen_variables(),
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
+        systemd: global.systemd,
         keep_terminal,
         root: None,
         rootless: global.rootless,

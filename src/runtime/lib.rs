@@ -25,6 +25,7 @@ mod scratch;
 pub mod seccomp;
 pub mod spec;
 pub mod sys;
+pub mod systemd;
 pub mod terminal;
 pub mod unix_socket;
 pub mod words;

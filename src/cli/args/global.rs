@@ -132,19 +132,6 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
     Ok(Rest::Verb(verb, plain.into()))
 }
 
-impl Globals {
-    /// Refuses by name what rcrun does not do yet.
-    pub fn supported(&self) -> Result<()> {
-        match self.systemd_cgroup {
-            true => Err(Error::new(
-                Code::Unsupported,
-                "--systemd-cgroup: the systemd cgroup driver is not supported yet; without the option rcrun makes cgroups itself",
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,16 +206,6 @@ mod tests {
             let (globals, rest) = line(text);
             assert_eq!(rest.unwrap_err().to_string(), expected, "{text}");
             assert_eq!(globals.log, Some("L".into()), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_refused_by_name() {
-        let error = line("--systemd-cgroup state x").0.supported().unwrap_err();
-        assert!(error.to_string().starts_with("--systemd-cgroup"), "{error}");
-        assert_eq!(error.code(), Code::Unsupported);
-        for text in ["--systemd-cgroup=false list", "--rootless=auto list", "--rootless true list"] {
-            line(text).0.supported().unwrap();
         }
     }
 }

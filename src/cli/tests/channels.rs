@@ -41,7 +41,7 @@ fn a_usage_error_is_one_line_and_status_1_also_for_exec() {
 fn with_a_log_the_error_stands_there_once_and_bare_on_standard_error() {
     let path = std::env::temp_dir().join(format!("rcrun-channels-{}", std::process::id()));
     let log = path.to_str().expect("UTF-8");
-    let output = rcrun(&["--log", log, "--log-format", "json", "--systemd-cgroup", "start", "x"]);
+    let output = rcrun(&["--log", log, "--log-format", "json", "checkpoint", "x"]);
     let lines = std::fs::read_to_string(&path).expect("the log is written");
     std::fs::remove_file(&path).expect("the log is there");
     let object: serde_json::Value = serde_json::from_str(&lines).expect("one JSON object");

@@ -26,6 +26,15 @@ impl DeviceProgram {
     }
 }
 
+/// Which device programs on a cgroup are exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    Anybodys,
+    /// Only rcrun's: another stays beside it, as systemd's on a unit's cgroup.
+    Rcruns,
+}
+
 impl AsFd for DeviceProgram {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
@@ -38,11 +47,20 @@ impl Cgroup {
         bpf::attach(self.as_fd(), program.as_fd(), None).map_err(|error| self.explain_attach(error))
     }
 
-    /// Puts `program` in the place of the device programs on this cgroup, or takes them off (None: all devices).
+    /// Puts `program` in the place of those device programs on this cgroup, or takes them off (None: all devices).
     /// One old program is replaced in one step; of several, none goes before the new one is there.
-    pub fn replace_devices(&self, program: Option<&DeviceProgram>) -> Result<()> {
+    pub fn replace_devices(&self, program: Option<&DeviceProgram>, whose: Whose) -> Result<()> {
         let query = |error| explain("look up device programs (bpf BPF_PROG_QUERY)", error, String::new);
-        let old = bpf::attached(self.as_fd()).map_err(query)?;
+        let mut old = bpf::attached(self.as_fd()).map_err(query)?;
+        if whose == Whose::Rcruns {
+            let mut own = Vec::new();
+            for program in old {
+                if bpf::is_rcruns(program.as_fd()).map_err(query)? {
+                    own.push(program);
+                }
+            }
+            old = own;
+        }
         if let Some(program) = program {
             let replaced = if let [old] = old.as_slice() { Some(old.as_fd()) } else { None };
             bpf::attach(self.as_fd(), program.as_fd(), replaced)

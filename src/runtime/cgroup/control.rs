@@ -1,7 +1,7 @@
 //! What control files hold, and what undoes a write to one. Pure.
 //!
 //! The table of limits is `resources::compile`: it turns each field into rows of (field, file, value), `Write`. A driver
-//! takes these rows: cgroupfs writes the values to the files, systemd will set the property that stands for the file.
+//! takes these rows: cgroupfs writes the values to the files, systemd sets the property that stands for the file as well.
 //! Here is what a row needs to be shown and taken back.
 
 /// Files of which a write changes one line: the one that begins with the same key. With what takes a key's line away.

@@ -70,6 +70,19 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
+/// Devices that a policy allows; None is "any".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Block or character devices.
+    pub kind: Option<Kind>,
+    /// The major number.
+    pub major: Option<u32>,
+    /// The minor number.
+    pub minor: Option<u32>,
+    /// Of r, w and m.
+    pub access: String,
+}
+
 /// What every container may use, whatever its config says: runc's AllowedDevices, with the path by which `linux.devices`
 /// replaces one. mknod of any device is allowed (using it is not), /dev/console is one of 136:*, and /dev/net/tun is
 /// not among them since runc 1.2.
@@ -120,6 +133,25 @@ impl Policy {
     /// Whether nothing is denied: no program is needed then.
     pub fn allows_everything(&self) -> bool {
         self.allow_by_default && self.rules.is_empty()
+    }
+
+    /// What may be allowed at most, for who cannot deny anything of it; None where all devices are that are not denied.
+    pub fn allowed(&self) -> Option<Vec<Allowed>> {
+        let letters = |access: u8| {
+            let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+            letters.into_iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
+        };
+        let rules = self.rules.iter().filter(|rule| rule.allow);
+        (!self.allow_by_default).then(|| {
+            rules
+                .map(|rule| Allowed {
+                    kind: rule.kind,
+                    major: rule.major,
+                    minor: rule.minor,
+                    access: letters(rule.access),
+                })
+                .collect()
+        })
     }
 
     /// The program to load; None when nothing is denied.

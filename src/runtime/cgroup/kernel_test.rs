@@ -486,7 +486,7 @@ fn the_device_program_denies_allows_and_is_replaced_while_it_is_in_force() {
         DeviceProgram::load(&policy(r#"[{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#))
             .unwrap()
             .unwrap();
-    cgroup.replace_devices(Some(&read)).unwrap();
+    cgroup.replace_devices(Some(&read), Whose::Anybodys).unwrap();
     assert_eq!(crate::sys::bpf::attached(cgroup.as_fd()).unwrap().len(), 1, "in its place, not beside it");
     assert_eq!(opener.says("r", &kmsg), "yes");
     assert!(opener.says("w", &kmsg).ends_with("Operation not permitted"));
@@ -494,13 +494,15 @@ fn the_device_program_denies_allows_and_is_replaced_while_it_is_in_force() {
     // Two of them, as a foreign one may be there: both give way.
     cgroup.attach_devices(&deny).unwrap();
     assert!(opener.says("r", &kmsg).ends_with("Operation not permitted"));
-    cgroup.replace_devices(Some(&DeviceProgram::load(&policy("[]")).unwrap().unwrap())).unwrap();
+    cgroup
+        .replace_devices(Some(&DeviceProgram::load(&policy("[]")).unwrap().unwrap()), Whose::Anybodys)
+        .unwrap();
     assert_eq!(crate::sys::bpf::attached(cgroup.as_fd()).unwrap().len(), 1);
     assert!(opener.says("r", &kmsg).ends_with("Operation not permitted"));
 
     let none = DeviceProgram::load(&policy(r#"[{"allow":true,"access":"rwm"}]"#)).unwrap();
     assert!(none.is_none());
-    cgroup.replace_devices(None).unwrap();
+    cgroup.replace_devices(None, Whose::Anybodys).unwrap();
     assert!(crate::sys::bpf::attached(cgroup.as_fd()).unwrap().is_empty());
     assert_eq!(opener.says("r", &kmsg), "yes");
 }

@@ -33,7 +33,7 @@ use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 pub use access::{Place, place};
-pub use attach::DeviceProgram;
+pub use attach::{DeviceProgram, Whose};
 pub use device::Policy;
 pub use events::{Events, Notice, Notices};
 pub use hierarchy::Hierarchy;
@@ -73,6 +73,14 @@ impl Cgroup {
             }),
             Err(error) => Err(error),
         }
+    }
+
+    /// The cgroup at `path`, which somebody has made for this container just now. It is locked as after `create`.
+    pub fn adopt(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<Cgroup> {
+        let dir = open_cgroup(hierarchy, path.relative()).call(format!("open cgroup {path}"))?;
+        let cgroup = Cgroup { dir, path: path.clone(), created: 1 };
+        cgroup.lock()?;
+        Ok(cgroup)
     }
 
     /// The cgroup at `path`, or None if there is none.

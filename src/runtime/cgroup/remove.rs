@@ -76,11 +76,17 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Nobody has marked it, nothing is in it, and from now on no other create takes it.
+    pub fn is_unused(&self) -> Result<bool> {
+        let empty = || Ok(self.events()?.is_some_and(|events| !events.populated));
+        Ok(self.try_lock()? && self.owner()?.is_none() && empty()?)
+    }
+
     /// Removes what a create that was killed left before anything could be in it: an empty directory that nobody has
     /// taken meanwhile. Anything else stays.
     pub fn remove_unused(&self) -> Result<()> {
         let Ok(parent) = open_parent(self) else { return Ok(()) };
-        if !self.try_lock()? || self.owner()?.is_some() {
+        if !self.is_unused()? {
             return Ok(());
         }
         match unlinkat(&parent, self.path().split().1, AtFlags::REMOVEDIR) {

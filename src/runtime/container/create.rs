@@ -6,7 +6,7 @@ use super::proc_file::{adjust_oom_score, is_denied};
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{hooks, maps};
-use crate::cgroup::{self, Cgroup, CgroupPath, DeviceProgram, Hierarchy, Place, Policy, resources};
+use crate::cgroup::{self, Cgroup, CgroupPath, DeviceProgram, Hierarchy, Place, Policy, Whose, resources};
 use crate::compile::{self, Request};
 use crate::error::CallContext;
 use crate::host::Host;
@@ -17,7 +17,9 @@ use crate::prepare::{Means, prepare, wanted};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
+use crate::sys::hold::Hold;
 use crate::sys::trees::Wanted;
+use crate::systemd;
 use crate::{Code, Error, Result, home, listen_fds, pid_file, sys, terminal};
 use oci_spec::runtime::LinuxNamespaceType;
 use rcrun_plan::Barrier;
@@ -49,6 +51,8 @@ pub struct Options {
     pub listen: [Option<String>; 3],
     /// NOTIFY_SOCKET of the environment.
     pub notify_socket: Option<String>,
+    /// Its cgroup is a scope of systemd's.
+    pub systemd: bool,
     /// The caller keeps the terminal's master (run in the foreground); else a terminal needs `console_socket`.
     pub keep_terminal: bool,
     /// The root, a tree that is mounted nowhere. The folder that /root/path names is then what it is put on.
@@ -101,9 +105,26 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let rootless = options.rootless.unwrap_or_else(|| host.caller.is_rootless());
     let resources = linux.and_then(|l| l.resources().as_ref());
     let limits = resources.map(resources::compile).transpose()?.unwrap_or_default();
-    let cgroup_path = cgroup_path(&spec, id, rootless, &limits.writes)?;
+    let name = options.systemd.then(|| {
+        let named = linux.and_then(|l| l.cgroups_path().as_deref());
+        systemd::Name::of(named, id.as_str(), systemd::is_users())
+    });
+    let name = name.transpose()?;
+    let mut cgroup_path = match &name {
+        // It is asked where systemd has really put it, once it is made.
+        Some(name) => Some((Hierarchy::find()?, name.cgroup()?)),
+        None => cgroup_path(&spec, id, rootless, &limits.writes)?,
+    };
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
+
+    let annotations = spec.annotations().as_ref();
+    let unit = name.as_ref().map(|name| {
+        let wanted =
+            systemd::Wanted { id: id.as_str(), name, writes: &limits.writes, policy: &policy, annotations };
+        wanted.properties()
+    });
+    let unit = unit.transpose()?;
 
     let [fds, pid, names] = &options.listen;
     let activation =
@@ -139,7 +160,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
 
     // From here on there is something to undo.
     let container = root.make(id)?;
-    let state = State {
+    let mut state = State {
         oci_version: spec.version().clone(),
         id: id.as_str().to_string(),
         rootfs: bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path())),
@@ -147,7 +168,8 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: rustix::process::geteuid().as_raw(),
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: cgroup_path.as_ref().map(|(h, path)| (h.path().to_path_buf(), path.as_str().to_string())),
+        cgroup: place_of(&cgroup_path),
+        unit: name.as_ref().map(|name| name.unit(annotations)),
         process: None,
         own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
         hooks: spec.hooks().is_some(),
@@ -159,6 +181,23 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         devices: None,
         end: None,
     };
+    let mut hold = None;
+    if let Some((unit, properties)) = state.unit.as_ref().zip(unit) {
+        // What a create that is killed now leaves ends with it.
+        match container.save(&state).and_then(|()| unit.start(&properties)) {
+            Ok(started) => {
+                cgroup_path = cgroup_path.map(|(hierarchy, _)| (hierarchy, started.cgroup));
+                hold = Some(started.hold);
+            }
+            Err(error) => {
+                return Err(match container.remove() {
+                    Ok(()) => error,
+                    Err(e) => error.attach(&e),
+                });
+            }
+        }
+        state.cgroup = place_of(&cgroup_path);
+    }
     let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
     let site = Site {
         container: &container,
@@ -170,11 +209,11 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         rootless,
         config: &text,
     };
-    let (init, terminal, notify) = match site.build(&cgroup_path, &limits.writes, &policy, notify, &mut undo)
-    {
-        Ok(built) => built,
-        Err(error) => return Err(undo.all(error)),
-    };
+    let (init, terminal, notify) =
+        match site.build(&cgroup_path, hold, &limits.writes, &policy, notify, &mut undo) {
+            Ok(built) => built,
+            Err(error) => return Err(undo.all(error)),
+        };
     let cgroup = undo.cgroup.take();
     let left = Left::of(container, cgroup, &state)?;
     Ok(Run { init, terminal, notify, warnings, left })
@@ -214,6 +253,11 @@ fn cgroup_path(
     }
 }
 
+/// What the container's state remembers of its cgroup: the mount, and the path below it.
+fn place_of(cgroup: &Option<(Hierarchy, CgroupPath)>) -> Option<(PathBuf, String)> {
+    cgroup.as_ref().map(|(hierarchy, path)| (hierarchy.path().to_path_buf(), path.as_str().to_string()))
+}
+
 /// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a
 /// process in it, where the path names one.
 fn joined_denies_groups(spec: &Spec) -> bool {
@@ -242,6 +286,7 @@ impl Site<'_> {
     fn build(
         &self,
         cgroup_path: &Option<(Hierarchy, CgroupPath)>,
+        hold: Option<Hold>,
         limits: &[resources::Write],
         policy: &Policy,
         notify: Option<&str>,
@@ -249,10 +294,16 @@ impl Site<'_> {
     ) -> Result<Built> {
         self.container.save(self.state)?;
         let mut means = Means::default();
+        // Beside the process that holds a scope, init must have room.
+        let (late, limits): (Vec<_>, Vec<_>) =
+            limits.iter().cloned().partition(|write| hold.is_some() && systemd::counts_hold(write));
         if let Some((hierarchy, path)) = cgroup_path {
-            let cgroup = undo.cgroup.insert(Cgroup::create(hierarchy, path, limits)?);
+            let cgroup = undo.cgroup.insert(match hold {
+                None => Cgroup::create(hierarchy, path, &limits)?,
+                Some(_) => Cgroup::adopt(hierarchy, path)?,
+            });
             cgroup.mark(self.state.mark())?;
-            cgroup.apply(limits)?;
+            cgroup.apply(&limits)?;
             // Root's it is already; where rcrun is an ordinary user, it is the user's, who can give nothing away.
             if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
                 match cgroup.delegate(uid) {
@@ -283,7 +334,8 @@ impl Site<'_> {
         let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), None)
             .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
-        match self.attend(&mut init, cgroup, policy, &trees) {
+        drop(hold);
+        match self.limit(cgroup, &late).and_then(|()| self.attend(&mut init, cgroup, policy, &trees)) {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
             Err(error) => {
                 let error = ended(&init, error);
@@ -297,6 +349,12 @@ impl Site<'_> {
                 })
             }
         }
+    }
+
+    /// Sets limits that had to wait until init was born.
+    fn limit(&self, cgroup: Option<&Cgroup>, late: &[resources::Write]) -> Result<()> {
+        cgroup.map_or(Ok(()), |cgroup| cgroup.apply(late))?;
+        self.state.unit.as_ref().map_or(Ok(()), |unit| unit.set(&systemd::limits(late)))
     }
 
     /// From init's birth until it waits for `start`, or its payload runs.
@@ -463,6 +521,11 @@ impl Undo<'_> {
         {
             error = error.attach(&e);
         }
+        if let Some(unit) = &self.state.unit
+            && let Err(e) = unit.stop()
+        {
+            error = error.attach(&e);
+        }
         if self.launched {
             for failed in hooks::poststop(self.spec, self.state) {
                 error = error.attach(&failed);
@@ -502,7 +565,7 @@ pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> 
 fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {
     match (DeviceProgram::load(policy)?, cgroup.created()) {
         (None, _) => Ok(()),
-        (Some(program), 0) => cgroup.replace_devices(Some(&program)),
+        (Some(program), 0) => cgroup.replace_devices(Some(&program), Whose::Anybodys),
         (Some(program), _) => cgroup.attach_devices(&program),
     }
 }

@@ -56,9 +56,13 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         if let Some(cgroup) = state.open_cgroup()? {
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
             end_all(&cgroup)?;
+            // systemd removes the cgroup itself. Where nobody answers, it is removed all the same.
+            warnings.extend(state.unit.as_ref().and_then(|unit| unit.stop().err()).map(|e| e.to_string()));
             cgroup.destroy(END)?;
-        } else if let Some(cgroup) = state.cgroup_by_name()?.filter(|_| state.process.is_none()) {
-            cgroup.remove_unused()?;
+        } else if state.process.is_none() {
+            clear_unused(state, &mut warnings)?;
+        } else if let Some(unit) = state.unit.as_ref().filter(|unit| unit.kept) {
+            warnings.extend(unit.forget().err().map(|error| error.to_string()));
         }
         if state.hooks
             && let Ok(spec) = container.spec()
@@ -68,6 +72,25 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
     }
     container.remove()?;
     Ok(warnings)
+}
+
+/// What a create that was killed left before init was born. A scope whose process ends just before systemd has it there is
+/// never found empty: the kernel moves no process that is ending, and says that it did.
+fn clear_unused(state: &State, warnings: &mut Vec<String>) -> Result<()> {
+    let settled = state.unit.as_ref().map(|unit| unit.settle());
+    let Some(cgroup) = state.cgroup_by_name()? else { return Ok(()) };
+    match (&state.unit, settled) {
+        (Some(unit), Some(Ok(()))) => {
+            if cgroup.is_unused()? {
+                unit.stop()?;
+            }
+            Ok(())
+        }
+        (_, failed) => {
+            warnings.extend(failed.and_then(|settled| settled.err()).map(|error| error.to_string()));
+            cgroup.remove_unused()
+        }
+    }
 }
 
 /// A create that goes on fails and unmakes its container when its init dies; of one that was killed, a child that has not
@@ -89,7 +112,8 @@ pub struct Left {
     container: Container,
     cgroup: Option<Cgroup>,
     mark: String,
-    hooks: bool,
+    /// It takes more than removing.
+    more: bool,
 }
 
 impl Left {
@@ -99,7 +123,8 @@ impl Left {
         if let Some(cgroup) = &cgroup {
             cgroup.unlock()?;
         }
-        Ok(Left { container, cgroup, mark: state.mark().to_string(), hooks: state.hooks })
+        let more = state.hooks || state.unit.is_some();
+        Ok(Left { container, cgroup, mark: state.mark().to_string(), more })
     }
 
     /// Whether `exit` was the OOM killer's work.
@@ -123,7 +148,7 @@ impl Left {
 
     /// False when it takes more than removing.
     fn remove(&self) -> Result<bool> {
-        if self.hooks {
+        if self.more {
             return Ok(false);
         }
         // Another delete was quicker; what has its name now is none of ours.

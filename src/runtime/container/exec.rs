@@ -114,6 +114,9 @@ fn start(
         let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
         launch(&plan, slots, cgroup.map(AsFd::as_fd), None)
     };
+    if let Some(unit) = &state.unit {
+        unit.join()?;
+    }
     let mut child = match bear(cgroup.as_ref()) {
         // The payload has made cgroups below and passes controllers on to them: no process can be in the one above any more.
         Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroup.is_none() => {

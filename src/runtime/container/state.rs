@@ -9,6 +9,7 @@ use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Spec};
+use crate::systemd::Unit;
 use crate::{Code, Error, Result};
 use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -307,6 +308,9 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
     /// The cgroup below the mount of cgroup2, and that mount.
     pub cgroup: Option<(PathBuf, String)>,
+    /// The unit of systemd that its cgroup is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// Its init; missing until init is set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,

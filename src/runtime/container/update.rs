@@ -2,8 +2,9 @@
 
 use super::process::Status;
 use super::state::{Container, State};
-use crate::cgroup::{Cgroup, Change, DeviceProgram, Policy, Write, resources};
+use crate::cgroup::{Cgroup, Change, DeviceProgram, Policy, Whose, Write, resources};
 use crate::spec::Resources;
+use crate::systemd::{self, Property};
 use crate::{Code, Error, Result};
 use oci_spec::runtime::LinuxDeviceCgroup;
 use std::time::Duration;
@@ -73,16 +74,21 @@ fn change(
     let of_config = config.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let in_force = state.devices.as_deref().unwrap_or(of_config);
     let rules = new_rules(wanted, in_force, &mut warnings);
+    let policy_of =
+        |rules| Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default());
     // Loaded before anything is changed: what the verifier refuses changes nothing.
     let program = match rules {
-        Some(rules) => {
-            let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
-            Some(if how.dry_run { None } else { DeviceProgram::load(&policy)? })
-        }
+        Some(rules) => Some(if how.dry_run { None } else { DeviceProgram::load(&policy_of(rules)?)? }),
         None => None,
     };
+    let (mut told, mut untold) = (systemd::limits(&compiled.writes), Vec::new());
+    if let (Some(rules), Some(_)) = (rules, &state.unit) {
+        told.extend(systemd::devices(&policy_of(rules)?));
+        untold.extend(systemd::devices(&policy_of(in_force)?));
+    }
 
     let mut changes = cgroup.changes(&compiled.writes)?;
+    untold.splice(0..0, systemd::limits_before(&changes));
     if let Some(rules) = rules {
         let count = |rules: &[LinuxDeviceCgroup]| format!("{} rules", rules.len());
         changes.push(Change { file: "devices".into(), old: Some(count(in_force)), new: count(rules) });
@@ -97,16 +103,26 @@ fn change(
     if let Some(rules) = rules {
         container.stage(&State { devices: Some(rules.to_vec()), ..state.clone() })?;
     }
-    let done = cgroup.change(&compiled.writes).and_then(|()| match &program {
-        Some(program) => {
-            cgroup.replace_devices(program.as_ref()).and_then(|()| container.commit()).map_err(|error| {
-                match cgroup.put_back(&changes) {
-                    Ok(()) => error,
-                    Err(failed) => error.attach(&failed),
-                }
-            })
-        }
-        None => Ok(()),
+    let rest = || {
+        tell(state, &told)?;
+        let again = if state.unit.is_some() { cgroup.apply(&compiled.writes) } else { Ok(()) };
+        let done = again.and_then(|()| match &program {
+            Some(program) => {
+                let whose = if state.unit.is_some() { Whose::Rcruns } else { Whose::Anybodys };
+                cgroup.replace_devices(program.as_ref(), whose).and_then(|()| container.commit())
+            }
+            None => Ok(()),
+        });
+        done.map_err(|error| match tell(state, &untold) {
+            Ok(()) => error,
+            Err(failed) => error.attach(&failed),
+        })
+    };
+    let done = cgroup.change(&compiled.writes).and_then(|()| {
+        rest().map_err(|error| match cgroup.put_back(&changes) {
+            Ok(()) => error,
+            Err(failed) => error.attach(&failed),
+        })
     });
     let wants_high = compiled.writes.iter().any(|write| write.file == "memory.high");
     if let Some(room) = room.filter(|_| done.is_err() || !wants_high) {
@@ -120,6 +136,12 @@ fn change(
         done?;
     }
     Ok(Updated { changes, warnings })
+}
+
+/// Tells systemd, where the container's cgroup is a unit of its: it would write what it knows again. It does so now, and
+/// rounds (cpu.max): the exact values are written after it.
+fn tell(state: &State, properties: &[Property]) -> Result<()> {
+    state.unit.as_ref().map_or(Ok(()), |unit| unit.set(properties))
 }
 
 /// The memory limit that the writes set.

@@ -9,6 +9,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
@@ -57,6 +58,14 @@ struct Query {
     prog_cnt: u32,
 }
 
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Info {
+    bpf_fd: RawFd,
+    info_len: u32,
+    info: u64,
+}
+
 /// union bpf_attr, as large as any kernel's so far. A kernel that knows less takes a tail of zeros; one that knows
 /// more writes into it: 6.17 and later store a query's `revision` past the size that is passed.
 #[derive(Clone, Copy)]
@@ -66,6 +75,7 @@ union Attr {
     load: Load,
     attach: Attach,
     query: Query,
+    info: Info,
     prog_id: u32,
 }
 
@@ -147,6 +157,21 @@ pub fn attach(
         replace_bpf_fd: old.map_or(0, |old| old.as_raw_fd()),
     };
     bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
+}
+
+/// Whether `program` was loaded by `load_device_program`: it has the name.
+pub fn is_rcruns(program: BorrowedFd<'_>) -> io::Result<bool> {
+    // struct bpf_prog_info up to its `name`, which is at byte 64 on all machines: u64 fields are aligned to 8.
+    let mut info = [0_u64; 10];
+    let mut attr = Attr::ZERO;
+    attr.info = Info {
+        bpf_fd: program.as_raw_fd(),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let name = [info[8].to_ne_bytes(), info[9].to_ne_bytes()].concat();
+    Ok(name == NAME)
 }
 
 /// Takes `program` off the cgroup.

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod capability;
 pub mod dispositions;
 pub mod exit;
+pub mod hold;
 pub mod inherited;
 pub mod memory;
 pub mod mount;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 25] = [
+const USES: [(&str, &[&str]); 26] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -24,6 +24,7 @@ const USES: [(&str, &[&str]); 25] = [
     ("home", &["prepare"]),
     ("cgroup", &["error", "sys"]),
     ("doctor", &["cgroup", "error", "host", "plan", "sys"]),
+    ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("hooks", &["error", "sys"]),
     ("listen_fds", &["error", "sys"]),
     ("pid_file", &["error"]),
@@ -50,6 +51,7 @@ const USES: [(&str, &[&str]); 25] = [
             "prepare",
             "spec",
             "sys",
+            "systemd",
             "terminal",
             "words",
         ],
