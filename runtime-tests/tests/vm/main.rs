@@ -7,4 +7,5 @@ mod limits;
 mod memory;
 mod processors;
 mod rootless;
+mod systemd;
 mod update;
