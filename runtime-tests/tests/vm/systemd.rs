@@ -182,8 +182,9 @@ fn exec_is_in_the_unit_and_kill_pause_and_ps_are_of_all_in_it() {
     nothing_is_left("joined");
 }
 
+/// For writing: reading /dev/kmsg may want CAP_SYSLOG.
 fn opens(runtime: &Runtime, id: &str, node: &str) -> bool {
-    let said = runtime.say(["exec", id, "sh", "-c", &format!(": < {node}")]);
+    let said = runtime.say(["exec", id, "sh", "-c", &format!(": > {node}")]);
     assert!(said.status == 0 || said.err.contains("Operation not permitted"), "{node}: {}", said.err);
     said.status == 0
 }
@@ -192,7 +193,7 @@ fn opens(runtime: &Runtime, id: &str, node: &str) -> bool {
 fn the_device_policy_survives_a_daemon_reload() {
     let runtime = Runtime::new();
     let deny = json!({"allow": false, "access": "rwm"});
-    let kmsg = |allow: bool| json!({"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "r"});
+    let kmsg = |allow: bool| json!({"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "w"});
     let bundle = bundle("devices", &["sleep", "1000"], json!({"devices": [deny, kmsg(true)]}));
     let bundle = bundle.with(|config| {
         config["linux"]["devices"] = json!([{"path": "/dev/log1", "type": "c", "major": 1, "minor": 11}]);
@@ -212,10 +213,10 @@ fn the_device_policy_survives_a_daemon_reload() {
         // systemd can say the first, and only rcrun's program the second.
         (
             "taken out",
-            json!([deny, {"allow": true, "type": "c", "major": 1, "access": "r"}, kmsg(false)]),
+            json!([deny, {"allow": true, "type": "c", "major": 1, "access": "w"}, kmsg(false)]),
             false,
         ),
-        ("one minor of all", json!([deny, {"allow": true, "type": "c", "minor": 11, "access": "r"}]), true),
+        ("one minor of all", json!([deny, {"allow": true, "type": "c", "minor": 11, "access": "w"}]), true),
         ("all but one", json!([{"allow": true, "access": "rwm"}, kmsg(false)]), false),
         ("all", json!([{"allow": true, "access": "rwm"}]), true),
         ("as made, again", json!([deny, kmsg(true)]), true),

@@ -134,6 +134,14 @@ impl Cgroup {
         }
     }
 
+    /// Waits until somebody else has removed the cgroup, at most `timeout`.
+    pub fn wait_removed(&self, timeout: Duration) -> Result<()> {
+        match EventsFile::open(self)? {
+            Some(file) => file.wait(deadline(timeout), |_| false).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until no live process is left in the cgroup and below it. False when `timeout` ran out first.
     pub fn wait_empty(&self, timeout: Duration) -> Result<bool> {
         let Some(file) = EventsFile::open(self)? else { return Ok(true) };

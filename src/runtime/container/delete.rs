@@ -10,6 +10,10 @@ use crate::spec::id::ContainerId;
 use crate::{Code, Error, Result};
 use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How long systemd has, where it does not answer, to remove a cgroup by itself.
+const UNASKED: Duration = Duration::from_secs(1);
 
 /// Removes container `id`; with `force` also one that runs, and without complaint one that is not there. Returns
 /// warnings: poststop hooks that failed.
@@ -56,8 +60,11 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         if let Some(cgroup) = state.open_cgroup()? {
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
             end_all(&cgroup)?;
-            // systemd removes the cgroup itself. Where nobody answers, it is removed all the same.
-            warnings.extend(state.unit.as_ref().and_then(|unit| unit.stop().err()).map(|e| e.to_string()));
+            if let Some(Err(error)) = state.unit.as_ref().map(|unit| unit.stop()) {
+                warnings.push(error.to_string());
+                // It may live all the same, and sees that a scope is empty only as long as the cgroup is there.
+                cgroup.wait_removed(UNASKED)?;
+            }
             cgroup.destroy(END)?;
         } else if state.process.is_none() {
             clear_unused(state, &mut warnings)?;
