@@ -47,7 +47,7 @@ pub fn place(hierarchy: &Hierarchy, cgroups_path: Option<&Path>, id: &str) -> Re
 
 fn remedy(own: &str) -> String {
     format!(
-        "; rcrun runs in cgroup {own}: start it in a scope that is delegated, with `systemd-run --user --scope --property=Delegate=yes rcrun ...`"
+        "; rcrun runs in cgroup {own}: start it in a scope that is delegated, with `systemd-run --user --scope --property=Delegate=yes rcrun ...`, or let systemd make the cgroup, with --systemd-cgroup"
     )
 }
 

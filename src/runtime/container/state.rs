@@ -359,7 +359,7 @@ impl State {
             None => Error::new(
                 Code::Status,
                 format!(
-                    "{verb} needs a cgroup, and the container was made without one: run rcrun where cgroups are delegated to this user (`systemd-run --user --scope --property=Delegate=yes rcrun ...`)"
+                    "{verb} needs a cgroup, and the container was made without one: run rcrun where cgroups are delegated to this user (`systemd-run --user --scope --property=Delegate=yes rcrun ...`), or make it with --systemd-cgroup"
                 ),
             ),
         }

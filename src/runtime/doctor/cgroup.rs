@@ -79,7 +79,7 @@ fn delegated(hierarchy: &Hierarchy) -> Finding {
         false,
         "a user's containers have cgroups and limits",
         "a user's containers have no cgroup, or lack limits: one that is asked for is refused",
-        "call rcrun by `systemd-run --user --scope --property=Delegate=yes`; for more controllers, let root write [Service] and Delegate=cpu cpuset io memory pids to /etc/systemd/system/user@.service.d/delegate.conf",
+        "call rcrun with --systemd-cgroup, or by `systemd-run --user --scope --property=Delegate=yes`; for more controllers, let root write [Service] and Delegate=cpu cpuset io memory pids to /etc/systemd/system/user@.service.d/delegate.conf",
     );
     let found =
         place(hierarchy, None, "rcrun-doctor").map_err(|e| e.to_string()).and_then(|place| match place {

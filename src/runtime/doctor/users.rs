@@ -3,10 +3,9 @@
 use super::{Finding, program, told, trial};
 use crate::host::Caller;
 use crate::sys::probe;
+use crate::systemd;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     let user = caller.is_rootless();
@@ -127,32 +126,20 @@ fn has_capability(path: &std::path::Path) -> bool {
 }
 
 fn bus(caller: &Caller) -> Finding {
-    let paths: Vec<PathBuf> = match caller.is_rootless() {
-        false => vec!["/run/systemd/private".into(), "/run/dbus/system_bus_socket".into()],
-        true => {
-            let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-            folder.iter().flat_map(|f| [f.join("bus"), f.join("systemd/private")]).collect()
-        }
-    };
-    let found = paths.iter().find(|path| UnixStream::connect(path).is_ok());
-    let found = match (found, paths.as_slice()) {
-        (Some(path), _) => Ok(format!("answers on {}", path.display())),
-        (None, []) => Err("XDG_RUNTIME_DIR is not set".to_string()),
-        (None, _) => Err("nobody answers".to_string()),
-    };
+    let found = systemd::answers().map_err(|error| error.to_string());
     trial(
         "programs",
         "systemd",
         false,
-        "scopes can be made, where cgroups are delegated",
-        "rcrun makes cgroups itself, where it may",
-        if !caller.is_rootless() {
-            ""
+        "with --systemd-cgroup it makes a container's cgroup, a scope, and knows its limits",
+        "--systemd-cgroup cannot be had; without it rcrun makes cgroups itself, where it may",
+        if caller.is_rootless() {
+            "a user needs a session, or `loginctl enable-linger`; on Debian the package dbus-user-session too"
         } else {
-            "a user needs a session, or `loginctl enable-linger`, and on Debian the package dbus-user-session"
+            ""
         },
     )
-    .finding(found)
+    .finding(found.map(|path| format!("answers on {}", path.display())))
 }
 
 #[cfg(test)]

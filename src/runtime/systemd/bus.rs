@@ -42,6 +42,7 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Bus {
     socket: OwnedFd,
+    path: PathBuf,
     received: Vec<u8>,
     serial: u32,
     /// Jobs that ended while something else was waited for.
@@ -74,7 +75,8 @@ impl Bus {
     fn at(address: &Address) -> Result<Bus> {
         let what = format!("connect to {}", address.path.display());
         let socket = unix_socket::stream_to(&address.path)?;
-        let mut bus = Bus { socket, received: Vec::new(), serial: 0, removed: Vec::new() };
+        let path = address.path.clone();
+        let mut bus = Bus { socket, path, received: Vec::new(), serial: 0, removed: Vec::new() };
         // An empty identity: who connects is what the kernel says, as it counts, not as this user namespace does.
         bus.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").map_err(|error| error.context(&what))?;
         bus.authenticated().map_err(|error| error.context(&what))?;
@@ -84,6 +86,11 @@ impl Bus {
             bus.post(&Method { member: "AddMatch", ..BUS }, &[Value::text(MATCH)])?;
         }
         Ok(bus)
+    }
+
+    /// Where it is connected to.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn authenticated(&mut self) -> Result<()> {

@@ -15,6 +15,7 @@ mod value;
 mod wire;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,13 @@ pub fn is_users() -> bool {
     let initial = std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
     !(initial && rustix::process::geteuid().is_root())
+}
+
+/// Where the manager that would be asked answers.
+pub fn answers() -> Result<PathBuf> {
+    let mut bus = Bus::connect(is_users())?;
+    refused(bus.call(&PING, &[])?.map(drop))?;
+    Ok(bus.path().to_path_buf())
 }
 
 /// Whether a limit leaves no room for the process that holds a new scope beside init.

@@ -23,7 +23,7 @@ const USES: [(&str, &[&str]); 26] = [
     ("launch", &["error", "init_image", "plan", "prepare", "sys", "words"]),
     ("home", &["prepare"]),
     ("cgroup", &["error", "sys"]),
-    ("doctor", &["cgroup", "error", "host", "plan", "sys"]),
+    ("doctor", &["cgroup", "error", "host", "plan", "sys", "systemd"]),
     ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("hooks", &["error", "sys"]),
     ("listen_fds", &["error", "sys"]),
