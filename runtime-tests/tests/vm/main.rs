@@ -9,3 +9,4 @@ mod processors;
 mod rootless;
 mod systemd;
 mod update;
+mod user;

@@ -1,6 +1,7 @@
 //! The systemd driver: a container's cgroup is a scope that systemd made, knows the limits of, and forgets at the end.
 
 use crate::limits::EATS_MEMORY;
+use crate::user::User;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::runtime::{Runtime, Said, said};
 use runtime_tests::trace::{Victim, trace};
@@ -293,7 +294,7 @@ fn a_start_that_fails_leaves_no_unit() {
 }
 
 #[test]
-fn a_run_in_the_foreground_leaves_no_unit_and_names_the_oom_killer() {
+fn a_run_in_the_foreground_leaves_no_unit_however_it_ends() {
     let runtime = Runtime::new();
     let bundle = bundle("short", &["sh", "-c", "exit 7"], json!({"pids": {"limit": 1}}));
     for _ in 0..5 {
@@ -396,58 +397,54 @@ fn whoever_is_killed_delete_clears_container_and_unit() {
     assert!(killed > 5, "only {killed} points");
 }
 
-/// In a user namespace of the user's own, as podman calls a runtime, but from a shell that its manager knows nothing of.
+/// From a shell that the user's manager knows nothing of, by himself, and as podman calls a runtime: in a user namespace.
 #[test]
 fn a_users_container_is_a_scope_of_the_users_manager() {
     const SCRIPT: &str = r#"
 set -e
-say() { "$RCRUN" --root "$PLACE/state" "$@"; }
-say --systemd-cgroup run -d --bundle "$PLACE" mine </dev/null >"$PLACE/out" 2>&1 || { cat "$PLACE/out"; exit 1; }
-cat /proc/$(say ps -f json mine | tr -d '[]')/cgroup
-say exec mine cat /proc/self/cgroup
-say update --memory 32m mine
+rcrun=$1 place=$2
+"$rcrun" --systemd-cgroup run -d --bundle "$place" mine </dev/null >"$place/out" 2>&1 || { cat "$place/out"; exit 1; }
+cat /proc/$("$rcrun" ps -f json mine | tr -d '[]')/cgroup
+"$rcrun" exec mine cat /proc/self/cgroup
+"$rcrun" update --memory 32m mine
 systemctl --user show --property=MemoryMax,Slice rt-mine.scope
-say delete --force mine
-say list -q
+"$rcrun" pause mine
+"$rcrun" resume mine
+"$rcrun" delete --force mine
+"$rcrun" list -q
+systemctl --user list-units --all --plain --no-legend rt-mine.scope
 "#;
-    assert!(Command::new("systemctl").args(["start", "user@1000"]).status().expect("systemctl").success());
-    let bundle = bundle("mine", &["sleep", "1000"], json!({"memory": {"limit": 64 << 20}})).with(|config| {
-        let linux = &mut config["linux"];
-        // A user has no device program.
-        linux["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
-        let namespaces = linux["namespaces"].as_array_mut().expect("namespaces");
-        namespaces.retain(|namespace| namespace["type"] != "network" && namespace["type"] != "user");
-        namespaces.push(json!({"type": "user"}));
-        let ids =
-            json!([{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 1, "size": 99}]);
-        (linux["uidMappings"], linux["gidMappings"]) = (ids.clone(), ids);
-        linux["maskedPaths"] = json!([]);
-        linux["readonlyPaths"] = json!([]);
-        config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
-    });
-    let place = bundle.path().display().to_string();
-    assert!(Command::new("chown").args(["-R", "1000:1000", &place]).status().expect("chown").success());
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups"]);
-    command.args(["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "sh", "-c", SCRIPT]);
-    command.env("XDG_RUNTIME_DIR", "/run/user/1000").env("PLACE", place);
-    let said = said(&command.env("RCRUN", Runtime::new().binary()).output().expect("execute setpriv"));
-    assert_eq!(
-        (said.status, said.out.as_str()),
-        (
-            0,
-            "0::/user.slice/user-1000.slice/user@1000.service/rcruntest.slice/rcruntest-a.slice/rt-mine.scope\n\
+    let user = User::new("scoped", true);
+    let ranges = fs::read_to_string("/etc/subuid").expect("ranges");
+    let own = ranges.lines().find(|line| line.starts_with("scoped:")).expect("a range");
+    let first: u32 = own.split(':').nth(1).expect("its first").parse().expect("an id");
+    let podmans = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"];
+    for (wrapper, ids) in [(&[][..], [user.uid, first]), (&podmans, [0, 1])] {
+        let bundle = user.bundle("scoped", "sleep 1000", |config| {
+            let map = json!([{"containerID": 0, "hostID": ids[0], "size": 1},
+                             {"containerID": 1, "hostID": ids[1], "size": 99}]);
+            let linux = &mut config["linux"];
+            (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
+            linux["cgroupsPath"] = json!("rcruntest-a.slice:rt:mine");
+            linux["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+        });
+        let rcrun = user.rcrun();
+        let [rcrun, place] = [&rcrun, bundle.path()].map(|path| path.to_str().expect("UTF-8"));
+        let words = [wrapper, &["sh", "-c", SCRIPT, "sh", rcrun, place]].concat();
+        let said = said(&user.program(&words).output().expect("execute"));
+        let service = format!("/user.slice/user-{0}.slice/user@{0}.service", user.uid);
+        let expected = format!(
+            "0::{service}/rcruntest.slice/rcruntest-a.slice/rt-mine.scope\n\
              0::/\nSlice=rcruntest-a.slice\nMemoryMax=33554432\n"
-        ),
-        "{}",
-        said.err
-    );
-    assert!(Command::new("systemctl").args(["stop", "user@1000"]).status().expect("systemctl").success());
+        );
+        assert_eq!((said.status, said.out), (0, expected), "{wrapper:?}: {}", said.err);
+    }
 }
 
-/// Medians of the same run by both, in turns.
+/// Medians of the same run by both, in turns: all of it, of which systemd's part is the same for both. `make test-vm` brings
+/// the release binary; of one for debugging this says nothing.
 #[test]
-fn a_run_costs_no_more_than_cruns_with_the_same_driver() {
+fn a_run_takes_less_time_than_cruns_with_the_same_driver() {
     let runtime = Runtime::new();
     let crun = Runtime::of("/usr/bin/crun".into());
     let bundle = bundle("race", &["true"], json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}));
@@ -466,5 +463,5 @@ fn a_run_costs_no_more_than_cruns_with_the_same_driver() {
         times[times.len() / 2]
     });
     println!("run with the systemd driver: rcrun {ours:?}, crun {theirs:?}");
-    assert!(ours <= theirs, "rcrun {ours:?}, crun {theirs:?}");
+    assert!(ours < theirs, "rcrun {ours:?}, crun {theirs:?}");
 }
