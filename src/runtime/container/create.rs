@@ -295,15 +295,18 @@ impl Site<'_> {
         self.container.save(self.state)?;
         let mut means = Means::default();
         // Beside the process that holds a scope, init must have room.
-        let (late, limits): (Vec<_>, Vec<_>) =
-            limits.iter().cloned().partition(|write| hold.is_some() && systemd::counts_hold(write));
+        let split = hold.as_ref().map(|_| limits.iter().cloned().partition(systemd::counts_hold));
+        let (late, limits): (&[_], &[_]) = match &split {
+            Some::<(Vec<_>, Vec<_>)>((late, now)) => (late, now),
+            None => (&[], limits),
+        };
         if let Some((hierarchy, path)) = cgroup_path {
             let cgroup = undo.cgroup.insert(match hold {
-                None => Cgroup::create(hierarchy, path, &limits)?,
+                None => Cgroup::create(hierarchy, path, limits)?,
                 Some(_) => Cgroup::adopt(hierarchy, path)?,
             });
             cgroup.mark(self.state.mark())?;
-            cgroup.apply(&limits)?;
+            cgroup.apply(limits)?;
             // Root's it is already; where rcrun is an ordinary user, it is the user's, who can give nothing away.
             if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
                 match cgroup.delegate(uid) {
@@ -335,7 +338,7 @@ impl Site<'_> {
             .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
         drop(hold);
-        match self.limit(cgroup, &late).and_then(|()| self.attend(&mut init, cgroup, policy, &trees)) {
+        match self.limit(cgroup, late).and_then(|()| self.attend(&mut init, cgroup, policy, &trees)) {
             Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
             Err(error) => {
                 let error = ended(&init, error);
