@@ -412,7 +412,7 @@ systemctl --user show --property=MemoryMax,Slice rt-mine.scope
 "$rcrun" resume mine
 "$rcrun" delete --force mine
 "$rcrun" list -q
-systemctl --user list-units --all --plain --no-legend rt-mine.scope
+timeout 20 sh -c 'while systemctl --user list-units --all --plain --no-legend rt-mine.scope | grep -q .; do :; done'
 "#;
     let user = User::new("scoped", true);
     let ranges = fs::read_to_string("/etc/subuid").expect("ranges");
@@ -420,7 +420,7 @@ systemctl --user list-units --all --plain --no-legend rt-mine.scope
     let first: u32 = own.split(':').nth(1).expect("its first").parse().expect("an id");
     let podmans = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"];
     for (wrapper, ids) in [(&[][..], [user.uid, first]), (&podmans, [0, 1])] {
-        let bundle = user.bundle("scoped", "sleep 1000", |config| {
+        let bundle = user.bundle("scoped", "exec sleep 1000", |config| {
             let map = json!([{"containerID": 0, "hostID": ids[0], "size": 1},
                              {"containerID": 1, "hostID": ids[1], "size": 99}]);
             let linux = &mut config["linux"];
