@@ -1,12 +1,13 @@
 //! create and run: from a bundle to an init that waits, or to a payload that runs. What was made is unmade in reverse
 //! when anything fails.
 
+use super::cgroup_place::CgroupPlace;
 use super::delete::{self, Left};
 use super::proc_file::{adjust_oom_score, is_denied};
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{hooks, maps};
-use crate::cgroup::{self, Cgroup, CgroupPath, DeviceProgram, Hierarchy, Place, Policy, Whose, resources};
+use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, Whose, resources};
 use crate::compile::{self, Request};
 use crate::error::CallContext;
 use crate::host::Host;
@@ -105,26 +106,12 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let rootless = options.rootless.unwrap_or_else(|| host.caller.is_rootless());
     let resources = linux.and_then(|l| l.resources().as_ref());
     let limits = resources.map(resources::compile).transpose()?.unwrap_or_default();
-    let name = options.systemd.then(|| {
-        let named = linux.and_then(|l| l.cgroups_path().as_deref());
-        systemd::Name::of(named, id.as_str(), systemd::is_users())
-    });
-    let name = name.transpose()?;
-    let mut cgroup_path = match &name {
-        // It is asked where systemd has really put it, once it is made.
-        Some(name) => Some((Hierarchy::find()?, name.cgroup()?)),
-        None => cgroup_path(&spec, id, rootless, &limits.writes)?,
-    };
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
-
-    let annotations = spec.annotations().as_ref();
-    let unit = name.as_ref().map(|name| {
-        let wanted =
-            systemd::Wanted { id: id.as_str(), name, writes: &limits.writes, policy: &policy, annotations };
-        wanted.properties()
-    });
-    let unit = unit.transpose()?;
+    let mut place = match options.systemd {
+        true => CgroupPlace::by_systemd(&spec, id, &limits.writes, &policy)?,
+        false => CgroupPlace::by_rcrun(&spec, id, &limits.writes, rootless)?,
+    };
 
     let [fds, pid, names] = &options.listen;
     let activation =
@@ -146,7 +133,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         keyring: !options.no_new_keyring,
         passed_fds: passed.fds.len() as u32,
         variables: &variables,
-        cgroup: cgroup_path.is_some(),
+        cgroup: place.cgroup.is_some(),
         notify: notify.is_some(),
     };
     let plan = compile::start(&spec, &host, &request)?;
@@ -168,8 +155,8 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: rustix::process::geteuid().as_raw(),
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: place_of(&cgroup_path),
-        unit: name.as_ref().map(|name| name.unit(annotations)),
+        cgroup: place.remembered(),
+        unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
         process: None,
         own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
         hooks: spec.hooks().is_some(),
@@ -182,13 +169,10 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         end: None,
     };
     let mut hold = None;
-    if let Some((unit, properties)) = state.unit.as_ref().zip(unit) {
+    if place.unit.is_some() {
         // What a create that is killed now leaves ends with it.
-        match container.save(&state).and_then(|()| unit.start(&properties)) {
-            Ok(started) => {
-                cgroup_path = cgroup_path.map(|(hierarchy, _)| (hierarchy, started.cgroup));
-                hold = Some(started.hold);
-            }
+        match container.save(&state).and_then(|()| place.start_unit(&mut state)) {
+            Ok(held) => hold = held,
             Err(error) => {
                 return Err(match container.remove() {
                     Ok(()) => error,
@@ -196,7 +180,6 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
                 });
             }
         }
-        state.cgroup = place_of(&cgroup_path);
     }
     let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
     let site = Site {
@@ -210,52 +193,13 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         config: &text,
     };
     let (init, terminal, notify) =
-        match site.build(&cgroup_path, hold, &limits.writes, &policy, notify, &mut undo) {
+        match site.build(&place.cgroup, hold, &limits.writes, &policy, notify, &mut undo) {
             Ok(built) => built,
             Err(error) => return Err(undo.all(error)),
         };
     let cgroup = undo.cgroup.take();
     let left = Left::of(container, cgroup, &state)?;
     Ok(Run { init, terminal, notify, warnings, left })
-}
-
-/// The container's cgroup, and the mount that it lies below; None where an ordinary user may make none and needs none.
-fn cgroup_path(
-    spec: &Spec,
-    id: &ContainerId,
-    rootless: bool,
-    limits: &[resources::Write],
-) -> Result<Option<(Hierarchy, CgroupPath)>> {
-    let named = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
-    if !rootless {
-        let hierarchy = Hierarchy::find()?;
-        let path = CgroupPath::for_container(named, id.as_str(), || hierarchy.own_path())?;
-        return Ok(Some((hierarchy, path)));
-    }
-    let why = match Hierarchy::find() {
-        Ok(hierarchy) => match cgroup::place(&hierarchy, named, id.as_str())? {
-            Place::In(path) => return Ok(Some((hierarchy, path))),
-            Place::Nowhere(why) => why,
-        },
-        Err(error) if error.code() == Code::Host => error.to_string(),
-        Err(error) => return Err(error),
-    };
-    match limits.first() {
-        None => Ok(None),
-        Some(limit) => Err(Error::new(
-            Code::Host,
-            format!(
-                "config.json: {}: the limit cannot be set, for the container can have no cgroup: {why}",
-                limit.pointer
-            ),
-        )
-        .at(&limit.pointer)),
-    }
-}
-
-/// What the container's state remembers of its cgroup: the mount, and the path below it.
-fn place_of(cgroup: &Option<(Hierarchy, CgroupPath)>) -> Option<(PathBuf, String)> {
-    cgroup.as_ref().map(|(hierarchy, path)| (hierarchy.path().to_path_buf(), path.as_str().to_string()))
 }
 
 /// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a

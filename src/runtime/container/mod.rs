@@ -1,5 +1,6 @@
 //! Containers on disk and the verbs of their lives. Plain functions; only what starts a process goes through a plan.
 
+mod cgroup_place;
 mod create;
 mod delete;
 mod end;
