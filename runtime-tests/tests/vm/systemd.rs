@@ -441,6 +441,31 @@ timeout 20 sh -c 'while systemctl --user list-units --all --plain --no-legend rt
     }
 }
 
+#[test]
+fn doctor_tells_which_manager_would_be_asked() {
+    let systemd = |said: Said| {
+        let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {}", said.err));
+        let findings = report["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["name"] == "systemd").expect("systemd");
+        [&finding["state"], &finding["found"]].map(|field| field.as_str().expect("a text").to_string())
+    };
+    let root = systemd(Runtime::new().say(["doctor", "--format", "json"]));
+    assert_eq!(root, ["ok", "answers on /run/systemd/private"]);
+    let user = User::new("asked", true);
+    let rcrun = user.rcrun();
+    let mut command = user.program(&[rcrun.to_str().expect("UTF-8"), "doctor", "--format", "json"]);
+    let his = systemd(said(&command.output().expect("execute rcrun")));
+    assert_eq!(his, ["ok".to_string(), format!("answers on /run/user/{}/bus", user.uid)]);
+    let nowhere = systemd(said(
+        &command
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .expect("again"),
+    ));
+    assert_eq!(nowhere[0], "without", "{}", nowhere[1]);
+}
+
 /// Medians of the same run by both, in turns: all of it, of which systemd's part is the same for both. `make test-vm` brings
 /// the release binary; of one for debugging this says nothing.
 #[test]
