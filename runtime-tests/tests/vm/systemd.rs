@@ -465,28 +465,3 @@ fn doctor_tells_which_manager_would_be_asked() {
     ));
     assert_eq!(nowhere[0], "without", "{}", nowhere[1]);
 }
-
-/// Medians of the same run by both, in turns: all of it, of which systemd's part is the same for both. `make test-vm` brings
-/// the release binary; of one for debugging this says nothing.
-#[test]
-fn a_run_takes_less_time_than_cruns_with_the_same_driver() {
-    let runtime = Runtime::new();
-    let crun = Runtime::of("/usr/bin/crun".into());
-    let bundle = bundle("race", &["true"], json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}));
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..15 {
-        for (runtime, times) in [&runtime, &crun].into_iter().zip(&mut times) {
-            let began = Instant::now();
-            let said = run(runtime, &bundle, "race");
-            times.push(began.elapsed());
-            assert_eq!((said.status, said.err.as_str()), (0, ""));
-            nothing_is_left("race");
-        }
-    }
-    let [ours, theirs] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    });
-    println!("run with the systemd driver: rcrun {ours:?}, crun {theirs:?}");
-    assert!(ours < theirs, "rcrun {ours:?}, crun {theirs:?}");
-}
