@@ -1,7 +1,10 @@
 //! Where cgroup2 is mounted, and which cgroup rcrun itself is in.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
@@ -29,8 +32,9 @@ impl Hierarchy {
                 return Ok(found);
             }
         }
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
-        if let Some(path) = cgroup2_mount(&mountinfo)
+        let mountinfo = File::open("/proc/self/mountinfo").call("open /proc/self/mountinfo")?;
+        let path = cgroup2_mount(BufReader::new(mountinfo)).call("read /proc/self/mountinfo")?;
+        if let Some(path) = path
             && let Some(found) = Hierarchy::at(&path)?
         {
             return Ok(found);
@@ -80,43 +84,37 @@ fn own_line(proc_self_cgroup: &str) -> Option<&str> {
     proc_self_cgroup.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// The first mount of type cgroup2 whose root is the hierarchy's; else the first of any root.
-fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
+/// The first mount of type cgroup2 whose root is the hierarchy's, behind which nothing is read; else the first of any root.
+fn cgroup2_mount(mountinfo: impl BufRead) -> io::Result<Option<PathBuf>> {
     let mut second_best = None;
-    for line in mountinfo.lines() {
-        let Some((mount, superblock)) = line.split_once(" - ") else { continue };
-        if superblock.split(' ').next() != Some("cgroup2") {
+    for line in mountinfo.split(b'\n') {
+        let line = line?;
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
+        // What lies between is optional.
+        if fields.find(|field| *field == b"-").is_none() || fields.next() != Some(b"cgroup2") {
             continue;
         }
-        let mut fields = mount.split(' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        let point = PathBuf::from(unescape(point));
-        if root == "/" {
-            return Some(point);
+        let point = PathBuf::from(OsString::from_vec(unescape(point)));
+        if root == b"/" {
+            return Ok(Some(point));
         }
         second_best.get_or_insert(point);
     }
-    second_best
+    Ok(second_best)
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        match rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                text.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
+    while let [first, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let octal = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        text.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &after[3..] } else { after };
     }
-    text + rest
+    text
 }
 
 #[cfg(test)]
@@ -125,18 +123,33 @@ mod tests {
 
     #[test]
     fn the_mount_is_read_from_mountinfo() {
-        let v1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n";
-        let sub = "40 31 0:38 /docker/0a /mnt/sub rw shared:1 master:2 - cgroup2 cgroup2 rw\n";
-        let odd = "41 31 0:38 / /mnt/my\\040cgroups rw,relatime shared:5 - cgroup2 none rw,nsdelegate\n";
-        for (mountinfo, expected) in [
-            (String::new(), None),
-            (v1.to_string(), None),
-            (format!("{v1}{sub}"), Some("/mnt/sub")),
-            (format!("{v1}{sub}{odd}"), Some("/mnt/my cgroups")),
-            ("garbage\n - cgroup2\n".to_string(), None),
-        ] {
-            assert_eq!(cgroup2_mount(&mountinfo), expected.map(PathBuf::from), "{mountinfo}");
+        let v1 = b"32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n";
+        let sub = b"40 31 0:38 /docker/0a /mnt/sub rw shared:1 master:2 - cgroup2 cgroup2 rw\n";
+        let odd = b"41 31 0:38 / /mnt/my\\040cgroups rw,relatime shared:5 - cgroup2 none rw,nsdelegate\n";
+        // Any user may have mounted something where no UTF-8 is.
+        let latin = b"42 31 0:99 / /home/andr\xe9 rw - fuse.sshfs andr\xe9@box: rw\n";
+        let rows: [(&[&[u8]], _); 6] = [
+            (&[], None),
+            (&[v1], None),
+            (&[v1, sub], Some("/mnt/sub")),
+            (&[v1, sub, odd], Some("/mnt/my cgroups")),
+            (&[latin, odd, sub], Some("/mnt/my cgroups")),
+            (&[b"garbage\n - cgroup2\n 1 2 3 4 5 -\n"], None),
+        ];
+        for (lines, expected) in rows {
+            let mountinfo = lines.concat();
+            let shown = String::from_utf8_lossy(&mountinfo);
+            assert_eq!(cgroup2_mount(&mountinfo[..]).unwrap(), expected.map(PathBuf::from), "{shown}");
         }
+    }
+
+    #[test]
+    fn mountinfo_is_read_as_far_as_the_hierarchy() {
+        let first = b"41 31 0:38 / /mnt/cgroups rw - cgroup2 none rw\n";
+        let rest = [&b"42 31 0:99 / /srv rw - tmpfs none rw\n"[..]; 2000].concat();
+        let mut mountinfo = io::Cursor::new([&first[..], &rest].concat());
+        assert_eq!(cgroup2_mount(&mut mountinfo).unwrap(), Some(PathBuf::from("/mnt/cgroups")));
+        assert_eq!(mountinfo.position(), first.len() as u64);
     }
 
     #[test]
