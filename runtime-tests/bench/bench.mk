@@ -1,5 +1,7 @@
 # The benchmark. `make bench` sets up everything, times all runtimes and writes docs/benchmarks.md and its plot;
 # `make bench-gate` checks only what rcrun promises, in a minute or two; `make bench-steps` shows where a run's time goes.
+# `make bench-load` times verbs with hundreds of containers, thousands of cgroups and of mounts and writes
+# docs/benchmarks-load.md (`make bench` does too); `make bench-load-gate` checks what is promised of that.
 # `make bench-image` times how an image becomes a root file system and writes docs/benchmarks-image.md; `make
 # bench-image-gate` checks what is promised of that.
 
@@ -7,6 +9,9 @@ RCRUN ?= target/release/rcrun
 # More rounds make steadier medians.
 BENCH_ROUNDS ?= 60
 BENCH_GATE_ROUNDS ?= 40
+# Under load: how often rounds alone and rounds under a load take turns.
+BENCH_LOAD_BLOCKS ?= 8
+BENCH_LOAD_GATE_BLOCKS ?= 6
 # The gate lets a promise be missed by this factor. 1 is the promise itself; CI, on shared cores, catches what grows.
 BENCH_SLACK ?= 1
 # Which runtimes stand beside the floor.
@@ -25,12 +30,20 @@ BENCH_IMAGE_DIR ?=
 
 BENCH_BINARY := $(or $(CARGO_TARGET_DIR),target)/release/bench
 BENCH = $(BENCH_PREFIX) $(BENCH_BINARY)
+BENCH_LOAD = $(BENCH) load $(BENCH_OPTIONS) --blocks $(BENCH_LOAD_BLOCKS) --runtimes "$(BENCH_RUNTIMES)"
 BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --profile $(BENCH_PROFILE)
 
-.PHONY: bench bench-gate bench-steps bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary
+.PHONY: bench bench-gate bench-steps bench-load bench-load-gate bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary
 
 bench: build bench-setup bench-binary
 	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
+	$(BENCH_LOAD)
+
+bench-load: build bench-setup bench-binary
+	$(BENCH_LOAD)
+
+bench-load-gate: build bench-setup-quick bench-binary
+	$(BENCH) load-gate $(BENCH_OPTIONS) --blocks $(BENCH_LOAD_GATE_BLOCKS) --slack $(BENCH_SLACK) --runtimes rcrun
 
 bench-gate: build bench-setup-quick bench-binary
 	$(BENCH) gate $(BENCH_OPTIONS) --rounds $(BENCH_GATE_ROUNDS) --slack $(BENCH_SLACK) --runtimes "rcrun crun runc"

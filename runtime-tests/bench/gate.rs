@@ -44,11 +44,7 @@ pub fn judge_all(bench: &Bench, series: &[Series]) -> Vec<Verdict> {
 /// `slack` of 1.2 lets a promise be missed by a fifth: for machines whose other work nobody can stop.
 fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series, slack: f64) -> Verdict {
     let ratio = series.ratio(rcrun, 0);
-    let faster: Vec<&str> = (1..bench.runtimes.len())
-        .filter(|other| *other != rcrun && bench.runtimes[*other].name != "bare")
-        .filter(|other| series.ratio(rcrun, *other).median >= 1.0)
-        .map(|other| bench.runtimes[other].name)
-        .collect();
+    let faster = faster(bench, rcrun, series);
     let rounds = series.seconds[rcrun].len();
     let show =
         |median: f64, low: f64, high: f64| format!("{median:.2} ({low:.2}–{high:.2}), {rounds} rounds");
@@ -67,6 +63,15 @@ fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series, slack: f
         kept: reached && faster.is_empty(),
         faster,
     }
+}
+
+/// Which runtimes took less time than rcrun.
+pub fn faster(bench: &Bench, rcrun: usize, series: &Series) -> Vec<&'static str> {
+    (1..bench.runtimes.len())
+        .filter(|other| *other != rcrun && bench.runtimes[*other].name != "bare")
+        .filter(|other| series.ratio(rcrun, *other).median >= 1.0)
+        .map(|other| bench.runtimes[other].name)
+        .collect()
 }
 
 fn name(row: Row, pace: Pace) -> String {
@@ -139,7 +144,8 @@ impl Verdict {
     }
 }
 
-fn line(verdict: &Verdict) -> String {
+/// A row of [`table`].
+pub fn line(verdict: &Verdict) -> String {
     let faster = if verdict.faster.is_empty() { "rcrun".into() } else { verdict.faster.join(", ") };
     let kept = if verdict.kept { "kept" } else { "**missed**" };
     format!("| {} | {} | {} | {faster} | {kept} |", verdict.name, verdict.promised, verdict.measured)

@@ -1,33 +1,86 @@
-//! A private machine to measure on: its own mount namespace that looks like a cgroup v2 host with an empty /run, and a
-//! supervisor that removes every container and cgroup of the measuring process, however that ends.
+//! A private machine to measure on: its own mount namespace that looks like a cgroup v2 host with an empty /run, and two
+//! processes beside the one that measures. The supervisor ends it when it is told to end itself; the sweeper removes
+//! every container and cgroup when both have gone, however they went.
+//!
+//! ```text
+//!   supervisor --pipe: pid of worker, then end of file--> sweeper: kills the worker's group, removes what has its prefix
+//!        | spawns, waits for, kills
+//!      worker (dies with it) --> runtimes, in its process group
+//! ```
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_child_subreaper;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 use crate::{Result, fail};
 
 /// Every container's id begins with this and the supervisor's pid.
 const PREFIX: &str = "rcrun-bench-";
 const WORKER: &str = "RCRUN_BENCH_WORKER";
-const CGROUPS: &str = "/sys/fs/cgroup";
+const SWEEPER: &str = "RCRUN_BENCH_SWEEPER";
+/// Where the private machine has cgroup v2.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
 /// Everything the measuring process writes but its report; on the private tmpfs.
 pub const WORK: &str = "/run/rcrun-bench";
 
-/// In the measuring process, the beginning of every container's id; in the supervisor, none.
-pub fn worker_prefix() -> Option<String> {
-    std::env::var(WORKER).ok()
+/// Which of the three processes this is; the last two know what every container's id begins with.
+pub enum Role {
+    /// Started by a person.
+    Supervisor,
+    /// Measures.
+    Worker(String),
+    /// Cleans up.
+    Sweeper(String),
+}
+
+impl Role {
+    /// That of this process.
+    pub fn own() -> Self {
+        let named = |name| std::env::var(name).ok();
+        match (named(WORKER), named(SWEEPER)) {
+            (Some(prefix), _) => Self::Worker(prefix),
+            (None, Some(prefix)) => Self::Sweeper(prefix),
+            (None, None) => Self::Supervisor,
+        }
+    }
+}
+
+/// What the measuring process does first.
+pub fn begin_work() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    // It may have died before.
+    if getppid().as_raw() == 1 {
+        return fail("the supervisor has died");
+    }
+    Ok(set_child_subreaper(true)?)
+}
+
+/// Waits until the supervisor has gone, and cleans up after the measuring process, whose pid it has told.
+pub fn sweep(prefix: &str) -> Result<ExitCode> {
+    let mut told = String::new();
+    std::io::stdin().read_to_string(&mut told)?;
+    if let Ok(worker) = told.trim().parse() {
+        // Its runtimes are in its group: none is to make a cgroup after this.
+        match killpg(Pid::from_raw(worker), Signal::SIGKILL) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    remove_cgroups(prefix)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the private machine, measures in a child process, and cleans up after it.
@@ -49,10 +102,16 @@ pub fn supervise() -> Result<ExitCode> {
     // Inits of created containers belong to the measuring process, and to this one when that has died.
     set_child_subreaper(true)?;
     let prefix = format!("{PREFIX}{}-", std::process::id());
-    // std resets the child's signal mask.
-    let worker =
-        Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).env(WORKER, &prefix).spawn()?;
-    let worker = Pid::from_raw(i32::try_from(worker.id())?);
+    // std resets the signal mask of both; a terminal's signals reach neither.
+    let spawn = |role: &str, input: Stdio| {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(std::env::args_os().skip(1)).env(role, &prefix).stdin(input).process_group(0).spawn()
+    };
+    let mut sweeper = spawn(SWEEPER, Stdio::piped())?;
+    let worker = spawn(WORKER, Stdio::null())?.id();
+    let mut pipe = sweeper.stdin.take().ok_or("no pipe")?;
+    write!(pipe, "{worker}")?;
+    let worker = Pid::from_raw(i32::try_from(worker)?);
 
     let mut code = None;
     while code.is_none() {
@@ -67,16 +126,19 @@ pub fn supervise() -> Result<ExitCode> {
                 }
             }
         } else {
-            nix::sys::signal::kill(worker, Signal::SIGKILL)?;
+            kill(worker, Signal::SIGKILL)?;
             waitpid(worker, None)?;
             code = Some(128 + signal.ssi_signo as u8);
         }
     }
-    remove_cgroups(&prefix)?;
+    drop(pipe);
+    if !sweeper.wait()?.success() {
+        return fail("not everything was removed");
+    }
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
-/// Cgroups of a benchmark whose supervisor was killed.
+/// Cgroups of a benchmark whose sweeper was killed too.
 fn remove_leftovers() -> Result<()> {
     for cgroup in cgroups_named(Path::new(CGROUPS), PREFIX)? {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -106,11 +168,6 @@ fn remove_cgroups(prefix: &str) -> Result<()> {
         }
         remove_tree(&cgroup)?;
     }
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive {
-            break;
-        }
-    }
     Ok(())
 }
 
@@ -131,7 +188,7 @@ fn cgroups_named(under: &Path, text: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// A cgroup's files cannot be removed, its folders can: children first.
-fn remove_tree(cgroup: &Path) -> Result<()> {
+pub fn remove_tree(cgroup: &Path) -> Result<()> {
     for entry in fs::read_dir(cgroup)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -1,11 +1,13 @@
-//! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor; `make bench-image` and
-//! `make bench-image-gate`: tools that unpack images. Started by bench.mk, which says what each option is.
+//! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor; `make bench-load` and
+//! `make bench-load-gate`: the same on a full machine; `make bench-image` and `make bench-image-gate`: tools that unpack
+//! images. Started by bench.mk, which says what each option is.
 
 mod bundles;
 mod facts;
 mod gate;
 mod host;
 mod image;
+mod load;
 mod plot;
 mod report;
 mod rounds;
@@ -32,6 +34,8 @@ fn fail<T>(message: impl Into<String>) -> Result<T> {
 struct Options {
     verb: String,
     rounds: usize,
+    /// How often rounds alone and rounds under a load take turns.
+    blocks: usize,
     /// A promise counts as kept up to this multiple of its limit.
     slack: f64,
     runtimes: Vec<String>,
@@ -51,6 +55,7 @@ impl Options {
         let mut options = Self {
             verb: args.next().unwrap_or_default(),
             rounds: 60,
+            blocks: 8,
             slack: 1.0,
             runtimes: ["rcrun", "runc", "crun", "youki", "bare"].map(String::from).to_vec(),
             rcrun: repo.join("target/release/rcrun"),
@@ -64,6 +69,7 @@ impl Options {
             let Some(value) = args.next() else { return fail(format!("{name} needs a value")) };
             match name.as_str() {
                 "--rounds" => options.rounds = value.parse()?,
+                "--blocks" => options.blocks = value.parse()?,
                 "--slack" => options.slack = value.parse()?,
                 "--runtimes" => options.runtimes = value.split_whitespace().map(String::from).collect(),
                 "--rcrun" => options.rcrun = value.into(),
@@ -131,9 +137,10 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let done = match host::worker_prefix() {
-        None => host::supervise(),
-        Some(prefix) => measure(prefix),
+    let done = match host::Role::own() {
+        host::Role::Supervisor => host::supervise(),
+        host::Role::Worker(prefix) => measure(prefix),
+        host::Role::Sweeper(prefix) => host::sweep(&prefix),
     };
     done.unwrap_or_else(|error| {
         eprintln!("bench: {error}");
@@ -142,7 +149,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(prefix: String) -> Result<ExitCode> {
-    nix::sys::prctl::set_child_subreaper(true)?;
+    host::begin_work()?;
     let options = Options::parse()?;
     if let "image" | "image-gate" = &options.verb[..] {
         return images(&options, &prefix);
@@ -154,18 +161,28 @@ fn measure(prefix: String) -> Result<ExitCode> {
             if !floor_filtered {
                 return fail("the gate needs the floor's filter: give --seccomp-command");
             }
-            let verdicts = gate::run(&bench, options.rounds, options.slack)?;
-            print!("{}", gate::table(&verdicts)?);
-            let missed = verdicts.iter().filter(|v| !v.kept).count();
-            println!("{} passed, {missed} failed", verdicts.len() - missed);
-            Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            judged(&gate::run(&bench, options.rounds, options.slack)?)
+        }
+        "load-gate" => judged(&load::gate(&bench, options.blocks, options.slack)?),
+        "load" => {
+            let page = load::page(&bench, options.blocks)?;
+            println!("{page}");
+            fs::write(options.repo.join("docs/benchmarks-load.md"), page)?;
+            Ok(ExitCode::SUCCESS)
         }
         "steps" => {
             print!("{}", steps::table(&bench, &options.steps_of)?);
             Ok(ExitCode::SUCCESS)
         }
-        verb => fail(format!("bench table, gate, steps, image or image-gate, not {verb:?}")),
+        verb => fail(format!("bench table, gate, steps, load, load-gate, image or image-gate, not {verb:?}")),
     }
+}
+
+fn judged(verdicts: &[gate::Verdict]) -> Result<ExitCode> {
+    print!("{}", gate::table(verdicts)?);
+    let missed = verdicts.iter().filter(|v| !v.kept).count();
+    println!("{} passed, {missed} failed", verdicts.len() - missed);
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn images(options: &Options, prefix: &str) -> Result<ExitCode> {
