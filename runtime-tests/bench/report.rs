@@ -178,8 +178,8 @@ const PREFACE: &str = "# Benchmarks
 (`runtime-tests/bench/floor.c`), linked statically with the C library, that makes the container of `runc spec` with bare
 system calls: it parses nothing and checks nothing. Every other figure is a multiple of it. Only these ratios travel to
 another machine. **bare** is the same program without the C library's start: how far a program that is nothing but system
-calls gets. The promises are made against the floor; the column shows what is left to gain. How fast images unpack is in
-[benchmarks-image.md](benchmarks-image.md).
+calls gets. The promises are made against the floor; the column shows what is left to gain. What a full machine changes is in
+[benchmarks-load.md](benchmarks-load.md), how fast images unpack in [benchmarks-image.md](benchmarks-image.md).
 
 ";
 
