@@ -27,7 +27,7 @@ fn a_command_that_cannot_be_executed_is_told_in_the_words_that_engines_know() {
         ("/etc/dangling", "no such file or directory"),
         // 126.
         ("/etc/passwd", "permission denied"),
-        ("/etc", "is a directory"),
+        ("/etc", "is a directory: permission denied"),
         ("/etc/passwd/x", "not a directory"),
     ] {
         let bundle = Bundle::new("command", &[command]);

@@ -53,7 +53,7 @@ fn the_exit_status_of_exec_is_the_commands_or_128_and_its_signal_or_255() {
         ("nope", "exec: \"nope\": executable file not found in $PATH"),
         ("/bin/nope", "no such file or directory"),
         ("/etc/passwd", "permission denied"),
-        ("/etc", "is a directory"),
+        ("/etc", "is a directory: permission denied"),
     ] {
         let said = inside.exec(&[], &[command]);
         assert_eq!((said.status, said.out.as_str()), (255, ""), "{command}");

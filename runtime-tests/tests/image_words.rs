@@ -58,7 +58,7 @@ fn a_command_that_cannot_be_executed_has_the_status_that_a_shell_gives_it() {
         ("nowhere", 127, "executable file not found in $PATH"),
         ("/bin/nowhere", 127, "no such file or directory"),
         ("/app/text", 126, "permission denied"),
-        ("/app", 126, "is a directory"),
+        ("/app", 126, "is a directory: permission denied"),
     ] {
         let said = images.run(&["box", command]);
         assert_eq!((said.status, said.err.contains(why)), (status, true), "{command}: {}", said.err);

@@ -399,7 +399,7 @@ fn a_command_that_cannot_be_executed_is_told_in_the_engines_words() {
         (json!(["nothing"]), "exec: \"nothing\": executable file not found in $PATH"),
         (json!(["/nothing"]), "exec: \"/nothing\": stat /nothing: no such file or directory"),
         (json!(["/etc/passwd"]), "permission denied"),
-        (json!(["/etc"]), "is a directory"),
+        (json!(["/etc"]), "is a directory: permission denied"),
     ] {
         let said = try_inside("noexec", "", |c| c["process"]["args"] = args.clone());
         assert!(said.status == 1 && said.err.contains(words), "{args}: {}", said.err);

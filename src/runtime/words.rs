@@ -59,8 +59,9 @@ fn executable(plan: &Plan, report: &Report) -> Error {
         libc::ENOENT | libc::ENOTDIR => {
             format!("exec: \"{name}\": stat {name}: {}", errno_text(report.errno))
         }
-        // The path is a folder: Go's exec.LookPath, whose words engines know, says this.
-        libc::EISDIR => format!("exec: \"{name}\": is a directory"),
+        // The path is a folder. Docker since 23 knows the words of Go's exec.LookPath; Docker 20.10 and podman give 126
+        // only to the error that execve has for it.
+        libc::EISDIR => format!("exec: \"{name}\": is a directory: permission denied"),
         errno => format!("exec {}: {}", at(report.detail), errno_text(errno)),
     };
     Error::new(Code::Execute, format!("unable to start container process: {text}"))
