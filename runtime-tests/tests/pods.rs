@@ -75,6 +75,34 @@ fn a_joined_user_namespace_can_be_entered_by_exec_again() {
 }
 
 #[test]
+fn all_that_join_a_pid_namespace_start_however_busy_the_machine_is() {
+    let runtime = Runtime::new();
+    let first = Bundle::new("busy", &["sleep", "1000"]);
+    runtime.created(&first, "busy-first");
+    let pid = runtime.pid("busy-first");
+    // The mount is what the newborn asks for as soon as it is made, perhaps sooner than rcrun hears that it was made.
+    let joins = Bundle::new("joins", &["true"]).with(|c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        let pids = namespaces.iter_mut().find(|n| n["type"] == "pid").expect("a pid namespace");
+        pids["path"] = json!(format!("/proc/{pid}/ns/pid"));
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts
+            .insert(0, json!({"destination": "/tmp", "type": "bind", "source": "/usr", "options": ["bind"]}));
+    });
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (runtime, joins) = (&runtime, &joins);
+            scope.spawn(move || {
+                for number in 0..16 {
+                    let said = runtime.run(joins, &format!("busy-{thread}-{number}"));
+                    assert_eq!((said.status, said.err.as_str()), (0, ""), "{thread} {number}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn a_new_user_namespace_joins_the_network_ipc_and_uts_namespaces_of_the_machines_side() {
     let runtime = Runtime::new();
     let first = Bundle::new("plain", &["sleep", "1000"]);

@@ -15,10 +15,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use rustix::process::DumpableBehavior;
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// A sibling says its terminal, wants its trees, and waits: there is never more before its forker is heard.
+const MOST_HELD: usize = 4;
 
 /// A child that carries out its plan.
 pub struct Init<'a> {
@@ -29,6 +33,8 @@ pub struct Init<'a> {
     trees: Option<Trees>,
     /// What forked the newborn, and exits.
     forker: Option<Newborn>,
+    /// What the newborn said before its forker told of it.
+    held: VecDeque<Record>,
     socket: OwnedFd,
     executing: bool,
     /// Device and inode of the file that init runs from: while /proc/PID/exe is it, the payload does not run yet.
@@ -127,6 +133,7 @@ pub fn launch<'a>(
         newborn,
         trees: None,
         forker: None,
+        held: VecDeque::new(),
         socket: ours,
         executing: false,
         file: (stat.st_dev, stat.st_ino),
@@ -247,7 +254,7 @@ impl Init<'_> {
 
     /// Waits for the next report.
     pub fn next_event(&mut self) -> Result<Event> {
-        match read_report(self.socket.as_fd())? {
+        match self.next_record()? {
             Some(Record { report, fd, sender }) => match (report.kind, fd) {
                 (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
                 (Kind::Executing, _) => {
@@ -276,6 +283,27 @@ impl Init<'_> {
         }
     }
 
+    /// The sibling runs as soon as it is made, and may speak before the forker has told of it: its words are held until then.
+    fn next_record(&mut self) -> Result<Option<Record>> {
+        if self.forker.is_some() && !self.held.is_empty() {
+            return Ok(self.held.pop_front());
+        }
+        loop {
+            match read_report(self.socket.as_fd())? {
+                Some(record)
+                    if self.forker.is_none() && record.sender.is_some_and(|pid| pid != self.pid()) =>
+                {
+                    if self.held.len() == MOST_HELD {
+                        return Err(garbled());
+                    }
+                    self.held.push_back(record);
+                }
+                None => return Ok(self.held.pop_front()),
+                record => return Ok(record),
+            }
+        }
+    }
+
     /// What joins a container can be traced by it once it has forked inside: from there only a failure is believed.
     fn believes(&self, sender: i32) -> bool {
         sender == self.pid() && (self.forker.is_none() || self.plan.asks_inside())
@@ -300,11 +328,13 @@ impl Init<'_> {
 
     /// Why nobody listens any more: the failure that init reported before it exited, if it could.
     fn last_words(&self) -> Error {
+        let failed = |record: &Record| record.report.kind == Kind::Failed;
+        if let Some(record) = self.held.iter().find(|record| failed(record)) {
+            return words::failure(self.plan, &record.report);
+        }
         loop {
             match read_report(self.socket.as_fd()) {
-                Ok(Some(Record { report, .. })) if report.kind == Kind::Failed => {
-                    return words::failure(self.plan, &report);
-                }
+                Ok(Some(record)) if failed(&record) => return words::failure(self.plan, &record.report),
                 Ok(Some(_)) => {}
                 Ok(None) => return died(self.pidfd()),
                 Err(error) => return error,
