@@ -157,6 +157,18 @@ fn every_option_of_a_bind_is_as_mountinfo_shows_it_and_the_rest_stays_as_on_the_
 }
 
 #[test]
+fn a_file_on_a_folder_and_a_folder_on_a_file_are_refused_in_the_words_that_docker_knows() {
+    // Docker makes a sentence of its own of them, about what was perhaps meant.
+    for (source, destination) in [("/etc/passwd", "/tmp"), ("/usr", "/etc/passwd")] {
+        let entry =
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+        let said = try_inside("mismatch", "true", |c| add(c, entry.clone()));
+        assert_eq!(said.status, 1, "{source} {destination}");
+        assert!(said.err.contains(": not a directory (ENOTDIR)"), "{}", said.err);
+    }
+}
+
+#[test]
 fn ro_bind_on_locked_mount_keeps_nosuid() {
     own_mounts();
     let folder = Folder::new("locked");

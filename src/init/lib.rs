@@ -186,7 +186,7 @@ impl Init {
                     Some((opened, there)) if !plain && opened == path.to_bytes() => there,
                     _ => self.root()?.open(path, sys::numbers::O_PATH, plain)?,
                 };
-                sys::mount::move_mount(self.mount()?, target.raw())
+                mount::attach(self.mount()?, target.raw())
             }
             Step::Keep { number } => {
                 let Mount::Own(mount) = core::mem::replace(&mut self.mount, Mount::None) else {

@@ -61,6 +61,18 @@ pub fn clone(root: &Root, path: &CStr, recursive: bool) -> Result<Fd> {
     mount::clone_tree(root.open(path, O_PATH, false)?.raw(), recursive)
 }
 
+/// Attaches `tree` on `target`. The kernel's word for a file on a folder, or a folder on a file, is EINVAL, which may mean
+/// a dozen other things: Docker knows the word that mount(2) has for it.
+pub fn attach(tree: i32, target: i32) -> Result<()> {
+    let is_directory = |fd: i32| Ok(file::stat_fd(fd)?.kind() == S_IFDIR);
+    match mount::move_mount(tree, target) {
+        Err(failure) if failure.errno == EINVAL && is_directory(tree)? != is_directory(target)? => {
+            Err(Failure { errno: ENOTDIR, ..failure })
+        }
+        other => other,
+    }
+}
+
 /// Gives the root of `mount` the mode of the directory at `path`.
 pub fn inherit_mode(root: &Root, mount: i32, path: &CStr) -> Result<()> {
     let Some(directory) = existing(root, path, O_PATH | O_DIRECTORY, false)? else { return Ok(()) };

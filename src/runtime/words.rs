@@ -79,6 +79,9 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => Some(
             "this path of the image is a symlink or no folder: rcrun mounts /proc and /sys only on a real folder",
         ),
+        (Step::Attach { .. }, libc::ENOTDIR) => {
+            Some("a folder is mounted on a folder and a file on a file: is the source what was meant?")
+        }
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
         }
