@@ -71,10 +71,6 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     };
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
     let signals = Signals::block()?;
-    if let Some(ready) = &mut ready {
-        // What earlier runs left. What is not removed now, a later one meets again.
-        let _ = ready.store.clear_discarded();
-    }
     if !args.no_subreaper && !args.detach {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .call("prctl PR_SET_CHILD_SUBREAPER")?;
@@ -105,6 +101,10 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     }
     global.log.succeeded();
     let container::Run { init, terminal, notify, left, .. } = started;
+    if let Some(ready) = &mut ready {
+        // What earlier runs left, while the container works. What is not removed now, a later one meets again.
+        let _ = ready.store.clear_discarded();
+    }
     let status = stay(global, &id, (&init, terminal, notify), &signals);
     if let Ok(exit) = status
         && left.by_oom_killer(exit)

@@ -39,8 +39,10 @@ pub use volume::{Source, Volume};
 /// What the conversion gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Converted {
-    /// The config.json.
+    /// The config.json, but for the seccomp profile that is rcrun's own: [`Converted::whole`], [`Converted::text`].
     pub config: Value,
+    /// The JSON text of that profile, where it is asked for: `linux.seccomp`.
+    pub profile: Option<String>,
     /// Folders of the container that are to be there, made if they are not, and left out of a new image.
     pub volumes: Vec<String>,
     /// Folders of the container that are mounted from [`Surroundings::nested`], where the caller makes them with what the
@@ -89,7 +91,9 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
     // Moved: json! would copy them.
     config["process"] = process;
     config["mounts"] = Value::Array(volume::mounts(said, around, &volumes)?);
-    config["linux"] = defaults::linux(said, &image.platform.architecture);
+    config["linux"] = defaults::linux(said);
+    let profile = (said.seccomp == Seccomp::Default)
+        .then(|| seccomp::text(&defaults::CAPABILITIES, &image.platform.architecture));
     if let Some(name) = hostname {
         config["hostname"] = json!(name);
     }
@@ -98,7 +102,56 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
             Value::Object(annotations.into_iter().map(|(k, v)| (k, Value::String(v))).collect::<Map<_, _>>());
     }
     let volume::Own { on_layer: volumes, nested } = volumes;
-    Ok(Converted { config, volumes, nested, stop_signal: execution.stop_signal.clone(), denied })
+    Ok(Converted { config, profile, volumes, nested, stop_signal: execution.stop_signal.clone(), denied })
+}
+
+impl Converted {
+    /// The config.json.
+    pub fn whole(&self) -> Value {
+        let mut config = self.config.clone();
+        if let Some(profile) = &self.profile {
+            config["linux"]["seccomp"] = serde_json::from_str(profile).expect("the profile is JSON");
+        }
+        config
+    }
+
+    /// The config.json as text.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(TEXT_SIZE);
+        object(&mut text, &self.config, |text, key, value| match (key, &self.profile) {
+            ("linux", Some(profile)) => {
+                object(text, value, one);
+                // Its end: an object that has more to say.
+                text.pop();
+                text.extend_from_slice(b",\"seccomp\":");
+                text.extend_from_slice(profile.as_bytes());
+                text.push(b'}');
+            }
+            _ => one(text, key, value),
+        });
+        text
+    }
+}
+
+/// More than the most of what is written has, seccomp's profile included.
+const TEXT_SIZE: usize = 16 << 10;
+
+fn one(text: &mut Vec<u8>, _: &str, value: &Value) {
+    serde_json::to_writer(text, value).expect("a value is written to memory");
+}
+
+/// The object `value`, each value of which `write` writes.
+fn object(text: &mut Vec<u8>, value: &Value, mut write: impl FnMut(&mut Vec<u8>, &str, &Value)) {
+    text.push(b'{');
+    for (i, (key, value)) in value.as_object().into_iter().flatten().enumerate() {
+        if i > 0 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut *text, key).expect("a string is written to memory");
+        text.push(b':');
+        write(text, key, value);
+    }
+    text.push(b'}');
 }
 
 /// JSON can say NUL, the kernel cannot hear it.

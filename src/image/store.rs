@@ -35,7 +35,6 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -98,8 +97,8 @@ pub(crate) struct Workspace<'a> {
 const DISCARDED: &str = "discarded-";
 /// More of them are not left to anybody.
 const DISCARDED_MAX: usize = 16;
-/// Of the thread that removes them.
-const DISCARDING_STACK: usize = 256 << 10;
+/// What a process that leaves one removes of them.
+const CLEARED: usize = 2;
 
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and clears what dead processes left.
@@ -115,20 +114,23 @@ impl Store {
     fn at(path: &Path, discarded: usize) -> Result<Store> {
         let top = Folder::top(path)?;
         let path = path.canonicalize().map_err(|e| Error::call("realpath", e))?;
-        let pair = |name: &str| -> Result<[Folder; 2]> {
+        let all = |name: &str| -> Result<(Folder, [Folder; 2])> {
             let folder = top.make(name)?;
             let [one, two] = Algorithm::ALL.map(|algorithm| folder.make(algorithm.as_str()));
-            Ok([one?, two?])
+            Ok((folder, [one?, two?]))
         };
+        let pair = |name: &str| all(name).map(|(_, pair)| pair);
+        let (all_layers, layers) = all("layers")?;
+        let (all_chains, chains) = all("chains")?;
         let mut store = Store {
             path,
             form: Form::UserOverlay,
             blobs: pair("blobs")?,
             partials: pair("partials")?,
-            layers: pair("layers")?,
-            all_layers: top.open("layers")?,
-            chains: pair("chains")?,
-            all_chains: top.open("chains")?,
+            layers,
+            all_layers,
+            chains,
+            all_chains,
             images: pair("images")?,
             names: top.make("names")?,
             leases: top.make("leases")?,
@@ -172,25 +174,18 @@ impl Store {
         }
     }
 
-    /// Removes what [`Store::open_in_haste`] left, beside the caller: removing waits for the disk, and next to nothing else.
-    /// What is not done when the process ends, a later one does. The thread has the caller's mask of signals.
-    pub fn clear_discarded(&mut self) -> Result<Option<JoinHandle<()>>> {
-        if self.discarded.is_empty() {
-            return Ok(None);
-        }
-        let (tmp, names) = (self.tmp.again()?, std::mem::take(&mut self.discarded));
-        let clear = move || {
-            for name in names {
-                // Whoever discarded it holds its lock until it has ended.
-                if let Ok(Some(folder)) = tmp.find(&name)
-                    && folder.try_lock().unwrap_or(false)
-                {
-                    let _ = tmp.remove_tree(&name);
-                }
+    /// Removes some of what [`Store::open_in_haste`] left, more than one process leaves: for who waits for something else
+    /// anyway. The others a later process removes.
+    pub fn clear_discarded(&mut self) -> Result<()> {
+        for name in std::mem::take(&mut self.discarded).into_iter().take(CLEARED) {
+            // Whoever discarded it holds its lock until it has ended.
+            if let Some(folder) = self.tmp.find(&name)?
+                && folder.try_lock()?
+            {
+                self.tmp.remove_tree(&name)?;
             }
-        };
-        let thread = std::thread::Builder::new().stack_size(DISCARDING_STACK).spawn(clear);
-        thread.map(Some).map_err(|e| Error::call("clone of a thread", e))
+        }
+        Ok(())
     }
 
     /// Removes the workspaces of the dead; but for what is discarded, if it is no more than `most`. Who makes one holds the

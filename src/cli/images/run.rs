@@ -142,15 +142,9 @@ fn make(
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
     own::make(&root, &converted, folder)?;
-    let mut text = Vec::with_capacity(CONFIG_SIZE);
-    serde_json::to_writer(&mut text, &converted.config)
-        .map_err(|e| Error::new(Code::System, format!("config.json: {e}")))?;
-    write(&folder.join("config.json"), &text)?;
+    write(&folder.join("config.json"), &converted.text())?;
     Ok((Arc::new(tree), converted))
 }
-
-/// More than the most of what is written has, seccomp's profile included.
-const CONFIG_SIZE: usize = 16 << 10;
 
 /// Writes a new file of the container's folder.
 pub fn write(path: &Path, text: &[u8]) -> Result<()> {

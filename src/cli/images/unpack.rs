@@ -103,7 +103,7 @@ fn finish(global: &Global, store: &Store, digest: &Digest, bundle: &Path) -> Res
     for volume in &converted.volumes {
         root.make_folder(volume).map_err(|e| told(e.of(format_args!("volume {volume}"))))?;
     }
-    let text = format!("{:#}\n", converted.config);
+    let text = format!("{:#}\n", converted.whole());
     let path = bundle.join("config.json");
     std::fs::write(&path, text).call(format!("write {}", path.display()))
 }

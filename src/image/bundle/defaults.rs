@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::said::{Network, Said, Seccomp};
-use super::seccomp;
 
 /// Docker's fourteen.
 pub(super) const CAPABILITIES: [&str; 14] = [
@@ -64,8 +63,8 @@ pub(super) fn capabilities() -> Value {
     json!({ "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES })
 }
 
-/// `linux` of the config, for an image of `architecture`.
-pub(super) fn linux(said: &Said, architecture: &str) -> Value {
+/// `linux` of the config, for an image, but for the seccomp profile of our own.
+pub(super) fn linux(said: &Said) -> Value {
     let mut namespaces = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // The runtime adds the devices that every container has.
     let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
@@ -94,10 +93,8 @@ pub(super) fn linux(said: &Said, architecture: &str) -> Value {
         });
     }
     linux["namespaces"] = namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
-    match &said.seccomp {
-        Seccomp::Default => linux["seccomp"] = seccomp::profile(&CAPABILITIES, architecture),
-        Seccomp::Profile(profile) => linux["seccomp"] = profile.clone(),
-        Seccomp::Unconfined => {}
+    if let Seccomp::Profile(profile) = &said.seccomp {
+        linux["seccomp"] = profile.clone();
     }
     linux
 }

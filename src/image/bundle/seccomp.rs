@@ -14,7 +14,7 @@
 
 mod given;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::defaults;
 use crate::error::Result;
@@ -153,83 +153,146 @@ const EPERM: u64 = 1;
 const ENOSYS: u64 = 38;
 const EAFNOSUPPORT: u64 = 97;
 
+/// A rule of the profile.
+struct Rule {
+    /// Groups of names of calls, a space between two.
+    calls: Vec<&'static str>,
+    /// What the call gives; `None` where it is allowed.
+    errno: Option<u64>,
+    /// When.
+    condition: Option<Condition>,
+}
+
+/// Of an argument.
+#[derive(Clone, Copy)]
+enum Condition {
+    /// These bits of it are these.
+    Masked { index: u64, mask: u64, value: u64 },
+    /// Holds always, and is tried last: conditions on later arguments and equalities come before it in every runtime.
+    Always,
+}
+
 /// linux.seccomp for a container with `capabilities` on this machine. `architecture` is the image's, in Go's word.
 pub fn profile(capabilities: &[&str], architecture: &str) -> Value {
+    serde_json::from_str(&text(capabilities, architecture)).expect("the profile is JSON")
+}
+
+/// The same as config.json has it. Not made as a [`Value`], of a string for each of 400 calls: that would take longer than
+/// all else of a config.json.
+pub(super) fn text(capabilities: &[&str], architecture: &str) -> String {
+    let mut text = String::with_capacity(TEXT_SIZE);
+    text.push_str("{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":");
+    text.push_str(&ENOSYS.to_string());
+    text.push_str(",\"architectures\":[");
+    list(&mut text, architectures());
+    text.push_str("],\"syscalls\":[");
+    for (i, rule) in rules(capabilities, architecture).iter().enumerate() {
+        text.push_str(if i == 0 { "" } else { "," });
+        rule.write(&mut text);
+    }
+    text.push_str("]}");
+    text
+}
+
+/// More than it has.
+const TEXT_SIZE: usize = 12 << 10;
+
+fn rules(capabilities: &[&str], architecture: &str) -> Vec<Rule> {
     let has = |any: &[&str]| any.iter().any(|name| capabilities.contains(name));
-    let mut allowed: Vec<&str> = ALLOWED.iter().flat_map(|group| group.split(' ')).collect();
-    let mut denied: Vec<&str> = NEVER.split(' ').collect();
+    let mut allowed: Vec<&'static str> = ALLOWED.to_vec();
+    let mut denied: Vec<&'static str> = vec![NEVER];
     for (opened_by, calls) in OPENED {
-        if has(opened_by) { &mut allowed } else { &mut denied }.extend(calls.split(' '));
+        if has(opened_by) { &mut allowed } else { &mut denied }.push(calls);
     }
     let namespaces = has(&["CAP_SYS_ADMIN"]);
     if namespaces {
-        allowed.extend(["clone", "clone3", "ioctl", "unshare"]);
+        allowed.push("clone clone3 ioctl unshare");
     }
     // A 32-bit x86 program names the family in memory. Where it has this call, it has all families; so only images that
     // are 32-bit have it. It stands first: rules for the calls that it carries then are not rules for it.
-    let carrier = if architecture == "386" { allow(&["socketcall"]) } else { deny(&["socketcall"], EPERM) };
-    let mut rules = vec![carrier, allow(&allowed)];
+    let carrier = if architecture == "386" { allow("socketcall") } else { deny("socketcall", EPERM) };
+    let mut rules = vec![carrier, Rule { calls: allowed, errno: None, condition: None }];
 
     if !namespaces {
         rules.extend(only("clone", &[masked(0, NEW_NAMESPACES, 0)], EPERM));
         rules.extend(only("unshare", &[masked(0, NEW_NAMESPACES | NEW_TIME, 0)], EPERM));
         for request in [TIOCSTI, TIOCLINUX] {
-            rules.push(with(deny(&["ioctl"], EPERM), masked(1, INT, request)));
+            rules.push(deny("ioctl", EPERM).when(masked(1, INT, request)));
         }
-        rules.push(with(allow(&["ioctl"]), anything()));
+        rules.push(allow("ioctl").when(Condition::Always));
     }
     // The second one only asks.
     let personalities = [masked(0, INT & !PERSONALITIES, 0), masked(0, INT, INT)];
     rules.extend(only("personality", &personalities, EPERM));
     let mut families = vec![AF_UNIX, AF_INET, AF_INET6, AF_NETLINK];
     families.extend(has(&["CAP_NET_RAW"]).then_some(AF_PACKET));
-    let families: Vec<Value> = families.into_iter().map(|family| masked(0, INT, family)).collect();
+    let families: Vec<Condition> = families.into_iter().map(|family| masked(0, INT, family)).collect();
     rules.extend(only("socket", &families, EAFNOSUPPORT));
     rules.extend(only("socketpair", &[masked(0, INT, AF_UNIX)], EAFNOSUPPORT));
-    rules.push(deny(&denied, EPERM));
-    let mut profile = json!({
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": ENOSYS,
-        "architectures": architectures(),
-    });
-    // json! would copy all of the names.
-    profile["syscalls"] = Value::Array(rules);
-    profile
+    rules.push(Rule { calls: denied, errno: Some(EPERM), condition: None });
+    rules
 }
 
 /// Those that this machine's kernel executes.
 fn architectures() -> &'static [&'static str] {
     match std::env::consts::ARCH {
-        "x86_64" => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        "aarch64" => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        "x86_64" => &["SCMP_ARCH_X86_64 SCMP_ARCH_X86 SCMP_ARCH_X32"],
+        "aarch64" => &["SCMP_ARCH_AARCH64 SCMP_ARCH_ARM"],
         _ => &[],
     }
 }
 
-fn allow(names: &[&str]) -> Value {
-    json!({ "names": names, "action": "SCMP_ACT_ALLOW" })
+fn allow(call: &'static str) -> Rule {
+    Rule { calls: vec![call], errno: None, condition: None }
 }
 
-fn deny(names: &[&str], errno: u64) -> Value {
-    json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno })
-}
-
-fn with(mut rule: Value, condition: Value) -> Value {
-    rule["args"] = json!([condition]);
-    rule
+fn deny(call: &'static str, errno: u64) -> Rule {
+    Rule { calls: vec![call], errno: Some(errno), condition: None }
 }
 
 /// `call` is allowed where one of `conditions` holds, and gets `errno` elsewhere.
-fn only(call: &str, conditions: &[Value], errno: u64) -> Vec<Value> {
-    let allowed = conditions.iter().map(|condition| with(allow(&[call]), condition.clone()));
-    allowed.chain([with(deny(&[call], errno), anything())]).collect()
+fn only(call: &'static str, conditions: &[Condition], errno: u64) -> Vec<Rule> {
+    let allowed = conditions.iter().map(|condition| allow(call).when(*condition));
+    allowed.chain([deny(call, errno).when(Condition::Always)]).collect()
 }
 
-fn masked(index: u64, mask: u64, value: u64) -> Value {
-    json!({ "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
+fn masked(index: u64, mask: u64, value: u64) -> Condition {
+    Condition::Masked { index, mask, value }
 }
 
-/// Holds always, and is tried last: conditions on later arguments and equalities come before it in every runtime.
-fn anything() -> Value {
-    json!({ "index": 0, "value": 0, "op": "SCMP_CMP_GE" })
+/// Strings of JSON, of groups of words: none of them has a character that JSON says in another way.
+fn list(text: &mut String, groups: &[&str]) {
+    for (i, word) in groups.iter().flat_map(|group| group.split(' ')).enumerate() {
+        text.push_str(if i == 0 { "\"" } else { ",\"" });
+        text.push_str(word);
+        text.push('"');
+    }
+}
+
+impl Rule {
+    fn when(self, condition: Condition) -> Rule {
+        Rule { condition: Some(condition), ..self }
+    }
+
+    fn write(&self, text: &mut String) {
+        text.push_str("{\"names\":[");
+        list(text, &self.calls);
+        text.push_str(match self.errno {
+            None => "],\"action\":\"SCMP_ACT_ALLOW\"",
+            Some(_) => "],\"action\":\"SCMP_ACT_ERRNO\"",
+        });
+        if let Some(errno) = self.errno {
+            text.push_str(&format!(",\"errnoRet\":{errno}"));
+        }
+        let condition = self.condition.map(|condition| match condition {
+            Condition::Masked { index, mask, value } => format!(
+                "{{\"index\":{index},\"value\":{mask},\"valueTwo\":{value},\"op\":\"SCMP_CMP_MASKED_EQ\"}}"
+            ),
+            Condition::Always => "{\"index\":0,\"value\":0,\"op\":\"SCMP_CMP_GE\"}".to_string(),
+        });
+        if let Some(condition) = condition {
+            text.push_str(&format!(",\"args\":[{condition}]"));
+        }
+        text.push('}');
+    }
 }

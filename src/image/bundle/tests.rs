@@ -245,11 +245,16 @@ fn golden_configs_are_as_they_were() {
         ("full", full(), (Said::default(), named)),
         ("loud", full(), loud()),
     ] {
-        let mut converted = config(&image, &said, &around, &root).unwrap();
-        let _: oci_spec::runtime::Spec = serde_json::from_value(converted.config.clone()).unwrap();
-        if said.seccomp == Seccomp::Default {
-            let profile = converted.config["linux"].as_object_mut().unwrap().remove("seccomp");
-            assert_eq!(profile, Some(seccomp::profile(&defaults::CAPABILITIES, "amd64")), "{name}");
+        let converted = config(&image, &said, &around, &root).unwrap();
+        let whole = converted.whole();
+        let _: oci_spec::runtime::Spec = serde_json::from_value(whole.clone()).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&converted.text()).unwrap(), whole, "{name}");
+        match said.seccomp == Seccomp::Default {
+            true => {
+                let profile = &whole["linux"]["seccomp"];
+                assert_eq!(*profile, seccomp::profile(&defaults::CAPABILITIES, "amd64"), "{name}");
+            }
+            false => assert_eq!(whole, converted.config, "{name}"),
         }
         let mut found = serde_json::to_string_pretty(&converted.config).unwrap();
         found.push('\n');

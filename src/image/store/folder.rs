@@ -1,11 +1,13 @@
 //! A folder of the store, by its fd: every name below is one component. Uses: error.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
@@ -31,6 +33,9 @@ const OWN: [&str; 14] = [
     "partials",
     "tmp",
 ];
+
+/// How many folders of a tree that is removed are open at a time.
+const DEPTH: usize = 16;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -218,35 +223,91 @@ impl Folder {
         }
     }
 
-    /// Removes `name` and all below it. A tree may be deeper than there are fds: folders below are first moved up, so
-    /// that at any time two are open.
+    /// Removes `name` and all below it: folder by folder, and what is deeper than `DEPTH` by [`Folder::remove_deep`].
     pub(crate) fn remove_tree(&self, name: &str) -> Result<()> {
         let failed = |e: Errno| Error::call(format_args!("remove {name}"), e);
-        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let open = |at: &Folder, name: &std::ffi::CStr| -> std::result::Result<Folder, Errno> {
-            match rustix::fs::openat(&at.0, name, DIRECTORY, Mode::empty()) {
-                // Without privilege, a folder of an image may be closed to its owner.
-                Err(Errno::ACCESS) => {
-                    rustix::fs::chmodat(&at.0, name, Mode::RWXU, AtFlags::empty())?;
-                    rustix::fs::openat(&at.0, name, DIRECTORY, Mode::empty()).map(Folder)
-                }
-                opened => opened.map(Folder),
-            }
-        };
         let c_name = std::ffi::CString::new(name).map_err(|_| failed(Errno::INVAL))?;
-        let tree = open(self, &c_name).map_err(failed)?;
+        self.remove_entry(&c_name, FileType::Unknown, DEPTH).map_err(failed)
+    }
+
+    /// Removes what a folder has as `name`, of that type as far as its file system tells.
+    fn remove_entry(&self, name: &CStr, kind: FileType, depth: usize) -> std::result::Result<(), Errno> {
+        if kind != FileType::Directory {
+            match self.unlink(name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::ISDIR | Errno::PERM) if kind == FileType::Unknown => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if depth == 0 {
+            return self.remove_deep(name);
+        }
+        let folder = match self.open_to_clear(name) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        loop {
+            let cleared = folder.clear(depth - 1)?;
+            match self.unlink(name, AtFlags::REMOVEDIR) {
+                // A file system may leave out what moved in it while it was read.
+                Err(Errno::NOTEMPTY) if cleared => {
+                    rustix::fs::seek(&folder, rustix::fs::SeekFrom::Start(0))?;
+                }
+                Err(Errno::NOENT) => return Ok(()),
+                removed => return removed,
+            }
+        }
+    }
+
+    /// Removes all that is in it, as far as one look tells. Whether there was anything.
+    fn clear(&self, depth: usize) -> std::result::Result<bool, Errno> {
+        let mut buffer = [const { MaybeUninit::uninit() }; 2048];
+        let mut entries = RawDir::new(&self.0, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            any = true;
+            self.remove_entry(name, entry.file_type(), depth)?;
+        }
+        Ok(any)
+    }
+
+    /// unlinkat(2) in it. Without privilege, a folder of an image may be closed to its owner.
+    fn unlink(&self, name: &CStr, flags: AtFlags) -> std::result::Result<(), Errno> {
+        match rustix::fs::unlinkat(&self.0, name, flags) {
+            Err(Errno::ACCESS) => {
+                rustix::fs::fchmod(&self.0, Mode::RWXU)?;
+                rustix::fs::unlinkat(&self.0, name, flags)
+            }
+            unlinked => unlinked,
+        }
+    }
+
+    /// The folder `name`, open to be cleared, whatever its mode is.
+    fn open_to_clear(&self, name: &CStr) -> std::result::Result<Folder, Errno> {
+        match rustix::fs::openat(&self.0, name, DIRECTORY, Mode::empty()) {
+            // Without privilege, a folder of an image may be closed to its owner.
+            Err(Errno::ACCESS) => {
+                rustix::fs::chmodat(&self.0, name, Mode::RWXU, AtFlags::empty())?;
+                rustix::fs::openat(&self.0, name, DIRECTORY, Mode::empty()).map(Folder)
+            }
+            opened => opened.map(Folder),
+        }
+    }
+
+    /// Removes the folder `name` and all below it, which may be deeper than there are fds: folders below are first moved
+    /// up, so that at any time two are open.
+    fn remove_deep(&self, name: &CStr) -> std::result::Result<(), Errno> {
+        let tree = self.open_to_clear(name)?;
         let _ = rustix::fs::fchmod(&tree, Mode::RWXU);
         let mut moved = 0u64;
         loop {
             let mut again = false;
-            let entries: Vec<_> = Dir::read_from(&tree.0)
-                .map_err(failed)?
-                .collect::<std::result::Result<_, _>>()
-                .map_err(failed)?;
+            let entries: Vec<_> = Dir::read_from(&tree.0)?.collect::<std::result::Result<_, _>>()?;
             for entry in entries {
                 let name = entry.file_name();
                 if name == c"." || name == c".." {
@@ -255,12 +316,12 @@ impl Folder {
                 match rustix::fs::unlinkat(&tree.0, name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => continue,
                     Err(Errno::ISDIR | Errno::PERM) => {}
-                    Err(error) => return Err(failed(error)),
+                    Err(error) => return Err(error),
                 }
-                let folder = open(&tree, name).map_err(failed)?;
+                let folder = tree.open_to_clear(name)?;
                 let _ = rustix::fs::fchmod(&folder, Mode::RWXU);
-                for below in Dir::read_from(&folder.0).map_err(failed)? {
-                    let below = below.map_err(failed)?;
+                for below in Dir::read_from(&folder.0)? {
+                    let below = below?;
                     let below = below.file_name();
                     if below == c"." || below == c".." {
                         continue;
@@ -268,7 +329,7 @@ impl Folder {
                     match rustix::fs::unlinkat(&folder.0, below, AtFlags::empty()) {
                         Ok(()) | Err(Errno::NOENT) => continue,
                         Err(Errno::ISDIR | Errno::PERM) => {}
-                        Err(error) => return Err(failed(error)),
+                        Err(error) => return Err(error),
                     }
                     // A folder can be moved only by who may write to it: its `..` changes.
                     let _ = rustix::fs::chmodat(&folder.0, below, Mode::RWXU, AtFlags::empty());
@@ -284,18 +345,18 @@ impl Folder {
                         ) {
                             Ok(()) => break,
                             Err(Errno::EXIST) => {}
-                            Err(error) => return Err(failed(error)),
+                            Err(error) => return Err(error),
                         }
                     }
                     again = true;
                 }
-                rustix::fs::unlinkat(&tree.0, name, AtFlags::REMOVEDIR).map_err(failed)?;
+                rustix::fs::unlinkat(&tree.0, name, AtFlags::REMOVEDIR)?;
             }
             if !again {
                 break;
             }
         }
-        rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(failed)
+        rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)
     }
 
     /// Locks the folder itself, if no living process has.

@@ -76,14 +76,17 @@ impl Store {
     pub(super) fn settled_form(&self) -> Result<Form> {
         const WORDS: [(&str, Form); 2] = [("trusted", Form::Overlay), ("user", Form::UserOverlay)];
         let read = || self.top.read("form", 100);
-        if read()?.is_none() {
+        let mut text = read()?;
+        if text.is_none() {
             let _lock = self.lock(FlockOperation::LockExclusive)?;
-            if read()?.is_none() {
+            text = read()?;
+            if text.is_none() {
                 let word = WORDS[usize::from(!privileged()?)].0;
                 self.top.publish(&self.workspace_locked()?.folder, "form", word.as_bytes())?;
+                text = Some(word.into());
             }
         }
-        let text = read()?.unwrap_or_default();
+        let text = text.unwrap_or_default();
         let found = WORDS.iter().find(|(word, _)| word.as_bytes() == text);
         found.map(|(_, form)| *form).ok_or_else(|| {
             Error::new(
