@@ -1,12 +1,14 @@
 //! Memory: what happens above and below each limit, who is told of a kill, and how small a limit may be.
 
 use crate::limits::{EATS_MEMORY, cgroup, counts, limited, read};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::runtime::{Lines, Runtime};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const MIB: u64 = 1 << 20;
 
@@ -49,29 +51,63 @@ fn current(id: &str) -> u64 {
     read(id, "memory.current").trim().parse().expect("a number")
 }
 
-#[test]
-fn a_kill_is_told_by_run_by_state_and_by_events_before_the_end() {
-    let runtime = Runtime::new();
-    let script = "read go; exec tail /dev/zero";
-    let bundle =
-        limited("told", &["sh", "-c", script], json!({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}));
-    let path = bundle.path().to_string_lossy().into_owned();
-    let mut run = runtime.command(["run", "--keep", "--bundle", path.as_str(), "told"]);
-    let mut run = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("execute the runtime");
+fn kind(line: &str) -> Value {
+    serde_json::from_str::<Value>(line).expect("JSON")["type"].clone()
+}
+
+/// A container in the foreground that eats memory when its standard input ends; its events, of which one has come.
+fn watched(runtime: &Runtime, bundle: &Bundle, id: &str, options: &[&str]) -> (Child, Child, Lines) {
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut run = runtime.command([&["run"], options, &["--bundle", path, id]].concat());
+    let run = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("execute the runtime");
     // Of a container that is being made there are no events.
     let is_running = || {
-        let state = runtime.say(["state", "told"]);
+        let state = runtime.say(["state", id]);
         state.status == 0
             && serde_json::from_str::<Value>(&state.out).expect("state is JSON")["status"] == "running"
     };
     while !is_running() {
         std::thread::yield_now();
     }
-    let mut events = runtime.command(["events", "--interval", "100ms", "told"]);
+    let mut events = runtime.command(["events", "--interval", "100ms", id]);
     let mut events = events.stdout(Stdio::piped()).spawn().expect("execute the runtime");
     let mut lines = Lines::of(events.stdout.take().expect("a pipe").into());
-    let kind = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["type"].clone();
     assert_eq!(kind(&lines.line()), "stats");
+    (run, events, lines)
+}
+
+fn eats_when_told(id: &str) -> Bundle {
+    let resources = json!({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}});
+    limited(id, &["sh", "-c", "read go; exec tail /dev/zero"], resources)
+}
+
+#[test]
+fn events_tell_of_a_kill_also_when_the_container_is_deleted_before_they_look() {
+    let runtime = Runtime::new();
+    let bundle = eats_when_told("slow-look");
+    for deleted_by_run in [true, false] {
+        let options = if deleted_by_run { &[][..] } else { &["--keep"] };
+        let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "slow-look", options);
+        let watcher = Pid::from_raw(events.id().cast_signed());
+        kill(watcher, Signal::SIGSTOP).expect("SIGSTOP");
+        drop(run.stdin.take());
+        assert_eq!(run.wait().expect("wait").code(), Some(137));
+        if !deleted_by_run {
+            runtime.ok(["delete", "slow-look"]);
+        }
+        assert!(!cgroup("slow-look").exists());
+        kill(watcher, Signal::SIGCONT).expect("SIGCONT");
+        let rest = lines.rest();
+        assert_eq!(rest.lines().filter(|line| kind(line) == "oom").count(), 1, "{deleted_by_run}: {rest}");
+        assert_eq!(events.wait().expect("wait").code(), Some(0));
+    }
+}
+
+#[test]
+fn a_kill_is_told_by_run_by_state_and_by_events_before_the_end() {
+    let runtime = Runtime::new();
+    let bundle = eats_when_told("told");
+    let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "told", &["--keep"]);
     drop(run.stdin.take());
     let rest = lines.rest();
     assert_eq!(rest.lines().filter(|line| kind(line) == "oom").count(), 1, "{rest}");

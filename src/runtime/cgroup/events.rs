@@ -89,6 +89,12 @@ impl AsFd for Watched {
 #[derive(Debug)]
 pub(super) struct EventsFile(Watched);
 
+impl AsFd for EventsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl EventsFile {
     /// None when the cgroup is gone.
     pub(super) fn open(cgroup: &Cgroup) -> Result<Option<EventsFile>> {
@@ -147,63 +153,6 @@ impl Cgroup {
         let Some(file) = EventsFile::open(self)? else { return Ok(true) };
         Ok(file.wait(deadline(timeout), |events| !events.populated)? != Waited::TimedOut)
     }
-}
-
-/// What happens in a cgroup: the OOM killer kills, the last process ends.
-#[derive(Debug)]
-pub struct Notices {
-    tree: EventsFile,
-    memory: Option<Watched>,
-    oom_kills: u64,
-}
-
-/// One thing that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The OOM killer has killed in the cgroup or below it.
-    OomKill,
-    /// No process is left.
-    Ended,
-}
-
-impl Notices {
-    /// From now on. None when the cgroup is gone.
-    pub fn open(cgroup: &Cgroup) -> Result<Option<Notices>> {
-        let Some(tree) = EventsFile::open(cgroup)? else { return Ok(None) };
-        let memory = Watched::open(cgroup, "memory.events")?;
-        let mut notices = Notices { tree, memory, oom_kills: 0 };
-        notices.oom_kills = notices.count()?.unwrap_or(0);
-        Ok(Some(notices))
-    }
-
-    /// Without a memory controller there is no count of what the OOM killer does.
-    pub fn sees_oom_kills(&self) -> bool {
-        self.memory.is_some()
-    }
-
-    /// What to wait for with POLLPRI.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.tree.0.as_fd()).chain(self.memory.iter().map(AsFd::as_fd))
-    }
-
-    /// What has happened since the last call. A kill stands before the end that it brought.
-    pub fn take(&mut self) -> Result<Vec<Notice>> {
-        let ended = !self.tree.read()?.is_some_and(|events| events.populated);
-        let kills = self.count()?.unwrap_or(self.oom_kills);
-        let killed = (kills > self.oom_kills).then_some(Notice::OomKill);
-        self.oom_kills = kills;
-        Ok(killed.into_iter().chain(ended.then_some(Notice::Ended)).collect())
-    }
-
-    fn count(&self) -> Result<Option<u64>> {
-        let text = self.memory.as_ref().map(Watched::read).transpose()?.flatten();
-        Ok(text.and_then(|text| oom_kills(&text)))
-    }
-}
-
-/// Of `memory.events`. `oom_kill`, not `oom`, which also counts a limit hit above.
-pub(super) fn oom_kills(memory_events: &str) -> Option<u64> {
-    memory_events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
 }
 
 /// Now plus `timeout`; a timeout too large for the clock is a year.

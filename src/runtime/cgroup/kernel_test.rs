@@ -104,6 +104,21 @@ fn a_cgroup_is_made_with_those_above_it_and_removed_without_them() {
 }
 
 #[test]
+fn who_watches_a_cgroup_that_is_gone_has_the_count_that_was_left() {
+    let place = Place::new("left");
+    let cgroup = place.create("");
+    let payload = Payload::sleeping(&cgroup);
+    let mut notices = Notices::open(&cgroup).unwrap().unwrap();
+    assert_eq!(notices.take().unwrap(), []);
+    // As `leave_oom_kills` does, where a memory controller counts.
+    rustix::fs::fsetxattr(&cgroup, super::notices::KILLS, b"2", rustix::fs::XattrFlags::empty()).unwrap();
+    drop(payload);
+    cgroup.destroy(LONG).unwrap();
+    assert_eq!(notices.take().unwrap(), [Notice::OomKill, Notice::Ended]);
+    assert_eq!(notices.take().unwrap(), [Notice::Ended]);
+}
+
+#[test]
 fn abandoning_removes_those_above_that_were_made_and_no_others() {
     let place = Place::new("abandon");
     let first = place.create("/pods/one");

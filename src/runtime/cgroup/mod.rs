@@ -13,6 +13,7 @@ mod events;
 mod file;
 mod freeze;
 mod hierarchy;
+mod notices;
 mod owner;
 mod path;
 mod processes;
@@ -35,8 +36,9 @@ use rustix::io::Errno;
 pub use access::{Place, place};
 pub use attach::{DeviceProgram, Whose};
 pub use device::Policy;
-pub use events::{Events, Notice, Notices};
+pub use events::Events;
 pub use hierarchy::Hierarchy;
+pub use notices::{Notice, Notices};
 pub use path::CgroupPath;
 pub use resources::Write;
 pub use update::Change;
@@ -105,7 +107,7 @@ impl Cgroup {
     /// How many processes in the cgroup and below it the OOM killer has killed; None without the memory controller,
     /// or when the cgroup is gone.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
-        Ok(self.memory_events()?.and_then(|text| events::oom_kills(&text)))
+        Ok(self.memory_events()?.and_then(|text| notices::oom_kills(&text)))
     }
 
     /// How often memory.max was reached, in the cgroup and below it; None as with `oom_kills`.

@@ -60,6 +60,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         if let Some(cgroup) = state.open_cgroup()? {
             // Without a pid namespace of its own, or after a create that was killed, processes are left.
             end_all(&cgroup)?;
+            cgroup.leave_oom_kills();
             if let Some(Err(error)) = state.unit.as_ref().map(|unit| unit.stop()) {
                 warnings.push(error.to_string());
                 // It may live all the same, and sees that a scope is empty only as long as the cgroup is there.
@@ -155,6 +156,9 @@ impl Left {
 
     /// False when it takes more than removing.
     fn remove(&self) -> Result<bool> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.leave_oom_kills();
+        }
         if self.more {
             return Ok(false);
         }
