@@ -77,11 +77,16 @@ impl Cgroup {
         }
     }
 
-    /// The cgroup at `path`, which somebody has made for this container just now. It is locked as after `create`.
-    pub fn adopt(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<Cgroup> {
+    /// The cgroup at `path`, which systemd has made for this container just now. It is locked as after `create`. The
+    /// controllers that systemd knows nothing of are passed on to it where `writes` need one.
+    pub fn adopt(hierarchy: &Hierarchy, path: &CgroupPath, writes: &[Write]) -> Result<Cgroup> {
+        const SYSTEMDS: [&str; 6] = ["cgroup", "cpu", "cpuset", "io", "memory", "pids"];
         let dir = open_cgroup(hierarchy, path.relative()).call(format!("open cgroup {path}"))?;
         let cgroup = Cgroup { dir, path: path.clone(), created: 1 };
         cgroup.lock()?;
+        if writes.iter().any(|write| !write.missing_ok && !SYSTEMDS.contains(&&*write.controller)) {
+            cgroup.pass_controllers(hierarchy)?;
+        }
         Ok(cgroup)
     }
 

@@ -247,7 +247,7 @@ impl Site<'_> {
         if let Some((hierarchy, path)) = cgroup_path {
             let cgroup = undo.cgroup.insert(match hold {
                 None => Cgroup::create(hierarchy, path, limits)?,
-                Some(_) => Cgroup::adopt(hierarchy, path)?,
+                Some(_) => Cgroup::adopt(hierarchy, path, limits)?,
             });
             cgroup.mark(self.state.mark())?;
             cgroup.apply(limits)?;
