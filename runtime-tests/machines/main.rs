@@ -135,7 +135,7 @@ fn names(machines: &[Tier]) -> String {
 
 /// How long all tests of a machine may take after it has booted: three times what they take on a busy host.
 fn limit(machine: Tier, request: &Request) -> Duration {
-    let minutes = request.minutes.unwrap_or(if machine == Tier::Qemu { 25 } else { 15 });
+    let minutes = request.minutes.unwrap_or(if machine == Tier::Qemu { 40 } else { 25 });
     Duration::from_secs(minutes * 60)
 }
 

@@ -1,11 +1,13 @@
 //! update: every option in force in its file, pairs that stay together, and a failure half-way that changes nothing.
 
 use crate::limits::{cgroup, limited, read};
-use runtime_tests::bundle::Bundle;
+use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::runtime::Runtime;
+use runtime_tests::trace::{Victim, trace};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 fn sleeping(runtime: &Runtime, id: &str, resources: Value) -> Bundle {
@@ -155,4 +157,77 @@ fn statistics_have_what_each_controller_counts() {
     assert!(memory["usage"]["usage"].as_u64().is_some_and(|bytes| bytes > 0), "{memory}");
     assert!(memory["raw"]["anon"].is_u64(), "{memory}");
     assert_eq!(memory["swap"]["limit"].as_u64(), Some(u64::MAX), "{memory}");
+}
+
+/// With the kernel's log as /dev/log1, which no list of default devices has.
+fn with_log(runtime: &Runtime, id: &str, resources: Value) -> Bundle {
+    let bundle = limited(id, &["sleep", "1000"], resources).with(|config| {
+        config["linux"]["devices"] = json!([{"path": "/dev/log1", "type": "c", "major": 1, "minor": 11}]);
+    });
+    runtime.created(&bundle, id);
+    runtime.ok(["start", id]);
+    bundle
+}
+
+fn log_rules(allow: bool) -> Value {
+    json!([{"allow": false, "access": "rwm"},
+           {"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "w"}])
+}
+
+fn log_opens(runtime: &Runtime, id: &str) -> bool {
+    let said = runtime.say(["exec", id, "sh", "-c", ": > /dev/log1"]);
+    assert!(said.status == 0 || said.err.contains("Operation not permitted"), "{}", said.err);
+    said.status == 0
+}
+
+#[test]
+fn an_update_that_was_killed_half_way_is_completed_by_the_same_again() {
+    let runtime = Runtime::new();
+    let _bundle = with_log(&runtime, "cut", json!({"pids": {"limit": 50}, "memory": {"limit": 64 << 20}}));
+    let all = || ["pids.max", "memory.max", "cpu.max", "memory.high"].map(|file| read("cut", file));
+    let resources = |turn: u64| {
+        json!({"pids": {"limit": 9 + turn}, "memory": {"limit": (32 + turn) << 20}, "cpu": {"quota": 10_000 + turn},
+               "devices": log_rules(turn.is_multiple_of(2)),
+               "unified": {"memory.high": (24 << 20).to_string()}})
+    };
+    let file = Folder::new("cut");
+    let file = file.path().join("resources");
+    let path = file.to_str().expect("UTF-8");
+    let mut killed = 0;
+    for turn in 0.. {
+        let resources = resources(turn);
+        fs::write(&file, resources.to_string()).expect("write");
+        let mut command = runtime.command(["update", "--resources", path, "cut"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let traced = trace(&command, Victim::Command, 20 + 53 * turn as u32);
+        let place = format!("turn {turn}, killed at {:?}", traced.killed_at);
+        runtime.ok(["update", "--resources", path, "cut"]);
+        let expected = [
+            resources["pids"]["limit"].to_string(),
+            resources["memory"]["limit"].to_string(),
+            format!("{} 100000", resources["cpu"]["quota"]),
+            (24 << 20).to_string(),
+        ];
+        assert_eq!(all().map(|value| value.trim().to_string()), expected, "{place}");
+        assert_eq!(log_opens(&runtime, "cut"), turn.is_multiple_of(2), "{place}");
+        if traced.killed_at.is_none() {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 5, "only {killed} points");
+}
+
+#[test]
+fn device_rules_of_a_running_container_outlive_a_daemon_reload() {
+    let runtime = Runtime::new();
+    let _bundle = with_log(&runtime, "reloaded", json!({}));
+    for allow in [false, true] {
+        let rules = json!({"devices": log_rules(allow)}).to_string();
+        let said = runtime.say_with_input(["update", "--resources", "-", "reloaded"], &rules);
+        assert_eq!((said.status, said.err.as_str()), (0, ""));
+        assert_eq!(log_opens(&runtime, "reloaded"), allow);
+        assert!(Command::new("systemctl").arg("daemon-reload").status().expect("systemctl").success());
+        assert_eq!(log_opens(&runtime, "reloaded"), allow, "after a daemon-reload");
+    }
 }
