@@ -168,7 +168,7 @@ fn podman_and_conmon_are_understood() {
             }),
         ),
         (
-            "exec --pid-file /p --process /f --detach --preserve-fds 3 --console-socket /s ID",
+            "exec --pid-file /p --process /f --detach --tty --preserve-fds 3 --console-socket /s ID",
             Invocation::Exec(Exec {
                 pid_file: Some("/p".into()),
                 detach: true,

@@ -245,7 +245,8 @@ fn exec(options: &Matches, plain: &mut Plain) -> Result<Exec> {
     };
     let process = match options.path("process") {
         Some(file) => {
-            if !args.is_empty() || command != Command::default() {
+            // conmon says --tty beside a file with `"terminal": true`. The file decides, as with runc.
+            if !args.is_empty() || (Command { tty: false, ..command }) != Command::default() {
                 return Err(usage(
                     "--process says all about the process: no command and no option that describes one may stand beside it",
                 ));

@@ -310,7 +310,7 @@ fn a_wrong_command_line_is_one_sentence() {
             "exec: --process says all about the process: no command and no option that describes one may stand beside it",
         ),
         (
-            "exec -p F -t x",
+            "exec -p F -u 1 x",
             "exec: --process says all about the process: no command and no option that describes one may stand beside it",
         ),
         (
