@@ -8,4 +8,5 @@ pub mod inside;
 pub mod machine;
 pub mod programs;
 pub mod runtime;
+pub mod suite;
 pub mod trace;

@@ -7,7 +7,6 @@
 //! shown beside it. Each program's output is kept in SUITE-FOLDER/results/LABEL/.
 
 mod expected;
-mod host;
 mod table;
 mod tap;
 
@@ -17,11 +16,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use expected::Expected;
-use host::Host;
-use tap::{Ended, Verdict};
+use runtime_tests::suite::{self as host, Ended, Host, Names};
+use tap::Verdict;
 
 /// Seconds that a program may run; the slowest one that works takes a fifth of it on a calm machine.
 const TIME_LIMIT: &str = "90";
+
+/// What the suite's programs write into their configs, and uuids, which they call their containers.
+const CGROUPS: Names = Names { fixed: &["cgrouptest", "testdir", "test"], containers: host::is_uuid };
 
 /// A runtime under test.
 struct Runtime {
@@ -74,7 +76,7 @@ fn run() -> Result<bool, String> {
     }
     tests.retain(|test| request.only.is_empty() || request.only.contains(test));
 
-    let host = Host::set_up(&request.suite.join("cgroups-before"))?;
+    let host = Host::set_up(&request.suite.join("cgroups-before"), CGROUPS)?;
     let started = Instant::now();
     for runtime in &request.runtimes {
         // Else a reader meets the output of a run before.

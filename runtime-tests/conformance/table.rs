@@ -42,7 +42,8 @@ pub fn document(runtimes: &[Runtime], rows: &[Row], expected: &Expected) -> Stri
          # OCI conformance\n\n\
          `make conformance` runs the validation programs of opencontainers/runtime-tools, built from Debian's source\n\
          package, on rcrun and for comparison on runc. A program passes if it ends well, prints the test lines that it\n\
-         planned, and each is `ok`; the hook tests, which print none, fail by any error or warning.\n\n",
+         planned, and each is `ok`; the hook tests, which print none, fail by any error or warning. runc's own tests are in\n\
+         [runc-tests.md](runc-tests.md).\n\n",
     );
     _ = writeln!(
         text,

@@ -1,16 +1,7 @@
 //! Reads what one program of the suite printed and says whether it passed. Pure: text and exit status in,
 //! verdict out.
 
-/// How the program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, with this status.
-    Exit(i32),
-    /// Killed because its time was over.
-    TimedOut,
-    /// By a signal.
-    Signal(i32),
-}
+use runtime_tests::suite::Ended;
 
 /// What came of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The machine as the suite sees it: namespaces that look like a host with cgroup v2 only, and leave nothing
+//! The machine as other people's suites see it: namespaces that look like a host with cgroup v2 only, and leave nothing
 //! behind. May use system calls; knows nothing of tests.
 //!
 //! The driver runs itself again as PID 1 of a PID namespace, so that whatever a test leaves running dies with
@@ -18,14 +18,29 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Pid, close};
 
-use crate::tap::Ended;
-
 const CGROUPS: &str = "/sys/fs/cgroup";
 const LOCK: &str = "/run/lock/rcrun-conformance.lock";
-const INSIDE: &str = "RCRUN_CONFORMANCE_INSIDE";
+const INSIDE: &str = "RCRUN_SUITE_INSIDE";
 
-/// Names of cgroups that the suite's programs write into their configs.
-const FIXED_CGROUPS: [&str; 3] = ["cgrouptest", "testdir", "test"];
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this status.
+    Exit(i32),
+    /// Killed because its time was over.
+    TimedOut,
+    /// By a signal.
+    Signal(i32),
+}
+
+/// Which cgroups below the root are a suite's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// Names that its tests write into their configs: nothing else on the machine may have them.
+    pub fixed: &'static [&'static str],
+    /// Names that only its containers have, and perhaps somebody else's, which have processes then.
+    pub containers: fn(&str) -> bool,
+}
 
 /// Whether this is already the process inside the namespaces.
 pub fn inside() -> bool {
@@ -54,6 +69,7 @@ pub fn enter() -> Result<bool, String> {
 /// The private namespaces, set up.
 pub struct Host {
     _lock: Flock<fs::File>,
+    names: Names,
     before: BTreeSet<String>,
     record: PathBuf,
 }
@@ -62,7 +78,7 @@ impl Host {
     /// Makes the mounts of this process's own mount namespace those of a host with cgroup v2 only. The file
     /// `record` holds, while a run lasts, the cgroups that were there before it: if one was killed, the next
     /// one removes what it left.
-    pub fn set_up(record: &Path) -> Result<Host, String> {
+    pub fn set_up(record: &Path, names: Names) -> Result<Host, String> {
         if std::process::id() != 1 {
             return Err(format!("{INSIDE} is set, but this is not PID 1 of a namespace of its own"));
         }
@@ -89,7 +105,7 @@ impl Host {
             .map_err(|e| format!("make / shared: {e}"))?;
         if let Ok(text) = fs::read_to_string(record) {
             let known: BTreeSet<String> = text.lines().map(str::to_string).collect();
-            for name in cgroups()?.difference(&known).filter(|name| is_uuid(name)) {
+            for name in cgroups()?.difference(&known).filter(|name| (names.containers)(name)) {
                 // One that has a process is somebody else's, since the killed run's are all dead: rmdir refuses.
                 let _ = remove_cgroup(&Path::new(CGROUPS).join(name));
             }
@@ -97,9 +113,9 @@ impl Host {
         let before = cgroups()?;
         let text: String = before.iter().map(|name| format!("{name}\n")).collect();
         fs::write(record, text).map_err(|e| format!("write {}: {e}", record.display()))?;
-        let mut host = Host { _lock: lock, before, record: record.into() };
-        for name in FIXED_CGROUPS {
-            if host.before.remove(name) {
+        let mut host = Host { _lock: lock, names, before, record: record.into() };
+        for name in names.fixed {
+            if host.before.remove(*name) {
                 remove_cgroup(&Path::new(CGROUPS).join(name)).map_err(|e| {
                     format!(
                         "{e}: a cgroup of that name is in use on this machine, and the suite needs the name"
@@ -129,11 +145,12 @@ impl Host {
         }
         let mut removed = Vec::new();
         for name in cgroups()?.difference(&self.before) {
-            if FIXED_CGROUPS.contains(&name.as_str()) || is_uuid(name) {
+            let container = (self.names.containers)(name);
+            if container || self.names.fixed.contains(&name.as_str()) {
                 match remove_cgroup(&Path::new(CGROUPS).join(name)) {
                     Ok(()) => removed.push(name.clone()),
-                    // Not ours: our processes are all dead. Somebody else's container with a uuid for a name.
-                    Err(_) if is_uuid(name) => {}
+                    // Not ours: our processes are all dead. Somebody else's container of such a name.
+                    Err(_) if container => {}
                     Err(e) => return Err(e),
                 }
             }
@@ -211,7 +228,8 @@ fn remove_cgroup(path: &Path) -> Result<(), String> {
     }
 }
 
-fn is_uuid(name: &str) -> bool {
+/// Whether a name is a uuid.
+pub fn is_uuid(name: &str) -> bool {
     let groups: Vec<usize> = name.split('-').map(str::len).collect();
     groups == [8, 4, 4, 4, 12] && name.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }

@@ -1,0 +1,265 @@
+//! Runs runc's own integration tests (bats, from Debian's source package, set up by `setup`) on rcrun and beside it on
+//! runc, in the same place.
+//!
+//! usage: runc-tests SUITE-FOLDER [--doc FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY
+//!
+//! The first runtime is judged by the second: what that one passes, this one must pass, but for the list `exceptions`.
+//! What each file printed is kept in SUITE-FOLDER/results/LABEL/.
+
+mod document;
+mod exceptions;
+mod tap;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use exceptions::Exceptions;
+use nix::pty::openpty;
+use runtime_tests::suite::{self, Ended, Host, Names};
+use tap::{Line, Verdict};
+
+/// Seconds that one file of tests may take.
+const FILE_LIMIT: &str = "600";
+/// Seconds that one test may take; the slowest that works takes ten on a calm machine.
+const TEST_LIMIT: &str = "60";
+
+/// The tests' own cgroups, and the names of their containers.
+const CGROUPS: Names = Names { fixed: &["runc-cgroups-integration-test"], containers: is_container };
+
+fn is_container(name: &str) -> bool {
+    let whole = ["attached_ctr", "busybox", "ct1", "ct2", "ct3", "in_userns", "target_ctr", "target_userns"];
+    name.starts_with("test") || whole.contains(&name)
+}
+
+/// A runtime under test.
+struct Runtime {
+    label: String,
+    /// A copy called `runc`, which some tests want.
+    binary: PathBuf,
+    version: String,
+}
+
+/// The command line.
+struct Request {
+    suite: PathBuf,
+    doc: Option<PathBuf>,
+    only: Vec<String>,
+    judged: Runtime,
+    judge: Runtime,
+}
+
+/// One test on both runtimes.
+struct Row {
+    file: String,
+    name: String,
+    judged: Verdict,
+    judge: Verdict,
+}
+
+fn main() -> ExitCode {
+    let done = if suite::inside() { run() } else { suite::enter() };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("runc-tests: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool, String> {
+    let request = parse(std::env::args().skip(1))?;
+    let exceptions = Exceptions::parse(include_str!("exceptions"))?;
+    let tests = request.suite.join("gopath/src/github.com/opencontainers/runc/tests/integration");
+    let mut files = files(&tests)?;
+    if let Some(name) = request.only.iter().find(|name| !files.contains(name)) {
+        return Err(format!("there is no file {name} in the suite"));
+    }
+    files.retain(|file| request.only.is_empty() || request.only.contains(file));
+    let host = Host::set_up(&request.suite.join("cgroups-before"), CGROUPS)?;
+    let started = Instant::now();
+    let both = [&request.judged, &request.judge];
+    for runtime in both {
+        println!("{}: {}", runtime.label, runtime.version);
+    }
+    let site = Site { host: &host, suite: &request.suite, tests: &tests };
+    let mut rows = Vec::new();
+    for file in &files {
+        let [mut judged, judge] = [site.run(both[0], file, None)?, site.run(both[1], file, None)?];
+        for name in judge.keys().chain(judged.clone().keys()) {
+            if judge.contains_key(name) && judged.contains_key(name) {
+                continue;
+            }
+            return Err(format!("{file}: only one of the two runs tells of the test {name:?}"));
+        }
+        for (name, reference) in judge {
+            let mut verdict = judged.remove(&name).unwrap_or(Verdict::Fail);
+            // Some of them race, and the machine is shared: what fails alone, too, is broken.
+            if reference == Verdict::Pass
+                && verdict == Verdict::Fail
+                && exceptions.reason(file, &name).is_none()
+            {
+                verdict = site.run(both[0], file, Some(&name))?.remove(&name).unwrap_or(Verdict::Fail);
+            }
+            rows.push(Row { file: file.clone(), name, judged: verdict, judge: reference });
+        }
+        println!("{}", document::line(file, &rows, both));
+    }
+    let known: Vec<(&str, &str)> = rows.iter().map(|r| (r.file.as_str(), r.name.as_str())).collect();
+    if request.only.is_empty()
+        && let Some((file, name)) = exceptions.stranger(&known)
+    {
+        return Err(format!("the list of exceptions names {file}: {name}, which is no test of the suite"));
+    }
+    let wrong: Vec<String> = rows.iter().filter_map(|row| exceptions.wrong(row)).collect();
+    println!("\n{}", document::sum(&rows, both));
+    println!(
+        "took {} s; what each test printed is in {}",
+        started.elapsed().as_secs(),
+        request.suite.join("results").display()
+    );
+    for sentence in &wrong {
+        println!("{sentence}");
+    }
+    if let Some(doc) = &request.doc {
+        if !wrong.is_empty() || !request.only.is_empty() {
+            println!("{} is left as it is: it shows whole runs that met the list", doc.display());
+        } else {
+            fs::write(doc, document::document(&rows, &exceptions, both))
+                .map_err(|e| format!("write {}: {e}", doc.display()))?;
+        }
+    }
+    Ok(wrong.is_empty())
+}
+
+/// Where the tests run.
+struct Site<'a> {
+    host: &'a Host,
+    suite: &'a Path,
+    tests: &'a Path,
+}
+
+impl Site<'_> {
+    /// Runs a file of tests, or one test of it.
+    fn run(
+        &self,
+        runtime: &Runtime,
+        file: &str,
+        only: Option<&str>,
+    ) -> Result<BTreeMap<String, Verdict>, String> {
+        let results = self.suite.join("results").join(&runtime.label);
+        let scratch = self.suite.join("scratch");
+        for folder in [&results, &scratch] {
+            fs::create_dir_all(folder).map_err(|e| format!("mkdir {}: {e}", folder.display()))?;
+        }
+        let path = results.join(match only {
+            None => format!("{file}.tap"),
+            Some(_) => format!("{file}.again.tap"),
+        });
+        let output = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
+        let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
+        self.host.fresh(&scratch)?;
+        // They want a controlling terminal, and read nothing from it.
+        let terminal = openpty(None, None).map_err(|e| format!("openpty: {e}"))?;
+        let mut command = Command::new("setsid");
+        command.args([
+            "--ctty",
+            "--wait",
+            "timeout",
+            "--foreground",
+            "--kill-after=5",
+            FILE_LIMIT,
+            "bats",
+            "--tap",
+        ]);
+        if let Some(name) = only {
+            command.args(["--filter", &tap::pattern(name)]);
+        }
+        let child = command
+            .arg(file)
+            .current_dir(self.tests)
+            .env("RUNC", &runtime.binary)
+            .env("TMPDIR", &scratch)
+            .env("BATS_TEST_TIMEOUT", TEST_LIMIT)
+            .stdin(terminal.slave)
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|e| format!("setsid (package util-linux) does not start: {e}"))?;
+        drop(command);
+        let mut master = File::from(terminal.master);
+        // What is written to the terminal goes nowhere, and nobody waits for room in it. It ends with the last holder.
+        let drain = std::thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
+        let ended = suite::wait_for(child.id())?;
+        self.host.sweep(&scratch)?;
+        // EIO, when all that held the other side are dead.
+        let _ = drain.join();
+        let text = fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
+        let lines = tap::read(&String::from_utf8_lossy(&text))
+            .map_err(|what| format!("{}: {what} ({})", path.display(), words(ended)))?;
+        Ok(lines.into_iter().map(|Line { name, verdict }| (name, verdict)).collect())
+    }
+}
+
+fn words(ended: Ended) -> String {
+    match ended {
+        Ended::Exit(124 | 137) | Ended::TimedOut => format!("its {FILE_LIMIT} seconds were over"),
+        Ended::Exit(status) => format!("exit status {status}"),
+        Ended::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// The names of the suite's files, in order.
+fn files(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = fs::read_dir(folder)
+        .map_err(|e| format!("{}: {e}: set the suite up first (`make runc-tests` does)", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".bats"))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
+    let usage = "usage: runc-tests SUITE-FOLDER [--doc FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY";
+    let suite = words.next().ok_or(usage)?;
+    let suite = fs::canonicalize(&suite).map_err(|e| format!("{suite}: {e}"))?;
+    let (mut doc, mut only, mut runtimes) = (None, Vec::new(), Vec::new());
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--doc" => doc = Some(words.next().ok_or(usage)?.into()),
+            "--file" => only.push(words.next().ok_or(usage)?),
+            _ => {
+                let (label, binary) = word.split_once('=').ok_or(usage)?;
+                runtimes.push(runtime(&suite, label, binary)?);
+            }
+        }
+    }
+    match <[Runtime; 2]>::try_from(runtimes) {
+        Ok([judged, judge]) => Ok(Request { suite, doc, only, judged, judge }),
+        Err(_) => Err(usage.into()),
+    }
+}
+
+fn runtime(suite: &Path, label: &str, binary: &str) -> Result<Runtime, String> {
+    if label.is_empty() || label.contains(['/', '.']) {
+        return Err(format!("{label:?} cannot name a runtime's folder of results"));
+    }
+    let folder = suite.join("runtimes").join(label);
+    fs::create_dir_all(&folder).map_err(|e| format!("mkdir {}: {e}", folder.display()))?;
+    let copy = folder.join("runc");
+    // One that a killed run has left running cannot be written to.
+    let _ = fs::remove_file(&copy);
+    fs::copy(binary, &copy).map_err(|e| format!("the runtime {label}, {binary}: {e}"))?;
+    let said = Command::new(&copy)
+        .arg("--version")
+        .output()
+        .map_err(|e| format!("the runtime {label}, {binary}, does not start: {e}"))?;
+    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or("no version").to_string();
+    Ok(Runtime { label: label.into(), binary: copy, version })
+}
