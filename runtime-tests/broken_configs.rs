@@ -595,19 +595,19 @@ pub fn broken_configs() -> Vec<Broken> {
             "unknown variant",
         ),
         (
-            "seccomp notification",
-            Put(
-                "/linux/seccomp",
-                json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_NOTIFY" }] }),
-            ),
-            "/linux/seccomp/syscalls/0/action",
-            "not supported",
+            "seccomp listener",
+            Put("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "run/s" })),
+            "/linux/seccomp/listenerPath",
+            "absolute",
         ),
         (
-            "seccomp listener",
-            Put("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/s" })),
-            "/linux/seccomp/listenerPath",
-            "not supported",
+            "seccomp metadata",
+            Put(
+                "/linux/seccomp",
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x".repeat(65537) }),
+            ),
+            "/linux/seccomp/listenerMetadata",
+            "65537",
         ),
     ];
     let broken = |(name, fault, pointer, phrase): (_, Fault, &str, _)| {

@@ -132,11 +132,30 @@ fn each_runs_in_the_namespaces_of_its_kind_with_the_bundle_or_the_root_as_folder
     for line in log(&bundle).lines() {
         let (name, rest) = line.split_once(' ').expect("name");
         match name.trim_end_matches(['1', '2']) {
-            "createContainer" => assert!(rest.starts_with(&container), "{line}"),
+            "createContainer" => {
+                assert_eq!(rest, format!("{container} {}", bundle.root().display()), "{line}");
+            }
             "startContainer" => assert_eq!(rest, format!("{container} /"), "{line}"),
             _ => assert_eq!(rest, format!("{machine} {folder}"), "{line}"),
         }
     }
+}
+
+#[test]
+fn start_container_hooks_run_behind_the_containers_filter_and_others_do_not() {
+    let runtime = Runtime::new();
+    let kills = |kind: &str| {
+        shell("behind", "true", |c| {
+            let rule = json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"});
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+            c["hooks"][kind] = json!([hook("made", "exec mkdir -p dev/shm/made/below")]);
+        })
+    };
+    let said = runtime.run(&kills("startContainer"), "behind");
+    let words = "/hooks/startContainer/0: error running hook /bin/sh: killed by signal 31: bad system call";
+    assert!(said.status == 1 && said.err.contains(words), "{} {}", said.status, said.err);
+    let said = runtime.run(&kills("createContainer"), "behind");
+    assert_eq!(said.status, 0, "{}", said.err);
 }
 
 #[test]

@@ -25,6 +25,8 @@ use sys::{
     process as own, text,
 };
 
+const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+
 /// Does all that the plan in `plan_fd` says. The exit status is for whoever reaps; the report says why.
 pub fn run(plan_fd: i32) -> ! {
     // The parent blocks all signals around the clone.
@@ -265,7 +267,8 @@ impl Init {
             Step::Filter { flags } => {
                 // The filter may forbid to say it later.
                 self.say_executing();
-                own::set_filter(flags, self.plan.filter())
+                let listener = own::set_filter(flags, self.plan.filter())?;
+                if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 { self.hand_over(listener) } else { Ok(()) }
             }
             Step::Execute => self.execute(),
         }
@@ -415,6 +418,13 @@ impl Init {
         // Whoever does not hear it any more is gone.
         let _ = self.parent()?.tell(Report { detail: pid as u64, ..self.report(Kind::Forked, 0) });
         own::exit(0)
+    }
+
+    /// Lets the parent take the filter's listener, which execve closes: from here on a call may wait for the agent.
+    fn hand_over(&self, listener: usize) -> Result<()> {
+        let parent = self.parent()?;
+        parent.write(Report { detail: listener as u64, ..self.report(Kind::Listener, 0) })?;
+        if parent.read()? { Ok(()) } else { own::exit(1) }
     }
 
     /// From here on an end of file means that the payload runs, and a failure is still told as one. A starter that is gone

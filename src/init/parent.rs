@@ -3,7 +3,7 @@
 use crate::sys::{
     Failure, Fd, Result,
     errno::{EINTR, EINVAL},
-    socket,
+    file, socket,
 };
 use rcrun_plan::record::{ANSWER_MAX, GO_ON, Report};
 
@@ -29,6 +29,23 @@ impl Parent {
     /// One record with an fd.
     pub fn tell_with_fd(&self, report: Report, fd: &Fd) -> Result<()> {
         socket::send_with_fd(self.raw(), &report.encode(), fd.raw())
+    }
+
+    /// One record, with write(2).
+    pub fn write(&self, report: Report) -> Result<()> {
+        file::write(self.raw(), &report.encode()).map(|_| ())
+    }
+
+    /// Waits for the word to go on, with read(2). False: nobody is there any more.
+    pub fn read(&self) -> Result<bool> {
+        let mut word = [0];
+        loop {
+            match file::read(self.raw(), &mut word) {
+                Ok(length) => return Ok(length == 1 && word[0] == GO_ON),
+                Err(Failure { errno: EINTR, .. }) => {}
+                Err(_) => return Ok(false),
+            }
+        }
     }
 
     /// Waits for an fd. None: nobody is there any more.

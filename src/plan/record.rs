@@ -21,6 +21,9 @@
 //!       |  run, exec: the same socket goes on     |  create: closes it, accepts on start.sock
 //!       |                                         | <--------------- connect, Answer::GoOn -- |
 //!       | <------------- Report::Executing ------ | -------------- Report::Executing -------> |
+//!       | <------------- Report::Listener ------- | -------------- Report::Listener --------> |
+//!       | -- Answer::GoOn ----------------------> | <---------------------- Answer::GoOn ---- |
+//!       |                                         |   (only a filter with SCMP_ACT_NOTIFY)    |
 //!       |                                         | execve                                    |
 //!       | <------------- end of file ------------ | -------------- end of file -------------> |
 //! ```
@@ -51,6 +54,9 @@ pub enum Kind {
     Trees = 6,
     /// Its sibling with pid `detail` goes on; it exits.
     Forked = 7,
+    /// The filter is loaded, and fd `detail` of init's is its listener: to be taken (pidfd_getfd(2)) before the answer. It
+    /// is said with write(2) and the answer is got with read(2), which the filter may hand to the agent, but for write.
+    Listener = 8,
 }
 
 /// One record from init.
@@ -91,6 +97,7 @@ impl Report {
             5 => Kind::Executing,
             6 => Kind::Trees,
             7 => Kind::Forked,
+            8 => Kind::Listener,
             _ => return None,
         };
         let mut detail = [0; 8];

@@ -43,7 +43,8 @@ fn run_one(hook: &Hook, kind: &str, index: usize, bundle: &Path, state: &[u8]) -
 /// Names the hook in `outcome`'s error: for hooks that were started elsewhere, too.
 pub fn named<T>(outcome: Result<T>, hook: &Hook, kind: &str, index: usize) -> Result<T> {
     outcome
-        .context(format!("/hooks/{kind}/{index}: {}", hook.path().display()))
+        // runc's words, but for the pointer.
+        .context(format!("/hooks/{kind}/{index}: error running hook {}", hook.path().display()))
         .map_err(|error| error.with_code(Code::Hook).at(format!("/hooks/{kind}/{index}")))
 }
 
@@ -126,6 +127,7 @@ pub fn attend(process: HookProcess, state: &[u8], timeout: Option<i64>) -> Resul
         (false, ..) => format!("did not end within {} seconds, killed", timeout.unwrap_or(0)),
         (true, Some(0), _) => return Ok(()),
         (true, Some(code), _) => format!("exit status {code}"),
+        (true, None, Some(libc::SIGSYS)) => format!("killed by signal {}: bad system call", libc::SIGSYS),
         (true, None, signal) => format!("killed by signal {}", signal.unwrap_or(0)),
     };
     let said = talk.last_words();
@@ -280,10 +282,20 @@ mod tests {
     fn failures_name_the_hook_and_repeat_its_last_words() {
         let folder = Folder::new("hooks");
         for (failing, text) in [
-            (shell("echo bad >&2; exit 3"), "/hooks/prestart/1: /bin/sh: exit status 3: bad"),
-            (shell("exit 1"), "/hooks/prestart/1: /bin/sh: exit status 1"),
-            (shell("kill -KILL $$"), "/hooks/prestart/1: /bin/sh: killed by signal 9"),
-            (hook("/nowhere", &[]), "/hooks/prestart/1: /nowhere: execve: no such file or directory"),
+            (
+                shell("echo bad >&2; exit 3"),
+                "/hooks/prestart/1: error running hook /bin/sh: exit status 3: bad",
+            ),
+            (shell("exit 1"), "/hooks/prestart/1: error running hook /bin/sh: exit status 1"),
+            (
+                shell("kill -SYS $$"),
+                "/hooks/prestart/1: error running hook /bin/sh: killed by signal 31: bad system call",
+            ),
+            (shell("kill -KILL $$"), "/hooks/prestart/1: error running hook /bin/sh: killed by signal 9"),
+            (
+                hook("/nowhere", &[]),
+                "/hooks/prestart/1: error running hook /nowhere: execve: no such file or directory",
+            ),
         ] {
             let after = shell("touch after");
             let hooks = [shell("true"), failing, after];
@@ -337,7 +349,7 @@ mod tests {
         let error = run(&[slow], "createRuntime", folder.path(), b"").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/hooks/createRuntime/0: /bin/sh: did not end within 1 seconds, killed"
+            "/hooks/createRuntime/0: error running hook /bin/sh: did not end within 1 seconds, killed"
         );
         assert!(reader.join().unwrap().is_empty());
     }

@@ -52,6 +52,8 @@ pub enum Event {
     Trees,
     /// It goes on as another process: its pid has changed.
     Forked,
+    /// Its filter is loaded, and this is the listener for the agent. It waits.
+    Listener(OwnedFd),
     /// All is set up; it waits for the state to be committed.
     Ready,
     /// The payload runs.
@@ -261,6 +263,10 @@ impl Init<'_> {
                     self.executing = true;
                     self.next_event()
                 }
+                // Wherever it has forked: `take_listener` looks what it is.
+                (Kind::Listener, _) if sender.is_none_or(|pid| pid == self.pid()) => {
+                    take_listener(self.pidfd(), report.detail).map(Event::Listener)
+                }
                 _ if !sender.is_none_or(|pid| self.believes(pid)) => Err(garbled()),
                 (Kind::Barrier, _) => {
                     Barrier::from_number(report.call).map(Event::Barrier).ok_or_else(garbled)
@@ -275,7 +281,7 @@ impl Init<'_> {
                     self.forked(report.detail)?;
                     Ok(Event::Forked)
                 }
-                (Kind::Terminal, None) => Err(garbled()),
+                (Kind::Terminal, None) | (Kind::Listener, _) => Err(garbled()),
             },
             // A fork that was not told of: whatever runs, it is no newborn of ours.
             None if self.executing && self.plan.forks() == self.forker.is_some() => Ok(Event::Running),
@@ -422,6 +428,17 @@ fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> 
 
 fn garbled() -> Error {
     Error::new(Code::System, "init sent a record that this rcrun does not know")
+}
+
+/// The listener of a filter, which is fd `number` of the process: nothing else of it is taken.
+pub(crate) fn take_listener(process: BorrowedFd<'_>, number: u64) -> Result<OwnedFd> {
+    use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+    let number = i32::try_from(number).map_err(|_| garbled())?;
+    let taken = pidfd_getfd(process, number, PidfdGetfdFlags::empty())
+        .call("pidfd_getfd of the seccomp filter's listener")?;
+    let link = format!("/proc/self/fd/{}", taken.as_raw_fd());
+    let name = rustix::fs::readlink(link.as_str(), Vec::new()).call(format!("readlink {link}"))?;
+    if name.as_bytes() == b"anon_inode:seccomp notify" { Ok(taken) } else { Err(garbled()) }
 }
 
 /// Says how init ended: its exit status tells more than the end of file on its socket.

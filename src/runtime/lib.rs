@@ -23,6 +23,7 @@ pub mod prepare;
 #[cfg(test)]
 mod scratch;
 pub mod seccomp;
+mod seccomp_agent;
 pub mod spec;
 pub mod sys;
 pub mod systemd;

@@ -244,6 +244,12 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize> {
     unsafe { call(WRITE, [n(fd), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
 }
 
+/// read(2).
+pub fn read(fd: i32, bytes: &mut [u8]) -> Result<usize> {
+    // SAFETY: bytes are writable for their length.
+    unsafe { call(READ, [n(fd), bytes.as_mut_ptr() as usize, bytes.len(), 0, 0, 0]) }
+}
+
 /// faccessat2(2): may the effective user execute it?
 pub fn may_execute(path: &CStr) -> Result<()> {
     const X_OK: usize = 1;

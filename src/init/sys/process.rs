@@ -198,7 +198,7 @@ pub fn first_of_cwd() -> Result<u8> {
 }
 
 /// seccomp(2), SECCOMP_SET_MODE_FILTER, of instructions of 8 bytes each.
-pub fn set_filter(flags: u32, program: &[u64]) -> Result<()> {
+pub fn set_filter(flags: u32, program: &[u64]) -> Result<usize> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     #[repr(C)]
     struct Program {
@@ -208,5 +208,5 @@ pub fn set_filter(flags: u32, program: &[u64]) -> Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| Failure::found(EINVAL))?;
     let program = Program { length, instructions: program.as_ptr() };
     // SAFETY: program is struct sock_fprog, and its instructions are readable for its length.
-    unsafe { done(SECCOMP, [SECCOMP_SET_MODE_FILTER, flags as usize, &raw const program as usize, 0, 0, 0]) }
+    unsafe { call(SECCOMP, [SECCOMP_SET_MODE_FILTER, flags as usize, &raw const program as usize, 0, 0, 0]) }
 }

@@ -306,15 +306,23 @@ fn a_text_is_bytes_that_end_with_their_only_nul() {
 
 #[test]
 fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
-    for kind in
-        [Kind::Failed, Kind::Barrier, Kind::Terminal, Kind::Ready, Kind::Executing, Kind::Trees, Kind::Forked]
-    {
+    let kinds = [
+        Kind::Failed,
+        Kind::Barrier,
+        Kind::Terminal,
+        Kind::Ready,
+        Kind::Executing,
+        Kind::Trees,
+        Kind::Forked,
+        Kind::Listener,
+    ];
+    for kind in kinds {
         let report = Report { kind, call: 0x1234, step: u32::MAX, errno: -1, detail: u64::MAX - 1 };
         assert_eq!(Report::decode(&report.encode()), Some(report));
         assert_eq!(Report::decode(&report.encode()[1..]), None);
         assert_eq!(Report::decode(&[&report.encode()[..], &[0]].concat()), None);
     }
-    for kind in (0..=u16::MAX).filter(|n| !(1..=7).contains(n)) {
+    for kind in (0..=u16::MAX).filter(|n| !(1..=8).contains(n)) {
         let mut bytes = [0; REPORT_SIZE];
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         assert_eq!(Report::decode(&bytes), None, "kind {kind}");

@@ -5,13 +5,15 @@
 //! (CVE-2016-9962), whatever capabilities it has. Hooks fork there too, with the runtime's privileges, which is what they
 //! are for.
 
+use super::in_root;
 use super::process::{self, Surroundings};
-use crate::Result;
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
+use crate::{Result, seccomp};
 use oci_spec::runtime::{Hook, Process};
 use rcrun_plan::{Slot, Step};
+use std::path::Path;
 
 /// What `exec` adds to the container's config.json.
 #[derive(Clone, Debug)]
@@ -74,10 +76,24 @@ pub struct HookRequest<'a> {
     pub hook: &'a Hook,
     /// JSON pointer of the hook.
     pub origin: &'a str,
+    /// Where it runs.
+    pub place: HookPlace<'a>,
+}
+
+/// Where a hook runs in the container's namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookPlace<'a> {
+    /// Before pivot_root, with the machine's paths and in the container's root, as with runc: createContainer.
+    Machine {
+        /// Where that lies.
+        root: &'a Path,
+    },
+    /// In the container, behind its seccomp filter: startContainer.
+    Container,
 }
 
 /// Compiles a createContainer or startContainer hook: the runtime's privileges, the container's namespaces.
-pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
+pub fn hook(spec: &Spec, host: &Host, request: &HookRequest<'_>) -> Result<Plan> {
     let mut plan = Plan::default();
     let kinds = process::namespaces_of(spec);
     let init = plan.slot(Source::Init);
@@ -86,6 +102,9 @@ pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
         // The root that init has by now: the machine's for createContainer, the container's for startContainer.
         plan.push("", Step::Chroot);
     }
+    if let HookPlace::Machine { root } = request.place {
+        plan.push("/root/path", Step::ChangeDirectory { path: in_root(root), early: false });
+    }
     let path = request.hook.path().to_string_lossy().into_owned();
     plan.push(request.origin, Step::FindExecutable);
     plan.push("", Step::Ready);
@@ -93,11 +112,19 @@ pub fn hook(spec: &Spec, request: &HookRequest<'_>) -> Plan {
         plan.push("", Step::Fork);
     }
     plan.push("", Step::Session { controlling: false });
+    let profile = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.seccomp().as_ref())
+        .filter(|_| request.place == HookPlace::Container);
+    if let Some(profile) = profile {
+        process::filter(seccomp::compile(profile, host.arch)?, &mut plan);
+    }
     plan.push(request.origin, Step::Execute);
     plan.args = request.hook.args().clone().filter(|a| !a.is_empty()).unwrap_or_else(|| vec![path.clone()]);
     plan.env = request.hook.env().clone().unwrap_or_default();
     plan.candidates = vec![path];
-    plan
+    Ok(plan)
 }
 
 /// The steps into the container's namespaces of `kinds`; whether user and mount namespace are among them.

@@ -14,7 +14,7 @@ mod option;
 mod process;
 
 pub use cgroup_owner::cgroup_owner;
-pub use exec::{ExecRequest, HookRequest, exec, hook};
+pub use exec::{ExecRequest, HookPlace, HookRequest, exec, hook};
 pub use process::CAPABILITIES;
 
 use self::kept::Kept;

@@ -123,16 +123,7 @@ pub(super) fn compile(
         fork(plan);
     }
     if let Some(compiled) = compiled {
-        plan.filter = compiled
-            .program
-            .iter()
-            .flat_map(|i| {
-                let (code, k) = (i.code.to_ne_bytes(), i.k.to_ne_bytes());
-                [code[0], code[1], i.jt, i.jf, k[0], k[1], k[2], k[3]]
-            })
-            .collect();
-        plan.warnings.extend(compiled.warnings);
-        plan.push("/linux/seccomp", Step::Filter { flags: compiled.flags });
+        self::filter(compiled, plan);
     }
     if admin {
         for (origin, step) in last {
@@ -148,6 +139,20 @@ pub(super) fn compile(
     environment(process, around.variables, plan);
     plan.candidates = candidates(&plan.args, &plan.env);
     Ok(())
+}
+
+/// The step that loads a filter, with its program.
+pub(super) fn filter(compiled: seccomp::Filter, plan: &mut Plan) {
+    plan.filter = compiled
+        .program
+        .iter()
+        .flat_map(|i| {
+            let (code, k) = (i.code.to_ne_bytes(), i.k.to_ne_bytes());
+            [code[0], code[1], i.jt, i.jf, k[0], k[1], k[2], k[3]]
+        })
+        .collect();
+    plan.warnings.extend(compiled.warnings);
+    plan.push("/linux/seccomp", Step::Filter { flags: compiled.flags });
 }
 
 /// Whether the filter allows what `Step::Fork` and the session after it need.

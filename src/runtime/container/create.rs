@@ -341,7 +341,7 @@ impl Site<'_> {
             {
                 self.commit(init)?;
                 init.go_on(home.as_deref())?;
-                while !matches!(init.next_event()?, Event::Running) {}
+                self.until_it_runs(init)?;
                 return Ok(kept);
             }
             questions = questions.saturating_sub(1);
@@ -356,10 +356,24 @@ impl Site<'_> {
         let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
         init.go_on(home.as_deref())?;
         if !self.await_start {
-            while !matches!(init.next_event()?, Event::Running) {}
+            self.until_it_runs(init)?;
             hooks::poststart(self.spec, self.state, init.pid())?;
         }
         Ok(kept)
+    }
+
+    fn until_it_runs(&self, init: &mut Init<'_>) -> Result<()> {
+        loop {
+            match init.next_event()? {
+                Event::Running => return Ok(()),
+                Event::Listener(listener) => {
+                    let state = self.state.for_hooks("creating", init.pid());
+                    hooks::tell_agent(self.spec, &state, init.pid(), listener.as_fd())?;
+                    init.go_on(None)?;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The answer to Ready (HOME, where it is wanted), if it does not depend on the report: a run without hooks, and
@@ -414,7 +428,9 @@ impl Site<'_> {
             Event::Trees => {}
             Event::Forked => self.stage(init)?,
             Event::Ready => return Ok(false),
-            Event::Running => return Err(Error::new(Code::System, "init executed before it was told to")),
+            Event::Listener(_) | Event::Running => {
+                return Err(Error::new(Code::System, "init executed before it was told to"));
+            }
         }
         Ok(true)
     }

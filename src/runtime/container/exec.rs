@@ -127,7 +127,7 @@ fn start(
         }
         born => born?,
     };
-    match attend(&plan, &mut child, init.0, host.caller.is_rootless(), options) {
+    match attend((&spec, state, &plan), &mut child, init.0, host.caller.is_rootless(), options) {
         Ok(terminal) => {
             let warnings = process.warnings().to_vec();
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
@@ -148,15 +148,20 @@ fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
     if below.split('/').any(|part| part == "..") {
         return Err(Error::new(
             Code::Usage,
-            format!("--cgroup {below}: must not leave the container's cgroup"),
+            // runc's words.
+            format!("--cgroup: {below} is not a sub cgroup path: it must not leave the container's cgroup"),
         ));
     }
     let path = CgroupPath::parse(&format!("{path}/{below}")).context("--cgroup")?;
     let hierarchy = Hierarchy::at(mount)?;
     let found = hierarchy.map(|h| Cgroup::open(&h, &path)).transpose()?.flatten();
-    found
-        .map(Some)
-        .ok_or_else(|| Error::new(Code::System, format!("--cgroup: no cgroup {path}: make it first")))
+    found.map(Some).ok_or_else(|| {
+        // runc's words, but for the remedy.
+        let text = format!(
+            "--cgroup: error adding pid to {path}/cgroup.procs: no such file or directory: make it first"
+        );
+        Error::new(Code::System, text)
+    })
 }
 
 /// Where the container's init is now, if it has gone to a cgroup below the container's: systemd and dockerd in a container
@@ -175,7 +180,7 @@ fn cgroup_of_init(state: &State, init: i32) -> Result<Option<Cgroup>> {
 
 /// `init` is the pid of the container's init, whose root has the /etc/passwd.
 fn attend(
-    plan: &Plan,
+    (spec, state, plan): (&Spec, &State, &Plan),
     child: &mut Init<'_>,
     init: i32,
     rootless: bool,
@@ -208,6 +213,11 @@ fn attend(
             Event::Ready if early => {}
             Event::Ready => child.go_on(home.as_deref())?,
             Event::Forked => {}
+            Event::Listener(listener) => {
+                let state = state.for_hooks("running", init);
+                super::hooks::tell_agent(spec, &state, child.pid(), listener.as_fd())?;
+                child.go_on(None)?;
+            }
             Event::Running => break,
             Event::Barrier(_) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped at a barrier that exec has not"));

@@ -2,13 +2,14 @@
 
 use super::State;
 use super::process::ended;
-use crate::compile::{HookRequest, hook};
+use crate::compile::{HookPlace, HookRequest, hook};
 use crate::error::CallContext;
 use crate::hooks::{HookProcess, attend, named, run, run_all};
+use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::prepare::{Means, prepare};
 use crate::spec::Spec;
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, seccomp_agent};
 use oci_spec::runtime::Hook;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,13 +27,19 @@ pub(super) fn create_runtime(spec: &Spec, state: &State, pid: i32) -> Result<()>
 /// createContainer: in the container's namespaces, before pivot_root, so that paths are still the machine's.
 pub(super) fn create_container(spec: &Spec, state: &State, init: (i32, BorrowedFd<'_>)) -> Result<()> {
     let hooks = spec.hooks().as_ref().map_or(&[][..], |h| list(h.create_container()));
-    inside(spec, hooks, "createContainer", &state.for_hooks("created", init.0), init)
+    inside(
+        spec,
+        (hooks, "createContainer"),
+        HookPlace::Machine { root: &state.rootfs },
+        &state.for_hooks("created", init.0),
+        init,
+    )
 }
 
 /// startContainer: in the container's namespaces, with the container's paths.
 pub(super) fn start_container(spec: &Spec, state: &State, init: (i32, BorrowedFd<'_>)) -> Result<()> {
     let hooks = spec.hooks().as_ref().map_or(&[][..], |h| list(h.start_container()));
-    inside(spec, hooks, "startContainer", &state.for_hooks("created", init.0), init)
+    inside(spec, (hooks, "startContainer"), HookPlace::Container, &state.for_hooks("created", init.0), init)
 }
 
 /// poststart: in the runtime's namespaces, after the payload has started.
@@ -51,10 +58,16 @@ fn list(hooks: &Option<Vec<Hook>>) -> &[Hook] {
     hooks.as_deref().unwrap_or_default()
 }
 
-fn inside(spec: &Spec, hooks: &[Hook], kind: &str, state: &[u8], init: (i32, BorrowedFd<'_>)) -> Result<()> {
+fn inside(
+    spec: &Spec,
+    (hooks, kind): (&[Hook], &str),
+    place: HookPlace<'_>,
+    state: &[u8],
+    init: (i32, BorrowedFd<'_>),
+) -> Result<()> {
     for (i, entry) in hooks.iter().enumerate() {
         let origin = format!("/hooks/{kind}/{i}");
-        let ran = run_inside(spec, &HookRequest { hook: entry, origin: &origin }, state, init);
+        let ran = run_inside(spec, &HookRequest { hook: entry, origin: &origin, place }, state, init);
         named(ran, entry, kind, i)?;
     }
     Ok(())
@@ -66,13 +79,13 @@ fn run_inside(
     state: &[u8],
     init: (i32, BorrowedFd<'_>),
 ) -> Result<()> {
-    let plan = hook(spec, request);
+    let plan = hook(spec, &Host::read()?, request)?;
     let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
     drop((reader, writer));
-    if let Err(error) = until_it_runs(&mut process) {
+    if let Err(error) = until_it_runs(spec, state, &mut process) {
         return Err(ended(&process, error));
     }
     let newborn = process.into_newborn();
@@ -81,11 +94,23 @@ fn run_inside(
     attend(HookProcess { pidfd: newborn.pidfd, group, stdin, output }, state, request.hook.timeout())
 }
 
-fn until_it_runs(process: &mut Init<'_>) -> Result<()> {
+/// Gives the agent of the config's seccomp profile the listener of `pid`'s filter.
+pub(super) fn tell_agent(spec: &Spec, state: &[u8], pid: i32, listener: BorrowedFd<'_>) -> Result<()> {
+    match spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) {
+        Some(profile) => seccomp_agent::hand_over(profile, state, pid, listener),
+        None => Err(Error::new(Code::System, "a process without a filter has sent a listener")),
+    }
+}
+
+fn until_it_runs(spec: &Spec, state: &[u8], process: &mut Init<'_>) -> Result<()> {
     loop {
         match process.next_event()? {
             Event::Ready => process.go_on(None)?,
             Event::Forked => {}
+            Event::Listener(listener) => {
+                tell_agent(spec, state, process.pid(), listener.as_fd())?;
+                process.go_on(None)?;
+            }
             Event::Running => return Ok(()),
             Event::Barrier(_) | Event::Terminal(..) | Event::Trees => {
                 return Err(Error::new(Code::System, "init stopped for something that no hook has"));

@@ -7,14 +7,14 @@ use super::{delete, hooks};
 use crate::compile::{self, Request};
 use crate::error::CallContext;
 use crate::host::Host;
-use crate::launch::{Record, read_report};
+use crate::launch::{Record, read_report, take_listener};
 use crate::notify_socket::NotifySocket;
 use crate::spec::Spec;
 use crate::{Code, Error, Result, words};
 use rcrun_plan::record::{GO_ON, Kind, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Starts a created container; `notify_socket` is NOTIFY_SOCKET of the environment. Returns warnings.
 pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<String>> {
@@ -49,7 +49,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         Some(host) => Some(NotifySocket::bind(container.folder(), host)?),
         None => None,
     };
-    say_go_on(container, &state, &process)?;
+    say_go_on(container, &state, (&process, pidfd.as_fd()))?;
     // The socket goes first or last, it makes no difference: status asks for init's file too.
     let socket = container.folder().join(START_SOCKET);
     match std::fs::remove_file(&socket) {
@@ -82,7 +82,11 @@ fn stop(state: &State, error: Error) -> Error {
     }
 }
 
-fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<()> {
+fn say_go_on(
+    container: &Container,
+    state: &State,
+    (process, pidfd): (&Process, BorrowedFd<'_>),
+) -> Result<()> {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
@@ -104,6 +108,17 @@ fn say_go_on(container: &Container, state: &State, process: &Process) -> Result<
     loop {
         match read_report(socket.as_fd())? {
             Some(Record { report, .. }) if report.kind == Kind::Executing => executing = true,
+            Some(Record { report, .. }) if report.kind == Kind::Listener => {
+                let spec = container.spec()?;
+                let listener = take_listener(pidfd, report.detail)?;
+                let told = state.for_hooks("creating", process.pid);
+                hooks::tell_agent(&spec, &told, process.pid, listener.as_fd())?;
+                match rustix::net::send(&socket, &[GO_ON], SendFlags::NOSIGNAL) {
+                    // It has been killed meanwhile: the next look says so.
+                    Ok(_) | Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::PIPE) => {}
+                    Err(e) => return Err(e).call("send to init"),
+                }
+            }
             Some(Record { report, .. }) => return Err(failure(container, state, &report)),
             None if executing => return Ok(()),
             // Another start was quicker, and the connection was closed with the listening socket. A process that dies has

@@ -64,6 +64,16 @@ pub struct Filter {
     pub warnings: Vec<String>,
 }
 
+impl Filter {
+    /// Whether calls wait for an agent, which must get the listener.
+    pub fn notifies(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
+}
+
+#[allow(clippy::unnecessary_cast, reason = "with musl the constants are c_ulong, too")]
+const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+
 /// The kernel takes no longer program (`BPF_MAXINSNS`).
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
@@ -74,7 +84,7 @@ const OTHER_ARCHITECTURE: u32 = libc::SECCOMP_RET_KILL_THREAD;
 pub fn compile(seccomp: &LinuxSeccomp, native: host::Arch) -> Result<Filter> {
     let profile = Profile::read(seccomp)?;
     let mut filter = Filter { program: Vec::new(), flags: 0, warnings: profile.warnings.clone() };
-    filter.flags = flags(seccomp, &mut filter.warnings);
+    filter.flags = flags(seccomp, profile.notifies, &mut filter.warnings);
 
     let mut architectures = vec![Architecture::native(native)];
     for name in seccomp.architectures().iter().flatten() {
@@ -122,6 +132,8 @@ struct Profile {
     /// Each name of each rule, with the rule's place in `rules`, or none if it is skipped.
     calls: Vec<(Option<usize>, Call)>,
     warnings: Vec<String>,
+    /// A rule hands calls to the agent.
+    notifies: bool,
 }
 
 struct Rule {
@@ -134,24 +146,18 @@ struct Rule {
 
 impl Profile {
     fn read(seccomp: &LinuxSeccomp) -> Result<Profile> {
-        for (field, set) in [
-            ("listenerPath", seccomp.listener_path().is_some()),
-            ("listenerMetadata", seccomp.listener_metadata().is_some()),
-        ] {
-            if set {
-                return Err(Error::unsupported(
-                    format!("/linux/seccomp/{field}"),
-                    "rcrun does not hand system calls to a seccomp agent yet",
-                ));
-            }
+        let path = seccomp.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        if path.is_none() && seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty()) {
+            let text = "has nobody to go to: /linux/seccomp/listenerPath is missing";
+            return Err(Error::config("/linux/seccomp/listenerMetadata", text));
         }
         let action = seccomp.default_action();
-        let default = value(
-            action,
-            seccomp.default_errno_ret(),
-            "/linux/seccomp/defaultAction",
-            "/linux/seccomp/defaultErrnoRet",
-        )?;
+        if action == Action::ScmpActNotify {
+            // runc's words. Init could not even say where the listener is.
+            let text = "SCMP_ACT_NOTIFY cannot be used as default action";
+            return Err(Error::config("/linux/seccomp/defaultAction", text));
+        }
+        let default = value(action, seccomp.default_errno_ret(), "/linux/seccomp/defaultErrnoRet")?;
         let mut profile = Profile {
             default,
             // A tracer answers for itself, and the rest lets calls pass.
@@ -162,20 +168,30 @@ impl Profile {
             rules: Vec::new(),
             calls: Vec::new(),
             warnings: Vec::new(),
+            notifies: false,
         };
         for (at, syscall) in seccomp.syscalls().iter().flatten().enumerate() {
             profile.add(syscall, format!("/linux/seccomp/syscalls/{at}"))?;
+            if syscall.action() == Action::ScmpActNotify {
+                profile.notifies = true;
+                let refuse =
+                    |text: &str| Err(Error::config(format!("/linux/seccomp/syscalls/{at}/action"), text));
+                if syscall.names().iter().any(|name| name == "write") {
+                    // runc's words, and its reason.
+                    return refuse(
+                        "SCMP_ACT_NOTIFY cannot be used for the write syscall: with it rcrun hears of the listener",
+                    );
+                }
+                if path.is_none() {
+                    return refuse("SCMP_ACT_NOTIFY needs an agent: /linux/seccomp/listenerPath is missing");
+                }
+            }
         }
         Ok(profile)
     }
 
     fn add(&mut self, syscall: &LinuxSyscall, pointer: String) -> Result<()> {
-        let action = value(
-            syscall.action(),
-            syscall.errno_ret(),
-            &format!("{pointer}/action"),
-            &format!("{pointer}/errnoRet"),
-        )?;
+        let action = value(syscall.action(), syscall.errno_ret(), &format!("{pointer}/errnoRet"))?;
         let alternatives = alternatives(syscall, &pointer)?;
         if syscall.names().is_empty() {
             return Err(Error::config(format!("{pointer}/names"), "names no system call"));
@@ -201,7 +217,7 @@ impl Profile {
 }
 
 /// The kernel's value of an action.
-fn value(action: Action, errno: Option<u32>, pointer: &str, errno_pointer: &str) -> Result<u32> {
+fn value(action: Action, errno: Option<u32>, errno_pointer: &str) -> Result<u32> {
     let data = match (action, errno) {
         (Action::ScmpActErrno | Action::ScmpActTrace, None) => libc::EPERM as u32,
         (Action::ScmpActErrno | Action::ScmpActTrace, Some(errno)) if errno <= 0xffff => errno,
@@ -220,12 +236,7 @@ fn value(action: Action, errno: Option<u32>, pointer: &str, errno_pointer: &str)
             Action::ScmpActTrace => libc::SECCOMP_RET_TRACE,
             Action::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
             Action::ScmpActLog => libc::SECCOMP_RET_LOG,
-            Action::ScmpActNotify => {
-                return Err(Error::unsupported(
-                    pointer,
-                    "SCMP_ACT_NOTIFY: rcrun does not hand system calls to a seccomp agent yet",
-                ));
-            }
+            Action::ScmpActNotify => libc::SECCOMP_RET_USER_NOTIF,
         })
 }
 
@@ -251,17 +262,25 @@ fn alternatives(syscall: &LinuxSyscall, pointer: &str) -> Result<Vec<Vec<Conditi
     Ok(if repeated { conditions.into_iter().map(|c| vec![c]).collect() } else { vec![conditions] })
 }
 
-/// The kernel's bits of `flags`.
-fn flags(seccomp: &LinuxSeccomp, warnings: &mut Vec<String>) -> u32 {
+/// The kernel's bits of `flags`, and those that a listener takes.
+#[allow(clippy::unnecessary_cast, reason = "with musl the constants are c_ulong, too")]
+fn flags(seccomp: &LinuxSeccomp, notifies: bool, warnings: &mut Vec<String>) -> u32 {
+    let mut bits = if notifies { NEW_LISTENER } else { 0 };
     let Some(flags) = seccomp.flags() else {
-        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+        return bits | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
     };
-    let mut bits = 0;
     for (at, flag) in flags.iter().enumerate() {
         bits |= match flag {
+            // With a listener the answer is its fd, and threads that differ need another (seccomp(2), EINVAL).
+            Flag::SeccompFilterFlagTsync if notifies => {
+                (libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH) as u32
+            }
             Flag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC as u32,
             Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG as u32,
             Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32,
+            Flag::SeccompFilterFlagWaitKillableRecv if notifies => {
+                libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32
+            }
             // The kernel refuses it for a filter without a listener.
             Flag::SeccompFilterFlagWaitKillableRecv => {
                 warnings.push(format!(

@@ -18,16 +18,21 @@ fn rule(rule: Value) -> Value {
 fn faults_name_the_field() {
     let arg = |index: u32| json!({"index": index, "value": 1, "op": "SCMP_CMP_EQ"});
     let table = [
-        (json!({"defaultAction": "SCMP_ACT_NOTIFY"}), Code::Unsupported, "/linux/seccomp/defaultAction"),
         (
-            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}),
-            Code::Unsupported,
-            "/linux/seccomp/listenerPath",
+            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}),
+            Code::Config,
+            "/linux/seccomp/defaultAction",
         ),
         (
             json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}),
-            Code::Unsupported,
+            Code::Config,
             "/linux/seccomp/listenerMetadata",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x",
+                   "syscalls": [{"names": ["open", "write"], "action": "SCMP_ACT_NOTIFY"}]}),
+            Code::Config,
+            "/linux/seccomp/syscalls/0/action",
         ),
         (
             json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
@@ -41,7 +46,7 @@ fn faults_name_the_field() {
         ),
         (
             rule(json!({"names": ["open"], "action": "SCMP_ACT_NOTIFY"})),
-            Code::Unsupported,
+            Code::Config,
             "/linux/seccomp/syscalls/1/action",
         ),
         (

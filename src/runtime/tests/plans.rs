@@ -3,7 +3,7 @@
 //! `RCRUN_BLESS=1 cargo test -p rcrun-runtime --test plans` writes them anew.
 //! Uses: spec, compile, plan_text of rcrun-runtime.
 
-use rcrun_runtime::compile::{self, ExecRequest, HookRequest, Request};
+use rcrun_runtime::compile::{self, ExecRequest, HookPlace, HookRequest, Request};
 use rcrun_runtime::host::{Arch, Caller, Host};
 use rcrun_runtime::plan::Plan;
 use rcrun_runtime::spec::{self, Spec};
@@ -107,9 +107,9 @@ fn config(name: &str) -> Spec {
 fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
     let notify = ["NOTIFY_SOCKET=/run/notify/notify.sock".to_string()];
     let create = Request::create("web", Path::new("/bundle"));
-    let hook = |list: &Option<Vec<oci_spec::runtime::Hook>>, origin: &str| {
+    let hook = |list: &Option<Vec<oci_spec::runtime::Hook>>, origin: &str, place| {
         let hook = list.iter().flatten().next().expect("the config has such a hook");
-        compile::hook(spec, &HookRequest { hook, origin })
+        compile::hook(spec, host, &HookRequest { hook, origin, place })
     };
     let hooks = || spec.hooks().as_ref().expect("the config has hooks");
     match verb {
@@ -132,8 +132,13 @@ fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
             let process = spec.process().as_ref().expect("the config has a process");
             compile::exec(spec, host, &ExecRequest::new("web", process))
         }
-        Verb::CreateContainer => Ok(hook(hooks().create_container(), "/hooks/createContainer/0")),
-        Verb::StartContainer => Ok(hook(hooks().start_container(), "/hooks/startContainer/0")),
+        Verb::CreateContainer => {
+            let place = HookPlace::Machine { root: Path::new("/bundle/rootfs") };
+            hook(hooks().create_container(), "/hooks/createContainer/0", place)
+        }
+        Verb::StartContainer => {
+            hook(hooks().start_container(), "/hooks/startContainer/0", HookPlace::Container)
+        }
     }
 }
 

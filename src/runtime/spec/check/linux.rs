@@ -14,6 +14,8 @@ const MAX_DEVICES: usize = 65536;
 /// Engines mask a file for each processor.
 const MAX_PATHS: usize = 65536;
 const MAX_SYSCTLS: usize = 4096;
+/// It goes over a socket in one message.
+const MAX_METADATA: usize = 64 << 10;
 /// UID_GID_MAP_MAX_EXTENTS of the kernel.
 const MAX_MAPPINGS: usize = 340;
 /// MAJOR and MINOR of the kernel's dev_t.
@@ -53,6 +55,9 @@ pub fn linux(spec: &oci::Spec) -> Checked {
             return Err(Fault::new(format_args!("/linux/{field}"), text));
         }
     }
+    if let Some(seccomp) = linux.seccomp() {
+        agent(seccomp)?;
+    }
     if let Some(label) = linux.mount_label() {
         bounded(label, 4096, format_args!("/linux/mountLabel"))?;
     }
@@ -60,7 +65,6 @@ pub fn linux(spec: &oci::Spec) -> Checked {
 }
 
 fn unsupported(linux: &oci::Linux) -> Checked {
-    let seccomp = linux.seccomp().as_ref();
     let fields = [
         ("intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not supported by rcrun"),
         (
@@ -70,31 +74,22 @@ fn unsupported(linux: &oci::Linux) -> Checked {
         ),
         ("memoryPolicy", linux.memory_policy().is_some(), "NUMA memory policies are not supported by rcrun"),
         ("personality", linux.personality().is_some(), "execution domains are not supported by rcrun"),
-        (
-            "seccomp/listenerPath",
-            seccomp.is_some_and(|s| s.listener_path().as_ref().is_some_and(|p| !p.as_os_str().is_empty())),
-            "seccomp notification is not supported by rcrun",
-        ),
-        (
-            "seccomp/listenerMetadata",
-            seccomp.is_some_and(|s| s.listener_metadata().as_ref().is_some_and(|m| !m.is_empty())),
-            "seccomp notification is not supported by rcrun",
-        ),
     ];
-    if let Some((field, _, why)) = fields.into_iter().find(|(_, there, _)| *there) {
-        return Err(Fault::unsupported(format_args!("/linux/{field}"), why));
-    }
-    let Some(seccomp) = seccomp else { return Ok(()) };
-    let notify = oci::LinuxSeccompAction::ScmpActNotify;
-    let why = "SCMP_ACT_NOTIFY: seccomp notification is not supported by rcrun";
-    if seccomp.default_action() == notify {
-        return Err(Fault::unsupported("/linux/seccomp/defaultAction", why));
-    }
-    let rules = seccomp.syscalls().as_deref().unwrap_or_default();
-    match rules.iter().position(|rule| rule.action() == notify) {
-        Some(i) => Err(Fault::unsupported(format_args!("/linux/seccomp/syscalls/{i}/action"), why)),
+    match fields.into_iter().find(|(_, there, _)| *there) {
+        Some((field, _, why)) => Err(Fault::unsupported(format_args!("/linux/{field}"), why)),
         None => Ok(()),
     }
+}
+
+/// What the compiler of the filter does not look at.
+fn agent(seccomp: &oci::LinuxSeccomp) -> Checked {
+    if let Some(found) = seccomp.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        absolute(found, format_args!("/linux/seccomp/listenerPath"))?;
+    }
+    if let Some(text) = seccomp.listener_metadata() {
+        bounded(text, MAX_METADATA, format_args!("/linux/seccomp/listenerMetadata"))?;
+    }
+    Ok(())
 }
 
 fn namespaces(linux: &oci::Linux) -> Checked {
