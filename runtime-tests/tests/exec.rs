@@ -4,6 +4,7 @@ use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::runtime::{Lines, Runtime, Said, code, said};
 use serde_json::json;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 
 /// A runtime with one running container, `box`.
@@ -169,6 +170,18 @@ fn a_process_file_is_used_as_it_is() {
     let said = inside.exec(&["--process", path, "--pid-file", pid_file.to_str().expect("UTF-8")], &[]);
     assert_eq!((said.status, said.out.as_str()), (3, "33\n34\n/tmp\n2\n0027\n88\n"), "{}", said.err);
     assert!(pid_file.exists(), "the process ran: its status is its own");
+}
+
+#[test]
+fn a_process_may_come_from_a_pipe_without_a_user_and_beside_a_tty() {
+    let inside = Inside::new();
+    let (reader, mut writer) = std::io::pipe().expect("pipe");
+    let process = json!({"args": ["sh", "-c", "id -u; tty"], "env": ["PATH=/bin"], "cwd": "/"});
+    writer.write_all(process.to_string().as_bytes()).expect("write");
+    drop(writer);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+    let said = inside.exec(&["--tty", "--process", &path], &[]);
+    assert_eq!((said.status, said.out.as_str()), (1, "0\nnot a tty\n"), "{}", said.err);
 }
 
 #[test]

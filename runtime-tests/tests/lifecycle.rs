@@ -220,7 +220,20 @@ fn a_signal_that_is_none_is_refused_by_name() {
         assert_eq!(said.status, 1, "{word:?}");
         assert_eq!(said.err.lines().count(), 1, "{word:?}: {}", said.err);
     }
+    // It asks whether a signal could be sent.
+    runtime.ok(["kill", "nosignal", "0"]);
     assert_eq!(runtime.status("nosignal"), "running");
+}
+
+#[test]
+fn ps_of_a_stopped_container_shows_no_process() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("nobody", &["true"]);
+    runtime.detached(&bundle, "nobody").rest();
+    runtime.wait_for_end("nobody");
+    assert_eq!(runtime.ok(["ps", "--format", "json", "nobody"]).out.trim(), "[]");
+    assert_eq!(runtime.ok(["ps", "nobody"]).out.lines().count(), 1, "the head alone");
+    runtime.ok(["delete", "nobody"]);
 }
 
 #[test]
@@ -234,6 +247,9 @@ fn kill_of_a_stopped_container_says_so_and_with_all_is_a_success() {
     assert!(said.err.contains("container not running"), "{}", said.err);
     runtime.ok(["kill", "--all", "over", "9"]);
     runtime.ok(["kill", "-a", "over", "9"]);
+    runtime.ok(["kill", "-a", "over", "0"]);
+    let said = runtime.say(["kill", "over", "0"]);
+    assert!(said.status == 1 && said.err.contains("container not running"), "{}", said.err);
     runtime.ok(["delete", "over"]);
 }
 

@@ -77,7 +77,7 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
             Some("this kernel has no such file system, or its module is not loaded")
         }
         (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => Some(
-            "this path of the image is a symlink or no folder: rcrun mounts /proc and /sys only on a real folder",
+            "this path of the image is a symlink or no folder: /proc and /sys must be mounted on ordinary directory",
         ),
         (Step::Attach { .. }, libc::ENOTDIR) => {
             Some("a folder is mounted on a folder and a file on a file: is the source what was meant?")

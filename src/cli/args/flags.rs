@@ -58,7 +58,13 @@ pub fn find(name: &str) -> Result<&'static Verb> {
     if matches!(name, "checkpoint" | "restore") {
         return Err(Error::new(Code::Unsupported, format!("{name}: this command is not supported yet")));
     }
-    Err(Error::new(Code::Usage, format!("unknown command {name:?}: `rcrun help` lists the commands")))
+    Err(unknown(name))
+}
+
+/// What is no verb, in runc's words.
+pub fn unknown(name: &str) -> Error {
+    let name = name.escape_debug();
+    Error::new(Code::Usage, format!("No help topic for '{name}': `rcrun help` lists the commands"))
 }
 
 /// The verbs in the order in which people meet them.

@@ -126,9 +126,7 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
     }
     let mut plain = read.plain;
     let Some(verb) = plain.pop_front() else { return Ok(Rest::Help) };
-    let verb = verb.into_string().map_err(|verb| {
-        Error::new(Code::Usage, format!("unknown command {verb:?}: `rcrun help` lists the commands"))
-    })?;
+    let verb = verb.into_string().map_err(|verb| super::flags::unknown(&verb.to_string_lossy()))?;
     Ok(Rest::Verb(verb, plain.into()))
 }
 

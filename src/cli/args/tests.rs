@@ -157,6 +157,7 @@ fn exec_leaves_everything_after_the_id_to_the_command() {
             }),
         ),
         ("exec -p F x", Invocation::Exec(bare_exec(Process::File("F".into())))),
+        ("exec -t -p F x", Invocation::Exec(bare_exec(Process::File("F".into())))),
         (
             "exec -d --pid-file P --console-socket C --pidfd-socket S --preserve-fds=2 --cgroup sub \
              --ignore-paused x sh",
@@ -332,8 +333,8 @@ fn a_wrong_command_line_is_one_sentence() {
             "exec --cgroup cpu:a x sh",
             "exec: --cgroup: \"cpu:a\": cgroup v2 has no controllers with paths of their own: give the path alone",
         ),
-        ("nope", "unknown command \"nope\": `rcrun help` lists the commands"),
-        ("help nope", "unknown command \"nope\": `rcrun help` lists the commands"),
+        ("nope", "No help topic for 'nope': `rcrun help` lists the commands"),
+        ("help nope", "No help topic for 'nope': `rcrun help` lists the commands"),
         ("--foo create x", "flag provided but not defined: --foo"),
     ] {
         let error = refused(line);
@@ -349,7 +350,7 @@ fn what_is_not_utf8_is_refused_where_it_cannot_be_meant() {
         (vec!["create"], "create: the container id \"\\xFF\" is not UTF-8"),
         (vec!["exec", "-u"], "exec: --user: \"\\xFF\" is not UTF-8"),
         (vec!["list", "-f"], "list: --format: \"\\xFF\" is not UTF-8"),
-        (vec![], "unknown command \"\\xFF\": `rcrun help` lists the commands"),
+        (vec![], "No help topic for '�': `rcrun help` lists the commands"),
     ] {
         let mut line: Vec<OsString> = before.iter().map(OsString::from).collect();
         line.push(odd.clone());

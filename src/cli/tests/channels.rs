@@ -27,7 +27,7 @@ fn a_usage_error_is_one_line_and_status_1_also_for_exec() {
     for (args, expected) in [
         (&["create", "--bundle"] as &[&str], "rcrun: create: flag needs an argument: --bundle\n"),
         (&["exec", "--user"], "rcrun: exec: flag needs an argument: --user\n"),
-        (&["nope"], "rcrun: unknown command \"nope\": `rcrun help` lists the commands\n"),
+        (&["nope"], "rcrun: No help topic for 'nope': `rcrun help` lists the commands\n"),
         (&["checkpoint", "--help"], "rcrun: checkpoint: this command is not supported yet\n"),
     ] {
         let output = rcrun(args);

@@ -10,12 +10,19 @@ use std::time::Duration;
 /// How long a freeze may take: longer than any disk that a process waits for uninterruptibly, as with runc.
 const FREEZE: Duration = Duration::from_secs(10);
 
-/// Sends a signal to the container's init, or with `all` to every process in its cgroup.
+/// Sends a signal to the container's init, or with `all` to every process in its cgroup. 0 asks whether init is there.
 pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let state = container.state()?;
     let status = container.status(state.as_ref());
     let not_running = || Error::new(Code::Status, "container not running");
     let Some(state) = state else { return Err(not_running()) };
+    // kill(2): with 0 no signal is sent, only asked whether one could be. Of nobody at all each has been sent.
+    if signal == 0 {
+        return match status {
+            Status::Stopped | Status::Creating if !all => Err(not_running()),
+            _ => Ok(()),
+        };
+    }
     // Safe for any number: real-time signals have no name in rustix, and the number was checked by the caller.
     let signal = number(signal)?;
     if all {
@@ -141,8 +148,9 @@ pub fn resume(container: &Container) -> Result<()> {
 /// The pids of all processes in the container's cgroup, in rcrun's pid namespace.
 pub fn processes(container: &Container) -> Result<Vec<u32>> {
     let state = container.state()?;
+    // One that has stopped has none, as with runc.
     if container.status(state.as_ref()) == Status::Stopped {
-        return Err(Error::new(Code::Status, "container not running"));
+        return Ok(Vec::new());
     }
     let Some(state) = state else { return Ok(Vec::new()) };
     match state.open_cgroup()? {

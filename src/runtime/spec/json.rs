@@ -41,6 +41,21 @@ pub(super) fn read<T: DeserializeOwned>(
     Ok(found)
 }
 
+/// The text of a process with the user that it has not: root, as runc takes it. None where it has one.
+pub(super) fn with_user(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Who {
+        user: Option<serde::de::IgnoredAny>,
+    }
+    match serde_json::from_str(text) {
+        Ok(Who { user: None }) => {}
+        _ => return None,
+    }
+    let mut tree: Value = serde_json::from_str(text).ok()?;
+    tree.as_object_mut()?.insert("user".into(), serde_json::json!({"uid": 0, "gid": 0}));
+    Some(tree.to_string())
+}
+
 /// Fields of the spec whose value oci-spec 0.10 loses. Looked for by text first: a parse of its own
 /// for each would cost more than the rest of the checks.
 pub(super) fn dropped_fields(text: &str, spec: &mut oci::Spec) -> Result<(), Fault> {

@@ -15,7 +15,7 @@ mod json;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
@@ -125,9 +125,10 @@ pub fn load(path: &Path) -> Result<Spec> {
     parse(&read(path)?)
 }
 
-/// Reads and checks the process at `path`, for `exec --process`.
+/// Reads and checks the process at `path`, for `exec --process`: a shell gives a pipe there (`<(...)`), and whoever calls
+/// waits for nobody but himself.
 pub fn load_process(path: &Path) -> Result<Process> {
-    parse_process(&read(path)?)
+    parse_process(&read_kind(path, true)?)
 }
 
 /// Checks the text of a config.json.
@@ -139,7 +140,10 @@ pub fn parse(text: &[u8]) -> Result<Spec> {
 pub fn parse_process(text: &[u8]) -> Result<Process> {
     let read = || -> std::result::Result<Process, Fault> {
         let mut warnings = Vec::new();
-        let oci: oci::Process = json::read(json::utf8(text)?, &["capabilities"], &mut warnings)?;
+        let text = json::utf8(text)?;
+        let whole = json::with_user(text);
+        let text = whole.as_deref().unwrap_or(text);
+        let oci: oci::Process = json::read(text, &["capabilities"], &mut warnings)?;
         check::process(&oci, "")?;
         Ok(Process { oci, warnings })
     };
@@ -181,9 +185,14 @@ pub fn check_process_host(process: &Process, host: &Host) -> Result<()> {
 
 /// The text of a config.json or process.json: a regular file of at most `MAX_SIZE` bytes.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
+    read_kind(path, false)
+}
+
+fn read_kind(path: &Path, pipe: bool) -> Result<Vec<u8>> {
     let open = || format!("open {}", path.display());
     // O_NONBLOCK: a FIFO of that name would wait for a writer (the class of CVE-2021-29136).
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let wait = if pipe { 0 } else { libc::O_NONBLOCK };
+    let file = File::options().read(true).custom_flags(wait | libc::O_NOCTTY).open(path);
     let file = match file {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -195,7 +204,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         other => other.call(open())?,
     };
     let size = file.metadata().call(format!("stat {}", path.display()))?;
-    if !size.is_file() {
+    if !size.is_file() && !(pipe && size.file_type().is_fifo()) {
         return Err(Error::new(Code::Config, format!("{} is not a regular file", path.display())));
     }
     let mut text = Vec::with_capacity(usize::try_from(size.len().min(MAX_SIZE)).unwrap_or(0) + 1);
