@@ -659,7 +659,12 @@ fn a_second_run_of_an_image_makes_few_more_system_calls_than_a_bundle() {
         let words = images.words("run", words);
         let words = match words[words.len() - 1].to_string_lossy().ends_with("bundle") {
             // The store is for images.
-            true => vec!["run".into(), "--bundle".into(), images.path("bundle").into(), "img-counted-bundle".into()],
+            true => vec![
+                "run".into(),
+                "--bundle".into(),
+                images.path("bundle").into(),
+                "img-counted-bundle".into(),
+            ],
             false => words,
         };
         let traced = trace(&images.runtime.command(words), Victim::Command, u32::MAX);

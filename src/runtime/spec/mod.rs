@@ -204,7 +204,7 @@ fn read_kind(path: &Path, pipe: bool) -> Result<Vec<u8>> {
         other => other.call(open())?,
     };
     let size = file.metadata().call(format!("stat {}", path.display()))?;
-    if !size.is_file() && !(pipe && size.file_type().is_fifo()) {
+    if !(size.is_file() || pipe && size.file_type().is_fifo()) {
         return Err(Error::new(Code::Config, format!("{} is not a regular file", path.display())));
     }
     let mut text = Vec::with_capacity(usize::try_from(size.len().min(MAX_SIZE)).unwrap_or(0) + 1);
