@@ -20,7 +20,7 @@ fn rules(config: &mut Value, rules: Value) {
 fn every_container_has_the_default_devices_and_links() {
     let names = "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty";
     let seen = inside(
-        "default",
+        "default-devices",
         &format!(
             "stat -c '%n %F %t:%T %a %u:%g' {names}; for l in fd stdin stdout stderr core ptmx; do readlink /dev/$l; done"
         ),
