@@ -106,7 +106,7 @@ fn sum(column: &Column) -> [f64; 2] {
     column.iter().fold([0.0; 2], |sum, one| [sum[0] + one[0], sum[1] + one[1]])
 }
 
-/// In the form of docs/benchmarks-systemd.md.
+/// In the form of docs/benchmarks-machines.md.
 fn table(columns: &[[Column; 2]; 2]) -> String {
     let mut text = String::from(
         "\n| median (shortest), ms | rcrun, files | systemd | more | crun, files | systemd | more |\n|---|---|---|---|---|---|---|\n",

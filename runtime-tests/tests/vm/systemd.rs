@@ -202,7 +202,7 @@ fn the_device_policy_survives_a_daemon_reload() {
     assert_eq!(create(&runtime, &bundle, "devices").status, 0);
     runtime.ok(["start", "devices"]);
     let check = |what: &str, expected: bool| {
-        for when in ["", "reloaded", "reloaded again"] {
+        for when in ["", "reloaded"] {
             let both = ["/dev/log1", "/dev/null"].map(|node| opens(&runtime, "devices", node));
             assert_eq!(both, [expected, true], "{what} {when}");
             systemctl(&["daemon-reload"]);
