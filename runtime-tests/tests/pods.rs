@@ -75,6 +75,33 @@ fn a_joined_user_namespace_can_be_entered_by_exec_again() {
 }
 
 #[test]
+fn a_member_that_joins_a_user_namespace_may_have_a_cgroup_of_its_own() {
+    let runtime = Runtime::new();
+    // As of Docker with --userns-remap.
+    let writable = |c: &mut serde_json::Value| {
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        let cgroup = mounts.iter_mut().find(|m| m["type"] == "cgroup").expect("a cgroup mount");
+        cgroup["options"] = json!(["nosuid", "noexec", "nodev"]);
+    };
+    let first = owned("owns", "exec sleep 1000", writable);
+    runtime.created(&first, "owns-first");
+    let pid = runtime.pid("owns-first");
+    let second = owned("owns", "stat -c %u /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/own", |c| {
+        writable(c);
+        for namespace in c["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+            let file = match namespace["type"].as_str() {
+                Some("user") => "user",
+                Some("network") => "net",
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+    });
+    let said = runtime.run(&second, "owns-second");
+    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "0\n", ""));
+}
+
+#[test]
 fn all_that_join_a_pid_namespace_start_however_busy_the_machine_is() {
     let runtime = Runtime::new();
     let first = Bundle::new("busy", &["sleep", "1000"]);

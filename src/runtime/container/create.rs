@@ -251,13 +251,6 @@ impl Site<'_> {
             });
             cgroup.mark(self.state.mark())?;
             cgroup.apply(limits)?;
-            // Root's it is already; where rcrun is an ordinary user, it is the user's, who can give nothing away.
-            if let Some(uid) = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0) {
-                match cgroup.delegate(uid) {
-                    Err(error) if self.rootless && is_denied(&error) => {}
-                    other => other?,
-                }
-            }
             means.cgroup = Some(hierarchy.path().join(path.relative()));
         }
         means.root = self.options.root.as_deref().map(AsFd::as_fd);
@@ -315,6 +308,15 @@ impl Site<'_> {
         self.container.save_config(self.config)?;
         if self.plan.clones_inside {
             init.clone_inside(trees)?;
+        }
+        // Root's it is already; where rcrun is an ordinary user, it is the user's, who can give nothing away. Only now: root
+        // that has joined a user namespace may be born in no cgroup but root's.
+        let owner = compile::cgroup_owner(self.spec).filter(|uid| *uid != 0);
+        if let Some((cgroup, uid)) = cgroup.zip(owner) {
+            match cgroup.delegate(uid) {
+                Err(error) if self.rootless && is_denied(&error) => {}
+                other => other?,
+            }
         }
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(cgroup) = cgroup {
