@@ -31,6 +31,7 @@ pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
         cgroup: args.cgroup.as_ref().map(|c| c.to_string_lossy().into_owned()),
         ignore_paused: args.ignore_paused,
         keep_terminal: !args.detach,
+        stdio: None,
     };
     if !args.detach {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

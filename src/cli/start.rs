@@ -35,6 +35,7 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
         systemd: global.systemd,
         keep_terminal,
+        stdio: None,
         root: None,
         rootless: global.rootless,
     }
@@ -45,8 +46,8 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
 pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
     let id = parse(&args.id)?;
     let options = options(global, args.bundle.clone(), &args.start, false);
-    let warnings = container::create(&StateRoot::new(&global.root), &id, &options);
-    for warning in warnings.context(format!("create {id}"))? {
+    let made = container::create(&StateRoot::new(&global.root), &id, &options);
+    for warning in made.context(format!("create {id}"))?.warnings {
         global.log.warn(warning);
     }
     Ok(ExitCode::SUCCESS)

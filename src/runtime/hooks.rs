@@ -83,6 +83,7 @@ fn start(hook: &Hook, bundle: &Path) -> Result<HookProcess> {
         env: &strings(hook.env())?,
         cwd: &string(bundle.as_os_str().as_bytes())?,
         stdio: [reader.as_fd(), writer.as_fd(), writer.as_fd()],
+        passed: &[],
         // A group of its own can be killed whole when the time is up. Without a timeout only the
         // terminal's ^C ends a hook that hangs, and that reaches our own group.
         own_group: hook.timeout().is_some(),

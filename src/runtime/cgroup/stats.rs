@@ -126,6 +126,9 @@ pub struct Memory {
     /// Pressure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
+    /// memory.events: runc does not show them, containerd does.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u64>,
 }
 
 /// A limit and what is used of it.
@@ -290,7 +293,8 @@ impl Cgroup {
         };
         let cache = raw.get("file").copied().unwrap_or(0);
         let psi = psi(&self.file("memory.pressure")?);
-        Ok(Memory { cache, usage, swap, raw, psi, ..Memory::default() })
+        let events = keyed(&self.file("memory.events")?);
+        Ok(Memory { cache, usage, swap, raw, psi, events, ..Memory::default() })
     }
 
     fn huge_pages(&self) -> Result<BTreeMap<String, HugeTlb>> {

@@ -56,13 +56,15 @@ pub struct Options {
     pub systemd: bool,
     /// The caller keeps the terminal's master (run in the foreground); else a terminal needs `console_socket`.
     pub keep_terminal: bool,
+    /// Becomes stdin, stdout and stderr; else they are the caller's own.
+    pub stdio: Option<[Arc<OwnedFd>; 3]>,
     /// The root, a tree that is mounted nowhere. The folder that /root/path names is then what it is put on.
     pub root: Option<Arc<OwnedFd>>,
     /// `--rootless`: whether what only root of the machine may do with cgroups is left out; None finds out.
     pub rootless: Option<bool>,
 }
 
-/// A container that runs.
+/// A container that was made, and runs or waits for `start`.
 #[derive(Debug)]
 pub struct Run {
     /// Its init.
@@ -77,10 +79,9 @@ pub struct Run {
     pub left: Left,
 }
 
-/// Makes container `id`; its process starts with `start`. Returns warnings.
-pub fn create(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Vec<String>> {
-    let up = bring_up(root, id, options, true)?;
-    Ok(up.warnings)
+/// Makes container `id`; its process starts with `start`.
+pub fn create(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run> {
+    bring_up(root, id, options, true)
 }
 
 /// Makes container `id` and starts its process.
@@ -271,7 +272,8 @@ impl Site<'_> {
             true => wanted(self.plan, &fds, &means)?,
             false => Vec::new(),
         };
-        let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), None)
+        let stdio = self.options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_fd()));
+        let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), stdio)
             .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
         drop(hold);

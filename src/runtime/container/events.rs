@@ -28,6 +28,11 @@ pub fn stats(container: &Container) -> Result<Stats> {
     open(container)?.stats()
 }
 
+/// Wakes whom it is polled by when something happens in a container. None when its cgroup is gone.
+pub fn notices(container: &Container) -> Result<Option<Notices>> {
+    Notices::open(&open(container)?)
+}
+
 /// Tells statistics every `interval`, and each time the OOM killer has killed, until the container has ended. Returns
 /// warnings.
 pub fn events(

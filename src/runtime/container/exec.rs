@@ -15,6 +15,7 @@ use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What the command line says of an exec, beside its process.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
     /// The caller keeps the terminal's master.
     pub keep_terminal: bool,
+    /// Becomes stdin, stdout and stderr; else they are the caller's own.
+    pub stdio: Option<[Arc<OwnedFd>; 3]>,
 }
 
 /// A process that runs in a container.
@@ -112,7 +115,8 @@ fn start(
     let cgroup = cgroup_for(state, options)?;
     let bear = |cgroup: Option<&Cgroup>| {
         let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
-        launch(&plan, slots, cgroup.map(AsFd::as_fd), None)
+        let stdio = options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_fd()));
+        launch(&plan, slots, cgroup.map(AsFd::as_fd), stdio)
     };
     if let Some(unit) = &state.unit {
         unit.join()?;

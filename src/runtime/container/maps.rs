@@ -81,6 +81,7 @@ fn tool(pid: i32, kind: &Kind, text: &str) -> Result<()> {
         env: &[],
         cwd: c"/",
         stdio: [null.as_fd(), writer.as_fd(), writer.as_fd()],
+        passed: &[],
         own_group: false,
     })
     .call(what())?;

@@ -19,7 +19,7 @@ mod update;
 pub use create::{Options, Run, create, run};
 pub use delete::{Left, delete, delete_ended};
 pub use end::{End, Usage};
-pub use events::{Happening, events, stats};
+pub use events::{Happening, events, notices, stats};
 pub use exec::{Exec, ExecOptions, exec};
 pub use list::{Listed, list};
 pub use process::{Process, Status};

@@ -1,4 +1,4 @@
-//! posix_spawn(3) in one safe function: a program started with clean signals, three descriptors, and
+//! posix_spawn(3) in one safe function: a program started with clean signals, the descriptors it is given, and
 //! arguments and environment exactly as given (std's Command sorts the environment, drops its duplicates
 //! and leaves the signal mask as it is).
 #![allow(unsafe_code)]
@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -23,6 +23,8 @@ pub struct Program<'a> {
     pub cwd: &'a CStr,
     /// What becomes descriptors 0, 1 and 2. Every other one must be close-on-exec.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// What becomes descriptors 3 and up.
+    pub passed: &'a [BorrowedFd<'a>],
     /// Make it the leader of a process group of its own.
     pub own_group: bool,
 }
@@ -67,7 +69,8 @@ impl Request {
         }
     }
 
-    fn set(&mut self, program: &Program<'_>) -> io::Result<()> {
+    /// `passed` are those of the program, by numbers above their places.
+    fn set(&mut self, program: &Program<'_>, passed: &[OwnedFd]) -> io::Result<()> {
         let mut flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
         let mut mask = MaybeUninit::uninit();
         let mut defaults = MaybeUninit::uninit();
@@ -89,6 +92,9 @@ impl Request {
             for (number, fd) in (0..).zip(program.stdio) {
                 check(libc::posix_spawn_file_actions_adddup2(&mut self.actions, fd.as_raw_fd(), number))?;
             }
+            for (number, fd) in (3..).zip(passed) {
+                check(libc::posix_spawn_file_actions_adddup2(&mut self.actions, fd.as_raw_fd(), number))?;
+            }
             check(libc::posix_spawn_file_actions_addchdir_np(&mut self.actions, program.cwd.as_ptr()))
         }
     }
@@ -97,7 +103,14 @@ impl Request {
 /// Starts `program`; the error is that of the execve, or of the chdir before it.
 pub fn spawn(program: &Program<'_>) -> io::Result<Child> {
     let mut request = Request::new()?;
-    request.set(program)?;
+    // One that lies where another is to be placed would be lost: all are moved above their places first.
+    let above = 3 + program.passed.len() as RawFd;
+    let passed: Vec<OwnedFd> = program
+        .passed
+        .iter()
+        .map(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, above)?))
+        .collect::<io::Result<_>>()?;
+    request.set(program, &passed)?;
     let args = pointers(program.args);
     let env = pointers(program.env);
     let mut pid = 0;

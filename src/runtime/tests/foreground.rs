@@ -117,6 +117,7 @@ fn attending_process(how: &str, script: &str) -> ! {
         env: &[c"PATH=/usr/bin:/bin".to_owned()],
         cwd: c"/",
         stdio,
+        passed: &[],
         own_group: false,
     })
     .unwrap();
