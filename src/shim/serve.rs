@@ -1,0 +1,181 @@
+//! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: events,
+//! log, pod, service.
+
+use crate::events::Events;
+use crate::pod::Pod;
+use crate::watch::Next;
+use crate::{log, service};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rcrun_runtime::cgroup::Hierarchy;
+use rcrun_runtime::error::CallContext;
+use rcrun_runtime::foreground::Exit;
+use rcrun_runtime::{Code, Error, Result, sys};
+use rustix::event::epoll::EventFlags;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{Mode, OFlags};
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use ttrpc::security_extension::{AcceptHook, HookError, HookOutput};
+
+/// What a shim is told at its start.
+pub struct Serving {
+    /// containerd's namespace of its containers.
+    pub namespace: String,
+    /// Where containerd takes events.
+    pub ttrpc: String,
+    /// The bundle of the first container: its log is the shim's.
+    pub bundle: PathBuf,
+    /// Where containerd connects.
+    pub socket: OwnedFd,
+    /// Its path.
+    pub path: PathBuf,
+    /// The cgroup to go to.
+    pub cgroup: String,
+}
+
+/// Serves, and ends this process. `ready` is closed when all is set up, or gets the reason why it is not.
+pub fn serve(serving: Serving, ready: OwnedFd) -> ! {
+    let path = serving.path.clone();
+    let status = match run(serving, ready) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error(&error);
+            1
+        }
+    };
+    let _ = std::fs::remove_file(path);
+    sys::exit::now(status)
+}
+
+fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
+    log::open(&serving.bundle);
+    std::panic::set_hook(Box::new(|panic| log::error(panic)));
+    let mut ready = std::fs::File::from(ready);
+    let set_up = set_up(serving).inspect_err(|error| {
+        // Nobody reads it if containerd has given up.
+        let _ = ready.write_all(error.to_string().as_bytes());
+    });
+    let (pod, stopped) = set_up?;
+    drop(ready);
+    while !stopped.load(Ordering::Relaxed) {
+        pod.watches().turn()?;
+    }
+    pod.events().finish();
+    Ok(())
+}
+
+fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
+    detach()?;
+    if !serving.cgroup.is_empty() {
+        enter_cgroup(&serving.cgroup)?;
+    }
+    sys::dispositions::default_sigchld().call("signal SIGCHLD")?;
+    // Before there is another thread, which would get them.
+    let mut signals = SigSet::empty();
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| signals.add(signal));
+    signals.thread_block().call("sigprocmask")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&signals, flags).call("signalfd")?;
+
+    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).call("eventfd")?);
+    let stopped = Arc::new(AtomicBool::new(false));
+    let events = Events::new(&serving.namespace, &serving.ttrpc).call("thread for events")?;
+    let pod = Arc::new(Pod::new(&serving.namespace, events, Arc::clone(&stop))?);
+
+    let flag = Arc::clone(&stopped);
+    let end = Box::new(move || {
+        flag.store(true, Ordering::Relaxed);
+        Next::Nothing
+    });
+    pod.watches().add(stop, EventFlags::IN, end)?;
+    let (of, flag) = (Arc::clone(&pod), Arc::clone(&stopped));
+    let watched = signals.as_fd().try_clone_to_owned().call("dup of a signalfd")?;
+    let signalled = Box::new(move || {
+        while let Ok(Some(signal)) = signals.read_signal() {
+            match signal.ssi_signo as i32 {
+                libc::SIGCHLD => adopt(&of),
+                _ => flag.store(true, Ordering::Relaxed),
+            }
+        }
+        Next::Same
+    });
+    pod.watches().add(Arc::new(watched), EventFlags::IN, signalled)?;
+
+    let failed = |e: ttrpc::Error| Error::new(Code::System, format!("ttrpc server: {e}"));
+    let mut server = ttrpc::Server::new()
+        .add_listener(serving.socket.into_raw_fd())
+        .map_err(failed)?
+        .set_accept_hook(RootOnly)
+        .register_service(service::methods(&pod));
+    server.start().map_err(failed)?;
+    // It serves for as long as this process is.
+    std::mem::forget(server);
+    Ok((pod, stopped))
+}
+
+/// Away from who has started this process: its session, its stdio, its folder. What has no parent among the containers'
+/// processes becomes our child, and we end a little sooner than containerd where memory is short.
+fn detach() -> Result<()> {
+    let score = std::fs::read_to_string("/proc/self/oom_score_adj").call("read oom_score_adj")?;
+    rustix::process::setsid().call("setsid")?;
+    rustix::process::chdir("/").call("chdir /")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .call("open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).call("dup2")?;
+    rustix::stdio::dup2_stdout(&null).call("dup2")?;
+    rustix::stdio::dup2_stderr(&null).call("dup2")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .call("prctl PR_SET_CHILD_SUBREAPER")?;
+    let score = score.trim().parse::<i32>().unwrap_or(0).saturating_add(1).min(1000);
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).call("write oom_score_adj")
+}
+
+/// ShimCgroup: a cgroup that is there.
+fn enter_cgroup(path: &str) -> Result<()> {
+    let hierarchy = Hierarchy::find()?;
+    let file = hierarchy.path().join(path.trim_start_matches('/')).join("cgroup.procs");
+    let refuse = Path::new(path).components().any(|part| part == std::path::Component::ParentDir);
+    if refuse {
+        return Err(Error::new(Code::Usage, format!("ShimCgroup {path}: leads out of the cgroups")));
+    }
+    std::fs::write(&file, "0").call(format!("ShimCgroup: write {}", file.display()))
+}
+
+/// Waits for children that this thread has got: orphans of containers, and what a thread that is no more has made. Not for
+/// those of other threads, which are still at work with theirs.
+fn adopt(pod: &Pod) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
+    loop {
+        match waitid(Id::All, flags) {
+            Ok(WaitStatus::Exited(pid, code)) => pod.adopted(pid.as_raw(), Exit::Code(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                pod.adopted(pid.as_raw(), Exit::Signal(signal as i32))
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Refuses who is not root. The mode of the socket does so before; this holds where somebody has changed that.
+#[derive(Debug)]
+struct RootOnly;
+
+impl AcceptHook for RootOnly {
+    fn on_accept(&self, fd: RawFd) -> std::result::Result<HookOutput, HookError> {
+        match sys::peer::uid(fd) {
+            Ok(0) => Ok(HookOutput { data: HashMap::new(), payload_transform: None }),
+            Ok(uid) => {
+                log::warn(format_args!("user {uid} has connected and was refused"));
+                Err(HookError::Rejected(format!("user {uid} is not root")))
+            }
+            Err(error) => Err(HookError::Io(error)),
+        }
+    }
+}

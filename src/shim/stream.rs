@@ -1,0 +1,264 @@
+//! Bytes on their way between a process and whoever reads or feeds it. From pipe to pipe the kernel moves the pages
+//! (splice(2)); nothing is held here but what a terminal or file has not taken yet. Uses: watch.
+
+use crate::watch::{Next, Token, Watches};
+use rcrun_runtime::Result;
+use rcrun_runtime::error::CallContext;
+use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a pipe holds.
+const PIPE: usize = 64 * 1024;
+
+/// What is read at once where there is no pipe at one end.
+const CHUNK: usize = 8 * 1024;
+
+/// After so many rounds others get their turn.
+const ROUNDS: usize = 16;
+
+/// How many streams of a process are not at their end.
+#[derive(Debug, Default)]
+pub struct Open {
+    count: Mutex<usize>,
+    less: Condvar,
+}
+
+impl Open {
+    /// Waits until none is left, or `patience` ran out.
+    pub fn wait(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            count = self.less.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// One more; it is at its end when what is returned is dropped.
+    pub fn one_more(self: &Arc<Self>) -> Counted {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Counted(Arc::clone(self))
+    }
+}
+
+/// A stream that is not at its end.
+#[derive(Debug)]
+pub struct Counted(Arc<Open>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.less.notify_all();
+    }
+}
+
+/// One direction.
+struct Stream {
+    from: Arc<OwnedFd>,
+    to: Arc<OwnedFd>,
+    /// Both are pipes.
+    pipes: bool,
+    /// Read and not yet written.
+    held: Vec<u8>,
+    /// Nobody will ever read: what comes is thrown away, so that the process goes on.
+    deaf: bool,
+    /// It is `to` that is waited for.
+    full: bool,
+    /// Before the descriptors are closed: whoever has waited finds them closed a moment later at most.
+    _counted: Option<Counted>,
+}
+
+enum Step {
+    Moved,
+    Empty,
+    Full,
+    End,
+}
+
+/// Begins to move what comes from `from` to `to`. With `open` it is output, and counted there until its end, which is that
+/// of `from`; else it is input, which also ends where nobody reads.
+pub fn join(watches: &Watches, from: OwnedFd, to: OwnedFd, open: Option<&Arc<Open>>) -> Result<Token> {
+    for fd in [&from, &to] {
+        let flags = fcntl_getfl(fd).call("F_GETFL of a stream")?;
+        fcntl_setfl(fd, flags | OFlags::NONBLOCK).call("F_SETFL of a stream")?;
+    }
+    let is_pipe =
+        |fd: &OwnedFd| fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+    let pipes = is_pipe(&from) && is_pipe(&to);
+    let (from, to) = (Arc::new(from), Arc::new(to));
+    let source = Arc::clone(&from);
+    let counted = open.map(Open::one_more);
+    let mut stream =
+        Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, _counted: counted };
+    watches.add(source, EventFlags::IN, Box::new(move || stream.turn()))
+}
+
+impl Stream {
+    fn turn(&mut self) -> Next {
+        for _ in 0..ROUNDS {
+            match self.step() {
+                Step::Moved => {}
+                Step::Empty => return self.wait(false),
+                Step::Full => return self.wait(true),
+                Step::End => return Next::Nothing,
+            }
+        }
+        self.wait(self.full)
+    }
+
+    fn wait(&mut self, full: bool) -> Next {
+        if self.full == full {
+            return Next::Same;
+        }
+        self.full = full;
+        match full {
+            true => Next::Other(Arc::clone(&self.to), EventFlags::OUT),
+            false => Next::Other(Arc::clone(&self.from), EventFlags::IN),
+        }
+    }
+
+    fn is_output(&self) -> bool {
+        self._counted.is_some()
+    }
+
+    fn step(&mut self) -> Step {
+        if self.pipes && !self.deaf { self.splice() } else { self.copy() }
+    }
+
+    fn splice(&mut self) -> Step {
+        match splice(&self.from, None, &self.to, None, PIPE, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+            Ok(0) => Step::End,
+            Ok(_) | Err(Errno::INTR) => Step::Moved,
+            // Of which of the two it does not say.
+            Err(Errno::AGAIN) => match self.has_room() {
+                true => Step::Empty,
+                false => Step::Full,
+            },
+            Err(Errno::PIPE) => self.unread(),
+            Err(_) => {
+                self.pipes = false;
+                Step::Moved
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let mut fds = [PollFd::new(&self.to, PollFlags::OUT)];
+        !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+
+    fn unread(&mut self) -> Step {
+        if !self.is_output() {
+            return Step::End;
+        }
+        self.deaf = true;
+        self.held.clear();
+        Step::Moved
+    }
+
+    fn copy(&mut self) -> Step {
+        if !self.held.is_empty() {
+            return match rustix::io::write(&self.to, &self.held) {
+                Ok(count) => {
+                    self.held.drain(..count);
+                    if self.held.is_empty() {
+                        self.held = Vec::new();
+                    }
+                    Step::Moved
+                }
+                Err(Errno::INTR) => Step::Moved,
+                Err(Errno::AGAIN) => Step::Full,
+                Err(_) => self.unread(),
+            };
+        }
+        let mut bytes = [0; CHUNK];
+        match rustix::io::read(&self.from, &mut bytes) {
+            Ok(0) => Step::End,
+            Ok(_) if self.deaf => Step::Moved,
+            Ok(count) => {
+                self.held.extend_from_slice(&bytes[..count]);
+                Step::Moved
+            }
+            Err(Errno::INTR) => Step::Moved,
+            Err(Errno::AGAIN) => Step::Empty,
+            // EIO: the last process has closed its terminal.
+            Err(_) => Step::End,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn all_bytes_arrive_in_order_through_pipes_that_are_full() {
+        let watches = Arc::new(Watches::new().unwrap());
+        let (from, writer) = pipe();
+        let (reader, to) = pipe();
+        let open = Arc::new(Open::default());
+        join(&watches, from, to, Some(&open)).unwrap();
+        let (turning, counting) = (Arc::clone(&watches), Arc::clone(&open));
+        let turner = std::thread::spawn(move || {
+            while *counting.count.lock().unwrap() > 0 {
+                turning.turn().unwrap();
+            }
+        });
+        let sent: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let expected = sent.clone();
+        let feeder = std::thread::spawn(move || {
+            use std::io::Write;
+            std::fs::File::from(writer).write_all(&sent).unwrap();
+        });
+        let mut got = Vec::new();
+        std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut got).unwrap();
+        feeder.join().unwrap();
+        turner.join().unwrap();
+        assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+        open.wait(Duration::ZERO);
+    }
+
+    #[test]
+    fn output_that_nobody_reads_does_not_stop_who_writes() {
+        let watches = Watches::new().unwrap();
+        let (from, writer) = pipe();
+        let (reader, to) = pipe();
+        drop(reader);
+        let open = Arc::new(Open::default());
+        join(&watches, from, to, Some(&open)).unwrap();
+        for _ in 0..64 {
+            rustix::io::write(&writer, &[7; 4096]).unwrap();
+            watches.turn().unwrap();
+        }
+        assert_eq!(*open.count.lock().unwrap(), 1);
+        drop(writer);
+        watches.turn().unwrap();
+        assert_eq!(*open.count.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn input_that_nobody_reads_is_let_go_of() {
+        let watches = Watches::new().unwrap();
+        let (from, writer) = pipe();
+        let (reader, to) = pipe();
+        drop(reader);
+        join(&watches, from, to, None).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        watches.turn().unwrap();
+        assert_eq!(rustix::io::write(&writer, b"x"), Err(Errno::PIPE));
+    }
+}
