@@ -1,0 +1,8 @@
+//! containerd-shim-rcrun-v2: by the protocols that containerd speaks with it, and under Debian's containerd.
+
+mod bootstrap;
+mod harness;
+mod processes;
+mod streams;
+mod tasks;
+mod under_containerd;

@@ -1,0 +1,231 @@
+//! What goes in and comes out of tasks: FIFOs, terminals, files.
+
+use crate::harness::{Io, Place, text};
+use runtime_tests::bundle::Bundle;
+use runtime_tests::inside::shell;
+use std::io::Write;
+
+#[test]
+fn input_lasts_until_it_is_closed_whoever_comes_and_goes() {
+    let place = Place::new("shim-input");
+    let bundle = Bundle::new("shim-input", &["cat"]);
+    let io = Io::fifos(place.folder.path(), "input");
+    let mut out = io.out();
+    let shim = place.created(&bundle, "input", &io);
+    shim.start("input", "").expect("start");
+    for word in ["one", "two", "three"] {
+        let mut writer = io.input();
+        writeln!(writer, "{word}").expect("write");
+        drop(writer);
+        assert_eq!(out.line(), word);
+    }
+    let mut writer = io.input();
+    shim.close_stdin("input", "").expect("close");
+    writeln!(writer, "last").expect("write");
+    assert_eq!(out.line(), "last");
+    drop(writer);
+    assert_eq!(shim.wait("input", ""), Ok(0));
+    assert_eq!(out.rest(), "");
+    shim.clear("input");
+}
+
+#[test]
+fn input_that_is_closed_before_the_process_is_there_ends_all_the_same() {
+    let place = Place::new("shim-closed");
+    let bundle = Bundle::new("shim-closed", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "closed", &Io::none());
+    shim.start("closed", "").expect("start");
+    let io = Io::fifos(place.folder.path(), "closed");
+    let mut out = io.out();
+    shim.exec("closed", "e", &io, "cat; echo end").expect("exec");
+    shim.close_stdin("closed", "e").expect("close");
+    shim.start("closed", "e").expect("start");
+    assert_eq!(out.rest(), "end\n");
+    assert_eq!(shim.wait("closed", "e"), Ok(0));
+    shim.clear("closed");
+}
+
+#[test]
+fn output_waits_for_a_reader_and_survives_one_that_goes() {
+    let place = Place::new("shim-reader");
+    let bundle = shell("shim-reader", "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end", |_| ());
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "reader") };
+    let shim = place.created(&bundle, "reader", &io);
+    shim.start("reader", "").expect("start");
+    // As much as a first reader takes before it goes.
+    let mut first = io.out();
+    let mut count = first.until("xxxxxxxxxxxxxxxx").len();
+    drop(first);
+    let mut second = io.out();
+    let line = second.line();
+    count += line.len();
+    assert_eq!(second.rest(), "end\n");
+    assert!(line.bytes().all(|byte| byte == b'x'));
+    assert_eq!(count, 1_000_000);
+    assert_eq!(shim.wait("reader", ""), Ok(0));
+    shim.clear("reader");
+}
+
+#[test]
+fn a_terminal_is_one_and_has_the_size_that_it_is_given() {
+    let place = Place::new("shim-terminal");
+    let script = "tty; read go; stty size; echo typed $go";
+    let bundle = shell("shim-terminal", script, |c| c["process"]["terminal"] = true.into());
+    let io = Io { terminal: true, stderr: String::new(), ..Io::fifos(place.folder.path(), "terminal") };
+    let mut out = io.out();
+    let shim = place.created(&bundle, "terminal", &io);
+    shim.resize("terminal", "", 33, 101).expect("resize");
+    shim.start("terminal", "").expect("start");
+    assert_eq!(out.line().trim_end(), "/dev/pts/0");
+    writeln!(io.input(), "word").expect("write");
+    // The terminal repeats what is typed.
+    assert_eq!(out.line().trim_end(), "word");
+    assert_eq!(out.line().trim_end(), "33 101");
+    assert_eq!(out.line().trim_end(), "typed word");
+    assert_eq!(out.rest(), "");
+    assert_eq!(shim.wait("terminal", ""), Ok(0));
+    shim.clear("terminal");
+}
+
+#[test]
+fn an_exec_has_a_terminal_of_its_own() {
+    let place = Place::new("shim-exec-terminal");
+    let bundle = Bundle::new("shim-exec-terminal", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "of-exec", &Io::none());
+    shim.start("of-exec", "").expect("start");
+    let io = Io { terminal: true, stderr: String::new(), ..Io::fifos(place.folder.path(), "of-exec") };
+    let mut out = io.out();
+    shim.exec("of-exec", "e", &io, "tty; read go; stty size").expect("exec");
+    shim.resize("of-exec", "e", 1, 1).expect("a terminal that is not there yet is no error");
+    shim.start("of-exec", "e").expect("start");
+    assert_eq!(out.line().trim_end(), "/dev/pts/0");
+    shim.resize("of-exec", "e", 12, 34).expect("resize");
+    writeln!(io.input(), "go").expect("write");
+    assert_eq!(out.line().trim_end(), "go");
+    assert_eq!(out.line().trim_end(), "12 34");
+    assert_eq!(shim.wait("of-exec", "e"), Ok(0));
+    shim.clear("of-exec");
+}
+
+#[test]
+fn what_a_deleted_exec_has_left_running_does_not_keep_its_reader() {
+    let place = Place::new("shim-left");
+    let bundle = Bundle::new("shim-left", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "left", &Io::none());
+    shim.start("left", "").expect("start");
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "left") };
+    let mut out = io.out();
+    shim.exec("left", "e", &io, "echo begun; sleep 1000 &").expect("exec");
+    shim.start("left", "e").expect("start");
+    assert_eq!(out.line(), "begun");
+    assert_eq!(shim.wait("left", "e"), Ok(0));
+    // After the ten seconds that containerd gives it.
+    shim.delete("left", "e").expect("delete");
+    assert_eq!(out.rest(), "");
+    shim.clear("left");
+}
+
+#[test]
+fn output_goes_to_a_file_where_one_is_named() {
+    let place = Place::new("shim-file");
+    let log = place.folder.path().join("logs/new/log");
+    for _ in 0..2 {
+        let bundle = shell("shim-file", "echo out; echo err >&2", |_| ());
+        let uri = format!("file://{}", log.display());
+        let io = Io { stdout: uri.clone(), stderr: uri, ..Io::none() };
+        let shim = place.created(&bundle, "file", &io);
+        shim.start("file", "").expect("start");
+        assert_eq!(shim.wait("file", ""), Ok(0));
+        shim.clear("file");
+    }
+    let mut lines: Vec<String> = text(&log).lines().map(str::to_string).collect();
+    lines.sort();
+    assert_eq!(lines, ["err", "err", "out", "out"]);
+}
+
+/// A logger that says that it is ready if it is asked to, and writes all that it is given with the arguments and variables
+/// that it got.
+const LOGGER: &str = r#"#!/bin/sh
+log=$2
+[ "$3" = silent ] || printf x >&5
+exec 5>&-
+[ "$3" = idle ] && trap 'echo asked >> "$log"; exit' TERM && while :; do read never < "$4"; done
+{ echo "$CONTAINER_NAMESPACE $CONTAINER_ID"; cat <&3; cat <&4; echo end; } > "$log"
+"#;
+
+fn logger(place: &Place) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = place.folder.path().join("logger");
+    std::fs::write(&path, LOGGER).expect("write");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
+    path
+}
+
+#[test]
+fn output_goes_to_a_logger_which_has_written_all_when_the_container_is_deleted() {
+    let place = Place::new("shim-logger");
+    let logger = logger(&place);
+    for (id, scheme, terminal) in
+        [("plain", "binary", false), ("told", "binary-v2", false), ("tty", "binary", true)]
+    {
+        let bundle =
+            shell("shim-logger", "echo out; echo err >&2", |c| c["process"]["terminal"] = terminal.into());
+        let log = place.folder.path().join(format!("log of {id}"));
+        let uri =
+            format!("{scheme}://{}?log={}", logger.display(), log.display().to_string().replace(' ', "%20"));
+        let stderr = if terminal { String::new() } else { uri.clone() };
+        let io = Io { stdout: uri, stderr, terminal, ..Io::none() };
+        let shim = place.created(&bundle, id, &io);
+        shim.start(id, "").expect("start");
+        assert_eq!(shim.wait(id, ""), Ok(0));
+        shim.clear(id);
+        let expected = format!("{} {id}\nout\nerr\nend\n", place.namespace);
+        assert_eq!(text(&log).replace('\r', ""), expected);
+    }
+}
+
+#[test]
+fn a_logger_that_is_not_ready_fails_the_create_and_one_that_stays_is_asked_to_end() {
+    let place = Place::new("shim-bad-logger");
+    let logger = logger(&place);
+    let bundle = Bundle::new("shim-bad-logger", &["true"]);
+    let shim = place.shim(&bundle, "bad");
+    let log = place.folder.path().join("log");
+    let of = |scheme: &str, path: &str, more: &str| Io {
+        stdout: format!("{scheme}://{path}?log={}{more}", log.display()),
+        ..Io::none()
+    };
+    let path = logger.to_str().expect("a path");
+    for (io, why) in [
+        (of("binary", "/no/such/logger", ""), "no such file or directory"),
+        (of("binary-v2", path, "&silent"), "has not said that it is ready"),
+    ] {
+        let (_, text) = shim.create(&bundle, "bad", &io).expect_err("a refusal");
+        assert!(text.to_lowercase().contains(why), "{text}");
+    }
+    let never = place.folder.path().join("never");
+    nix::unistd::mkfifo(&never, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let _held = std::fs::File::options().read(true).write(true).open(&never).expect("open");
+    shim.create(&bundle, "bad", &of("binary", path, &format!("&idle={}", never.display()))).expect("create");
+    shim.start("bad", "").expect("start");
+    shim.wait("bad", "").expect("wait");
+    shim.clear("bad");
+    assert_eq!(text(&log), "asked\n");
+}
+
+#[test]
+fn names_of_streams_that_rcrun_does_not_know_are_refused() {
+    let place = Place::new("shim-schemes");
+    let bundle = Bundle::new("shim-schemes", &["true"]);
+    let shim = place.shim(&bundle, "schemes");
+    for (io, why) in [
+        (Io { stdout: "npipe://x".into(), ..Io::none() }, "npipe://"),
+        (Io { stdin: "file:///x".into(), ..Io::none() }, "file://"),
+        (Io { stderr: "/no/such/fifo".into(), ..Io::none() }, "/no/such/fifo"),
+    ] {
+        let (_, text) = shim.create(&bundle, "schemes", &io).expect_err("a refusal");
+        assert!(text.contains(why), "{text}");
+    }
+    shim.create(&bundle, "schemes", &Io::none()).expect("what was refused has left nothing");
+    shim.clear("schemes");
+}
