@@ -24,10 +24,10 @@ help: ## these lines
 setup: ## install the Debian packages that building and testing need
 	@runtime-tests/install-packages src/packages runtime-tests/packages
 
-build: build/target.mk ## build the release binary (target/*/release/rcrun)
+build: build/target.mk ## build the release binaries (target/*/release/rcrun and containerd-shim-rcrun-v2)
 	@runtime-tests/install-packages src/packages
-	$(BUILD_FLAGS) cargo build --locked --release --target $(TARGET) --package rcrun
-	@ls -l $(RCRUN)
+	$(BUILD_FLAGS) cargo build --locked --release --target $(TARGET) --package rcrun --package containerd-shim-rcrun-v2
+	@ls -l $(RCRUN) $(dir $(RCRUN))containerd-shim-rcrun-v2
 
 bundles/hello/rootfs: bundles/hello/recipe bundles/hello/hello
 	bundles/hello/recipe
@@ -43,8 +43,8 @@ bundles/debian/rootfs: bundles/debian/recipe
 
 debian: bundles/debian/rootfs ## make the root of bundles/debian, for: rcrun run bundles/debian
 
-install: build ## install rcrun to /usr/local/sbin
-	install -m 755 $(RCRUN) /usr/local/sbin/rcrun
+install: build ## install rcrun and containerd's shim to /usr/local/sbin
+	install -m 755 $(RCRUN) $(dir $(RCRUN))containerd-shim-rcrun-v2 /usr/local/sbin
 
 lint: setup ## formatting, lints, documentation; aarch64 must compile
 	cargo fmt --all --check
