@@ -3,12 +3,13 @@
 
 use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::image::Image;
 use runtime_tests::inside::{field, own_mounts};
 use runtime_tests::runtime::{Lines, Said, said};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -494,14 +495,143 @@ fn a_users_container_has_a_notify_socket() {
     assert_eq!((said.out.as_str(), said.err.as_str()), ("/run/notify/notify.sock\nnotify.sock\n", ""));
 }
 
-#[test]
-fn images_need_root_and_say_so() {
-    let user = User::plain("images");
-    for words in [&["image", "list"][..], &["run", "nothing:latest"]] {
-        let said = user.say(words);
-        assert_eq!(said.status, 1, "{words:?}: {}", said.out);
-        assert!(said.err.contains("images need root") && said.err.contains("image unpack"), "{}", said.err);
+/// An image in a file that he may read: a file of others, a set-user-id program, and what a second layer removes.
+fn saved(user: &User, name: &str) -> String {
+    let path = user.folder.path().join("app.tar");
+    Image::new(name)
+        .layer(|layer| {
+            for folder in ["etc", "srv/old", "gone"] {
+                fs::create_dir_all(layer.join(folder)).expect("mkdir");
+            }
+            fs::write(layer.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n")
+                .expect("write");
+            fs::write(layer.join("srv/data"), "data").expect("write");
+            fs::write(layer.join("srv/old/file"), "old").expect("write");
+            fs::write(layer.join("gone/file"), "gone").expect("write");
+            chown(layer.join("srv/data"), Some(33), Some(34)).expect("chown");
+            fs::set_permissions(layer.join("srv/data"), fs::Permissions::from_mode(0o4640)).expect("chmod");
+        })
+        .layer(|layer| {
+            fs::create_dir_all(layer.join("srv/old")).expect("mkdir");
+            fs::write(layer.join(".wh.gone"), "").expect("write");
+            fs::write(layer.join("srv/old/.wh..wh..opq"), "").expect("write");
+            fs::write(layer.join("srv/old/new"), "new").expect("write");
+        })
+        .runs(json!({ "Cmd": ["cat", "/srv/data"] }))
+        .docker_save(&path, &["app:1"]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+    path.to_str().expect("UTF-8").to_string()
+}
+
+impl User {
+    /// A command with a place for images.
+    fn of_images(&self, words: &[&str]) -> Said {
+        let mut command = self.command(words);
+        said(
+            &command
+                .env("XDG_DATA_HOME", self.folder.path().join("run"))
+                .output()
+                .expect("execute the runtime"),
+        )
     }
+
+    fn images_ok(&self, words: &[&str]) -> String {
+        let said = self.of_images(words);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{words:?}: {}", said.out);
+        said.out
+    }
+
+    /// Nothing is left of any container of an image.
+    fn is_clean(&self) {
+        self.images_ok(&["image", "list"]);
+        let store = self.folder.path().join("run/rcrun");
+        for folder in [self.state(), store.join("containers"), store.join("leases"), store.join("tmp")] {
+            let left: Vec<_> =
+                fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+            assert_eq!(left, Vec::<PathBuf>::new());
+        }
+    }
+}
+
+#[test]
+fn an_image_of_a_user_has_all_owners_that_his_ranges_have() {
+    let user = User::with_ranges("images");
+    let tar = saved(&user, "images");
+    user.images_ok(&["image", "load", "--quiet", &tar]);
+    // Seen from outside: 33 is the 33rd of the range, in which 1 is the first.
+    let all = walk(&user.folder.path().join("run/rcrun/layers"));
+    let data =
+        all.iter().find(|path| path.ends_with("srv/data")).expect("unpacked").metadata().expect("stat");
+    assert_eq!((data.uid(), data.gid(), data.mode() & 0o7777), (RANGE + 32, RANGE + 33, 0o4640));
+    let script = "stat -c '%u:%g %a' /srv/data; ls -d /gone /srv/old/*; cat /proc/self/uid_map | wc -l; \
+                  mkdir /made && touch /made/file && chown 33:34 /made/file /made && chmod 700 /made && id -u";
+    let said = user.of_images(&["run", "app:1", "sh", "-c", script]);
+    assert_eq!(
+        said.out.lines().collect::<Vec<_>>(),
+        ["33:34 4640", "/srv/old/new", "2", "0"],
+        "{}",
+        said.err
+    );
+    assert_eq!((said.status, said.err.trim()), (0, "ls: /gone: No such file or directory"));
+    assert_eq!(user.images_ok(&["run", "-u", "web", "app:1"]), "data");
+    assert_eq!(user.images_ok(&["run", "-u", "web", "app:1", "id", "-u"]), "33\n");
+    user.is_clean();
+}
+
+#[test]
+fn a_container_of_a_users_image_is_met_by_later_commands() {
+    let user = User::with_ranges("images-later");
+    let tar = saved(&user, "images-later");
+    user.images_ok(&["image", "load", "--quiet", &tar]);
+    // Who holds a pipe of the test is waited for.
+    let mut start = user.command(&["run", "--detach", "--name", "later", "app:1", "sleep", "1000"]);
+    start.env("XDG_DATA_HOME", user.folder.path().join("run")).stdout(Stdio::null());
+    assert!(start.status().expect("execute the runtime").success());
+    let script =
+        "mkdir /made && touch /made/file && chown 33:34 /made/file /made && chmod 700 /made && id -u; id -g";
+    assert_eq!(user.images_ok(&["exec", "later", "sh", "-c", script]), "0\n0\n");
+    assert_eq!(user.images_ok(&["exec", "--user", "33:34", "later", "id", "-u"]), "33\n");
+    assert_eq!(user.images_ok(&["image", "diff", "later"]), "A /made\nA /made/file\n");
+    user.images_ok(&["image", "commit", "--quiet", "later", "app:2"]);
+    user.images_ok(&["kill", "later", "KILL"]);
+    user.images_ok(&["delete", "--force", "later"]);
+    assert_eq!(user.images_ok(&["run", "app:2", "stat", "-c", "%u %a", "/made"]), "33 700\n");
+    assert_eq!(user.images_ok(&["image", "fsck"]), "the store is sound\n");
+    user.is_clean();
+}
+
+#[test]
+fn a_user_without_ranges_has_images_whose_files_are_all_roots() {
+    let user = User::plain("images-alone");
+    let tar = saved(&user, "images-alone");
+    let loaded = user.of_images(&["image", "load", "--quiet", &tar]);
+    assert_eq!(loaded.status, 0, "{}", loaded.err);
+    assert!(
+        loaded.err.contains("this user has no ranges of ids") && loaded.err.contains("--add-subuids"),
+        "{}",
+        loaded.err
+    );
+    let script =
+        "stat -c '%u:%g %a' /srv/data; ls /srv/old; cat /proc/self/uid_map | wc -l; id -u; mkdir /made";
+    assert_eq!(user.images_ok(&["run", "app:1", "sh", "-c", script]), "0:0 4640\nnew\n1\n0\n");
+    let refused = user.of_images(&["run", "-u", "web", "app:1"]);
+    assert!(refused.status != 0 && refused.err.contains("/etc/subgid"), "{}", refused.err);
+    user.is_clean();
+}
+
+#[test]
+fn a_user_unpacks_an_image_into_a_bundle_of_his_own() {
+    let user = User::with_ranges("images-bundle");
+    let tar = saved(&user, "images-bundle");
+    let bundle = user.folder.path().join("run/bundle");
+    let bundle = bundle.to_str().expect("UTF-8");
+    let refused = user.of_images(&["image", "unpack", &tar, bundle]);
+    assert!(refused.status != 0 && refused.err.contains("--flat"), "{}", refused.err);
+    user.images_ok(&["image", "unpack", "--quiet", "--flat", &tar, bundle]);
+    assert_eq!(user.images_ok(&["run", "--bundle", bundle, "images-bundle"]), "data");
+    user.is_clean();
+    // What belongs to others he removes where he is root.
+    user.images_ok(&["image", "prune", "--quiet"]);
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub struct RunImage {
     pub store: PathBuf,
     /// `--pull`
     pub pull: Pull,
+    /// `--platform`
+    pub platform: Option<String>,
     /// `--interactive`
     pub interactive: bool,
     /// `--tty`
@@ -195,8 +197,9 @@ pub enum Pull {
 impl Default for RunImage {
     fn default() -> Self {
         RunImage {
-            store: image::DEFAULT_STORE.into(),
+            store: image::default_store(),
             pull: Pull::Never,
+            platform: None,
             interactive: false,
             tty: false,
             env: Vec::new(),

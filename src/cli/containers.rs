@@ -58,6 +58,7 @@ pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
 pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
     let id = parse(&args.id)?;
     let root = StateRoot::new(&global.root);
+    images::container::enter(&root, &id).context(format!("delete {id}"))?;
     // Of an image it has a folder in a store: which one stands in its state, and after a crash nowhere.
     let state = root.open(&id).and_then(|container| container.state()).ok().flatten();
     let stateless = args.force && state.is_none();

@@ -4,6 +4,7 @@ use crate::ExitCode;
 use crate::Global;
 use crate::args::{Command, Exec, Process as Wanted};
 use crate::containers::parse;
+use crate::images;
 use crate::start::listen_variables;
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rcrun_runtime::console::Console;
@@ -20,7 +21,9 @@ use std::os::fd::AsFd;
 #[inline(never)]
 pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
     let id = parse(&args.id)?;
-    let container = StateRoot::new(&global.root).open(&id).context(format!("exec {id}"))?;
+    let root = StateRoot::new(&global.root);
+    images::container::enter(&root, &id).context(format!("exec {id}"))?;
+    let container = root.open(&id).context(format!("exec {id}"))?;
     let signals = Signals::block()?;
     let options = ExecOptions {
         pid_file: args.pid_file.clone(),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rcrun_image::source::Image;
 use rcrun_image::store::Store;
 use rcrun_image::{Digest, Name};
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, users};
 use serde_json::json;
 
 use crate::args::{ImageVerb, Table, image};
@@ -64,20 +64,14 @@ pub fn image(global: &Global, args: &image::Image) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Layers are unpacked and mounted by root alone yet.
-pub fn refuse_users() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::new(
-            Code::Unsupported,
-            "images need root: let root call `rcrun image unpack IMAGE BUNDLE` and `chown -R USER BUNDLE`, then write a config.json for it by `rcrun spec --rootless` and run the bundle",
-        ));
-    }
-    Ok(())
+/// Who is not root becomes root of a user namespace of his own: files have the owners there that an image gives them.
+pub fn become_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { users::enter() }
 }
 
 /// Opens the store.
 pub fn open(path: &Path) -> Result<Store> {
-    refuse_users()?;
+    become_root()?;
     Store::open(path).map_err(told)
 }
 

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use args::{Globals, Invocation};
 use log::Log;
 use rcrun_runtime::error::CallContext;
-use rcrun_runtime::{Result, listen_fds, sys};
+use rcrun_runtime::{Result, listen_fds, sys, users};
 
 /// What the options before the verb give to every verb.
 pub struct Global {
@@ -66,6 +66,13 @@ fn main() {
     // This program started anew, to unpack a layer behind walls.
     if std::env::args_os().skip(1).eq([images::load::UNPACKER]) {
         rcrun_image::jail::serve();
+    }
+    // To write the id maps of the process that started it.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == users::MAPPER)
+        && let (Some(uid), Some(gid)) = (words.next(), words.next())
+    {
+        sys::exit::now(users::serve_mapper(&uid.to_string_lossy(), &gid.to_string_lossy()));
     }
     // All output is written when it is made: nothing is left to flush.
     sys::exit::now(with_room(rcrun).0)

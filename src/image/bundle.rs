@@ -91,7 +91,7 @@ pub fn config(image: &Config, said: &Said, around: &Surroundings, root: &RootFil
     // Moved: json! would copy them.
     config["process"] = process;
     config["mounts"] = Value::Array(volume::mounts(said, around, &volumes)?);
-    config["linux"] = defaults::linux(said);
+    config["linux"] = defaults::linux(said, around);
     let profile = (said.seccomp == Seccomp::Default)
         .then(|| seccomp::text(&defaults::CAPABILITIES, &image.platform.architecture));
     if let Some(name) = hostname {

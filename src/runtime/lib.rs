@@ -29,6 +29,7 @@ pub mod sys;
 pub mod systemd;
 pub mod terminal;
 pub mod unix_socket;
+pub mod users;
 pub mod words;
 
 pub use error::{Code, Error, Result};

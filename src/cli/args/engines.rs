@@ -1,7 +1,7 @@
 //! What the engines say, word by word: each command line that containerd, BuildKit, Docker, podman
 //! with conmon, CRI-O and conmon-rs are known to write.
 
-use super::image::DEFAULT_STORE;
+use super::image::default_store;
 use super::tests::{invocation, refused, words};
 use super::*;
 
@@ -34,7 +34,7 @@ fn kill(signal: i32, all: bool) -> Invocation {
 }
 
 fn delete(force: bool) -> Invocation {
-    Invocation::Delete(Delete { id: "ID".into(), force, store: DEFAULT_STORE.into() })
+    Invocation::Delete(Delete { id: "ID".into(), force, store: default_store() })
 }
 
 fn only(id: &str) -> Id {

@@ -124,6 +124,7 @@ Examples:
                 valued("pull", "WHEN", PossibleValuesParser::new(["never", "missing", "always"]))
                     .hide_possible_values(true)
                     .help("Image: ask its registry: never (default), missing, or always"),
+                text("platform", "OS/ARCH", "Image: of one for several platforms, take this one"),
                 store(),
             ]);
             flags.extend(start());
@@ -421,7 +422,7 @@ pub(super) fn table() -> Arg {
 }
 
 pub(super) fn store() -> Arg {
-    path("store", "DIR", "Keep images in DIR (default: /var/lib/rcrun)")
+    path("store", "DIR", "Keep images in DIR (default: /var/lib/rcrun; of a user ~/.local/share/rcrun)")
 }
 
 fn bundle() -> Arg {

@@ -13,8 +13,18 @@ use super::{Invocation, Table, flags, usage};
 
 pub use verbs::VERBS;
 
-/// Where images are when nobody says it.
-pub const DEFAULT_STORE: &str = "/var/lib/rcrun";
+/// Where root's images are when nobody says it.
+const ROOTS_STORE: &str = "/var/lib/rcrun";
+
+/// Where images are when nobody says it. Those of an ordinary user are where the XDG base directories have data.
+pub fn default_store() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return ROOTS_STORE.into();
+    }
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    data.map_or_else(|| ROOTS_STORE.into(), |data| data.join("rcrun"))
+}
 
 /// `rcrun image`
 #[derive(Debug, PartialEq, Eq)]
@@ -259,7 +269,7 @@ pub(super) fn resolved(verb: &Verb, options: &Matches, plain: &mut Plain<'_>) ->
         },
     };
     plain.end()?;
-    let store = options.path("store").unwrap_or_else(|| DEFAULT_STORE.into());
+    let store = options.path("store").unwrap_or_else(default_store);
     Ok(Invocation::Image(Image { store, verb: asked }))
 }
 
@@ -343,7 +353,7 @@ mod tests {
             ),
         ] {
             let image = told(&format!("image {line}")).unwrap();
-            assert_eq!(image, Image { store: DEFAULT_STORE.into(), verb }, "{line}");
+            assert_eq!(image, Image { store: default_store(), verb }, "{line}");
         }
         assert_eq!(told("image list --store /s").unwrap().store, PathBuf::from("/s"));
     }

@@ -160,7 +160,7 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "delete" => Invocation::Delete(Delete {
             id: plain.id()?,
             force: options.on("force"),
-            store: options.path("store").unwrap_or_else(|| image::DEFAULT_STORE.into()),
+            store: options.path("store").unwrap_or_else(image::default_store),
         }),
         "exec" => Invocation::Exec(exec(&options, &mut plain)?),
         "list" => Invocation::List(List { format: options.table(), quiet: options.on("quiet") }),
@@ -189,12 +189,13 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
 
 fn run_image(options: &Matches) -> RunImage {
     RunImage {
-        store: options.path("store").unwrap_or_else(|| image::DEFAULT_STORE.into()),
+        store: options.path("store").unwrap_or_else(image::default_store),
         pull: match options.word("pull").as_deref() {
             Some("always") => Pull::Always,
             Some("missing") => Pull::Missing,
             _ => Pull::Never,
         },
+        platform: options.word("platform"),
         interactive: options.on("interactive"),
         tty: options.on("tty"),
         env: options.all("env"),

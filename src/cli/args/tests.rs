@@ -188,7 +188,7 @@ fn a_command_for_exec_need_not_be_utf8() {
 #[test]
 fn the_other_verbs_resolve() {
     let kill = |signal, all| Invocation::Kill(Kill { id: id(), signal, all });
-    let delete = |force| Invocation::Delete(Delete { id: id(), force, store: image::DEFAULT_STORE.into() });
+    let delete = |force| Invocation::Delete(Delete { id: id(), force, store: image::default_store() });
     let list = |format, quiet| Invocation::List(List { format, quiet });
     let ps = |format, args: &str| Invocation::Ps(Ps { id: id(), format, args: words(args) });
     let spec = |bundle: &str, rootless| Invocation::Spec(Spec { bundle: bundle.into(), rootless });

@@ -54,6 +54,7 @@ struct OfImage {
 
 fn find(global: &Global, id: &ContainerId) -> Result<OfImage> {
     let root = StateRoot::new(&global.root);
+    super::container::enter(&root, id)?;
     let container = root.open(id)?;
     let being_made = || Error::new(Code::Status, "the container is being made or removed");
     let bundle = container.state()?.ok_or_else(being_made)?.bundle;

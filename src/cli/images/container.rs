@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 
 use rcrun_image::Digest;
 use rcrun_image::store::{Record, Store};
+use rcrun_runtime::container::{Listed, StateRoot};
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::spec::id::ContainerId;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, users};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::{open, told};
@@ -207,6 +208,23 @@ pub fn clear_dead(place: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(dead)
+}
+
+/// A container of an image of an ordinary user lies in a user namespace that is not the machine's, and has files of others
+/// than him: he becomes root there, or of one with the same ids when it has ended. Not for a container of a bundle.
+pub fn enter(root: &StateRoot, id: &ContainerId) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // What is wrong with its state, who looks for it next tells better.
+    let Ok(listed) = root.open(id).and_then(|container| Listed::read(&container, id.clone())) else {
+        return Ok(());
+    };
+    match listed.state.as_ref().and_then(|state| store_of(&state.bundle, id.as_str())) {
+        None => Ok(()),
+        Some(_) if listed.pid() == 0 => users::enter(),
+        Some(_) => users::join(listed.pid()),
+    }
 }
 
 fn remove_link(path: &Path) -> Result<()> {

@@ -205,11 +205,17 @@ pub fn load(
 
 /// The image that `word` means, in the store when this returns with all its layers unpacked: a file or folder, which
 /// gives no name to it and keeps it as long as the lease lives; or what the store has already.
-pub fn fetch(global: &Global, store: &Store, word: &OsStr, quiet: bool) -> Result<(Digest, Option<Lease>)> {
+pub fn fetch(
+    global: &Global,
+    store: &Store,
+    word: &OsStr,
+    platform: &Platform,
+    quiet: bool,
+) -> Result<(Digest, Option<Lease>)> {
     match place(word) {
         Some(place) => {
             let source = source(store, &place.path)?;
-            let image = source.select(place.reference.as_deref(), &Platform::host()).map_err(told)?;
+            let image = source.select(place.reference.as_deref(), platform).map_err(told)?;
             // Before it is there: it has no name that would keep it.
             let hold = store.hold(&image).map_err(told)?;
             Ok((carry(global, store, &source, &image, Vec::new(), quiet)?.digest, Some(hold)))

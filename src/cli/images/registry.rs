@@ -52,11 +52,11 @@ pub fn pull(
 }
 
 /// What `word` means to its registry now, for `run`: standard output is the container's.
-pub fn bring(global: &Global, store: &Store, word: &OsStr) -> Result<Digest> {
+pub fn bring(global: &Global, store: &Store, word: &OsStr, platform: &Platform) -> Result<Digest> {
     let name = word.to_str().ok_or_else(|| {
         Error::new(Code::Usage, format!("the image {word:?} is not UTF-8, as every name of an image is"))
     });
-    let (pulled, _) = carry(global, store, &remote(name?)?, &Platform::host(), false, false)?;
+    let (pulled, _) = carry(global, store, &remote(name?)?, platform, false, false)?;
     Ok(pulled.digest)
 }
 

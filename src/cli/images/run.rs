@@ -9,14 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcrun_image::Digest;
 use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
 use rcrun_image::store::{CONTAINER_MAX, Lease, Record, Store, Unpacked};
+use rcrun_image::{Digest, Platform};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::spec::id::ContainerId;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, users};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags};
 
@@ -43,7 +43,6 @@ pub struct Ready {
 
 /// Fetches the image of `run`, and reads all that is said to it.
 pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
-    super::refuse_users()?;
     // Before anything is fetched or made.
     if let Some(name) = &run.name {
         let id: ContainerId = name.parse()?;
@@ -56,6 +55,7 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
         }
     }
     let said = said(&run.image, &run.command)?;
+    let platform = run.image.platform.as_deref().map_or(Ok(Platform::host()), str::parse).map_err(told)?;
     let place = &run.image.store;
     let pull = run.image.pull;
     let is_file = load::place(word).is_some();
@@ -68,12 +68,19 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
         // A word that was mistyped makes no store.
         return Err(none(&word.to_string_lossy()));
     }
+    super::become_root()?;
     let store = open_in_haste(place)?;
+    let bring = || registry::bring(global, &store, word, &platform).map(|digest| (digest, None));
     let (digest, hold) = match pull {
-        Pull::Always => (registry::bring(global, &store, word)?, None),
-        Pull::Never | Pull::Missing => match load::fetch(global, &store, word, false) {
-            Err(error) if pull == Pull::Missing && error.code() == Code::NotFound => {
-                (registry::bring(global, &store, word)?, None)
+        Pull::Always => bring()?,
+        Pull::Never | Pull::Missing => match load::fetch(global, &store, word, &platform, false) {
+            Err(error) if pull == Pull::Missing && error.code() == Code::NotFound => bring()?,
+            Ok((digest, _)) if run.image.platform.is_some() && !is_file => {
+                match another_platform(&store, &digest, word, &platform)? {
+                    Some(_) if pull == Pull::Missing => bring()?,
+                    Some(error) => return Err(error),
+                    None => (digest, None),
+                }
             }
             fetched => fetched?,
         },
@@ -88,6 +95,25 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
         name,
         volatile: !run.keep && !run.detach,
     })
+}
+
+/// What is wrong with the image `digest`, which the store has as `word`, where it is for another platform than the one that was
+/// asked for: a name means one image.
+fn another_platform(
+    store: &Store,
+    digest: &Digest,
+    word: &OsStr,
+    platform: &Platform,
+) -> Result<Option<Error>> {
+    let found = store.config(&store.require_record(digest).map_err(told)?).map_err(told)?.platform;
+    if found.runs_on(platform) {
+        return Ok(None);
+    }
+    let word = word.to_string_lossy();
+    let message = format!(
+        "--platform {platform}: the store has {word} for {found}: `rcrun image pull --platform {platform} {word}` brings the other"
+    );
+    Ok(Some(Error::new(Code::NotFound, message)))
 }
 
 /// `app` of `localhost:5000/me/app:1`, of `dir/app.tar`.
@@ -136,7 +162,7 @@ fn make(
     let tree =
         Stack::of(&ready.store, (&ready.digest, record), folder, Some(points), ready.volatile)?.tree()?;
     let root = RootFiles::new(tree.try_clone().call("fcntl F_DUPFD_CLOEXEC")?);
-    let around = surroundings(&ready.said, id, folder)?;
+    let around = surroundings(&ready.store, &ready.said, id, folder)?;
     let converted = bundle::config(&image, &ready.said, &around, &root).map_err(told)?;
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
@@ -271,7 +297,7 @@ fn root_attributes(layers: &[Unpacked], upper: &Path) -> Result<()> {
 }
 
 /// What `said` and the machine give to the container, with the files that are mounted in its /etc.
-fn surroundings(said: &Said, id: &ContainerId, folder: &Path) -> Result<Surroundings> {
+fn surroundings(store: &Store, said: &Said, id: &ContainerId, folder: &Path) -> Result<Surroundings> {
     let host = said.network == Network::Host;
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // A plus sign may stand in an id, and not in the name of a host.
@@ -299,6 +325,9 @@ fn surroundings(said: &Said, id: &ContainerId, folder: &Path) -> Result<Surround
     if host && let Ok(text) = std::fs::read("/etc/resolv.conf") {
         write(&folder.join("resolv.conf"), &text)?;
         around.resolv_conf = Some(path("resolv.conf"));
+    }
+    if store.form() == Form::UserOverlay {
+        around.groups = Some(users::last_group()?);
     }
     around.selinux = Path::new("/sys/fs/selinux/enforce").exists();
     Ok(around)
@@ -391,8 +420,13 @@ fn seccomp(options: &[String]) -> Result<Seccomp> {
 /// The config.json of a bundle of `image`, for which nobody says anything. An image of data has no command: the bundle gets
 /// `sh`, as umoci's do, for who has it to change it.
 pub fn plain_config(image: &rcrun_image::source::Image, root: &RootFiles) -> Result<bundle::Converted> {
-    let around =
-        Surroundings { root_path: "rootfs".into(), environment: environment(), ..Surroundings::default() };
+    let groups = users::entered().map(|_| users::last_group()).transpose()?;
+    let around = Surroundings {
+        root_path: "rootfs".into(),
+        environment: environment(),
+        groups,
+        ..Surroundings::default()
+    };
     let execution = &image.config.config;
     let command = match execution.entrypoint.is_empty() && execution.cmd.is_empty() {
         true => vec!["sh".to_string()],

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use rcrun_image::bundle::RootFiles;
 use rcrun_image::store::Store;
-use rcrun_image::{Digest, flat};
+use rcrun_image::{Digest, Platform, flat};
 use rcrun_runtime::error::CallContext;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::plan::Maps;
+use rcrun_runtime::{Code, Error, Result, users};
+use serde_json::{Value, json};
 
 use super::{container, load, run, told};
 use crate::Global;
@@ -24,6 +26,11 @@ pub fn unpack(
     quiet: bool,
 ) -> Result<()> {
     // Before the image is fetched, which takes time.
+    if users::entered().is_some() && !as_one {
+        let message =
+            "unpack: an overlay that a user mounts is gone when rcrun ends: --flat writes the files";
+        return Err(Error::new(Code::Usage, message));
+    }
     let taken = |what: &str| {
         Error::new(
             Code::Exists,
@@ -35,7 +42,7 @@ pub fn unpack(
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(taken("is no folder")),
         _ => {}
     }
-    let (digest, hold) = load::fetch(global, store, word, quiet)?;
+    let (digest, hold) = load::fetch(global, store, word, &Platform::host(), quiet)?;
     let hold = hold.map_or_else(|| store.hold_image(&digest).map_err(told), Ok)?;
     let made = !bundle.exists();
     std::fs::DirBuilder::new()
@@ -103,7 +110,28 @@ fn finish(global: &Global, store: &Store, digest: &Digest, bundle: &Path) -> Res
     for volume in &converted.volumes {
         root.make_folder(volume).map_err(|e| told(e.of(format_args!("volume {volume}"))))?;
     }
-    let text = format!("{:#}\n", converted.whole());
+    let mut config = converted.whole();
+    if let Some(maps) = users::entered() {
+        in_user_namespace(&mut config, maps);
+    }
+    let text = format!("{config:#}\n");
     let path = bundle.join("config.json");
     std::fs::write(&path, text).call(format!("write {}", path.display()))
+}
+
+/// The bundle of an ordinary user: its files belong to ids of his, which are others inside.
+fn in_user_namespace(config: &mut Value, maps: &Maps) {
+    let lines = |map: &str| -> Vec<Value> {
+        let numbers = |line: &str| line.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<u32>>();
+        map.lines()
+            .map(numbers)
+            .map(|line| json!({ "containerID": line[0], "hostID": line[1], "size": line[2] }))
+            .collect()
+    };
+    let linux = &mut config["linux"];
+    linux["uidMappings"] = lines(&maps.uid).into();
+    linux["gidMappings"] = lines(&maps.gid).into();
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.push(json!({ "type": "user" }));
+    }
 }

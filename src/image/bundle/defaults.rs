@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::said::{Network, Said, Seccomp};
+use super::said::{Network, Said, Seccomp, Surroundings};
 
 /// Docker's fourteen.
 pub(super) const CAPABILITIES: [&str; 14] = [
@@ -64,7 +64,7 @@ pub(super) fn capabilities() -> Value {
 }
 
 /// `linux` of the config, for an image, but for the seccomp profile of our own.
-pub(super) fn linux(said: &Said) -> Value {
+pub(super) fn linux(said: &Said, around: &Surroundings) -> Value {
     let mut namespaces = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // The runtime adds the devices that every container has.
     let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
@@ -89,7 +89,7 @@ pub(super) fn linux(said: &Said) -> Value {
         // Nobody else's ports are in there, and ping needs no more.
         linux["sysctl"] = json!({
             "net.ipv4.ip_unprivileged_port_start": "0",
-            "net.ipv4.ping_group_range": "0 2147483647",
+            "net.ipv4.ping_group_range": format!("0 {}", around.groups.unwrap_or(i32::MAX as u32)),
         });
     }
     linux["namespaces"] = namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();

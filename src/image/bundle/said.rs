@@ -95,6 +95,8 @@ pub struct Surroundings {
     /// The folder in which the caller makes the container's own folders that lie below a mount of `-v`, by their numbers in
     /// [`super::Converted::nested`].
     pub nested: String,
+    /// The last group that the container's user namespace has, where it has not all.
+    pub groups: Option<u32>,
     /// Whether SELinux is on: `-v`'s `z` asks for labels then.
     pub selinux: bool,
 }

@@ -230,6 +230,7 @@ fn loud() -> (Said, Surroundings) {
         resolv_conf: Some("/run/x/resolv.conf".into()),
         hostname_file: Some("/run/x/hostname".into()),
         nested: String::new(),
+        groups: Some(65536),
         selinux: false,
     };
     (said, around)

@@ -236,6 +236,13 @@ fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether the group that a mount's option names, if it does, is one of the container's. (In a namespace of root alone, his
+/// terminals are root's.)
+fn has_group(option: &str, groups: Option<u32>) -> bool {
+    let group = option.strip_prefix("gid=").and_then(|group| group.parse::<u32>().ok());
+    group.is_none_or(|group| groups.is_none_or(|last| group <= last))
+}
+
 /// `mounts` of the config: the defaults that nothing is mounted over, then the rest with what lies higher first.
 pub(super) fn mounts(said: &Said, around: &Surroundings, own: &Own) -> Result<Vec<Value>> {
     let bound = |at: &str| said.volumes.iter().any(|v| v.destination == at && v.source != Source::Own);
@@ -243,7 +250,11 @@ pub(super) fn mounts(said: &Said, around: &Surroundings, own: &Own) -> Result<Ve
         .iter()
         // Who mounts a /dev brings all of it.
         .filter(|(at, ..)| !(bound(at) || at.starts_with("/dev/") && bound("/dev")))
-        .map(|(at, kind, source, options)| mount(at, kind, source, options))
+        .map(|(at, kind, source, options)| {
+            let options: Vec<&str> =
+                options.iter().copied().filter(|option| has_group(option, around.groups)).collect();
+            mount(at, kind, source, &options)
+        })
         .collect();
     let mut more: Vec<(&str, Value)> = Vec::new();
     if said.read_only {

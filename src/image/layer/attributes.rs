@@ -88,7 +88,7 @@ impl Attributes {
         notes: &Notes,
     ) -> Result<()> {
         if self.owner_differs(entry, place, notes) {
-            self.fchown(fd, entry.uid, entry.gid)?;
+            self.fchown(fd, entry.uid, entry.gid, || Shown(&entry.path).to_string(), notes)?;
         }
         let directory = entry.kind == Kind::Directory;
         if place.acl {
@@ -122,7 +122,7 @@ impl Attributes {
             }
         }
         if self.chown && (self.uid, place.group.unwrap_or(self.gid)) != (0, 0) {
-            self.fchown(fd, 0, 0)?;
+            rustix::fs::fchown(fd, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).call("fchown to 0:0")?;
         }
         rustix::fs::fchmod(fd, Mode::from_raw_mode(0o755)).call("fchmod")
     }
@@ -132,7 +132,7 @@ impl Attributes {
         let now = rustix::fs::fstat(fd).call("fstat")?;
         if (now.st_uid, now.st_gid) != (entry.uid, entry.gid) {
             if self.chown {
-                self.fchown(fd, entry.uid, entry.gid)?;
+                self.fchown(fd, entry.uid, entry.gid, || Shown(&entry.path).to_string(), notes)?;
             } else {
                 notes.add(Sort::Owner, || Shown(&entry.path).to_string());
             }
@@ -159,7 +159,9 @@ impl Attributes {
         if self.owner_differs(entry, place, notes) {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             let done = rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-            done.map_err(|e| self.unmapped(e, entry.uid, entry.gid))?;
+            let other =
+                || rustix::fs::chownat(dir, name, None, Some(Gid::from_raw(1)), AtFlags::SYMLINK_NOFOLLOW);
+            self.or_noted(done, other, (entry.uid, entry.gid), || Shown(&entry.path).to_string(), notes)?;
         }
         let link = entry.kind == Kind::Symlink;
         if !link && place.acl {
@@ -215,7 +217,9 @@ impl Attributes {
     pub fn copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, notes: &Notes) -> Result<()> {
         let stat = rustix::fs::fstat(from).call("fstat of the lower layer")?;
         if self.chown {
-            self.fchown(to, stat.st_uid, stat.st_gid)?;
+            // What is below was unpacked under the same maps.
+            rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+                .map_err(|e| self.unmapped(e, stat.st_uid, stat.st_gid))?;
         }
         for name in [ACCESS_ACL, DEFAULT_ACL] {
             remove_xattr(to, name)?;
@@ -237,9 +241,36 @@ impl Attributes {
         Ok(())
     }
 
-    fn fchown(&self, fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
-        rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .map_err(|e| self.unmapped(e, uid, gid))
+    fn fchown(
+        &self,
+        fd: BorrowedFd<'_>,
+        uid: u32,
+        gid: u32,
+        what: impl FnOnce() -> String,
+        notes: &Notes,
+    ) -> Result<()> {
+        let done = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let other = || rustix::fs::fchown(fd, None, Some(Gid::from_raw(1)));
+        self.or_noted(done, other, (uid, gid), what, notes)
+    }
+
+    /// What came of a chown: in a user namespace that has root alone, which is one of a user without ranges, all files are
+    /// root's, and it is noted. `other` tells: it gives the file to another group, which none but an error follows.
+    fn or_noted(
+        &self,
+        done: rustix::io::Result<()>,
+        other: impl FnOnce() -> rustix::io::Result<()>,
+        (uid, gid): (u32, u32),
+        what: impl FnOnce() -> String,
+        notes: &Notes,
+    ) -> Result<()> {
+        match done {
+            Err(Errno::INVAL) if self.rootless && other() == Err(Errno::INVAL) => {
+                notes.add(Sort::Unmapped, what);
+                Ok(())
+            }
+            done => done.map_err(|e| self.unmapped(e, uid, gid)),
+        }
     }
 
     fn unmapped(&self, errno: Errno, uid: u32, gid: u32) -> Error {

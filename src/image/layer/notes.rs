@@ -17,6 +17,8 @@ pub enum Sort {
     Refused,
     /// Owners, where only one's own can be set.
     Owner,
+    /// Owners, where there is root alone.
+    Unmapped,
     /// Keywords of global headers.
     Global,
     /// Sockets, which a tar does not hold.
@@ -31,6 +33,10 @@ impl Sort {
             Sort::Unsupported => "the file system does not have this extended attribute",
             Sort::Refused => "the kernel refuses this extended attribute",
             Sort::Owner => "owners are left as they are: only root changes them",
+            Sort::Unmapped => {
+                "files of others are root's: this user has no ranges of ids (let root call `usermod --add-subuids \
+                 100000-165535 --add-subgids 100000-165535 USER`, and load the image into a new store)"
+            }
             Sort::Global => "keywords of global headers are not followed",
             Sort::Socket => "sockets are left out: a layer holds none",
         }

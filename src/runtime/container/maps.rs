@@ -31,7 +31,7 @@ const GIDS: Kind =
     Kind { pointer: "/linux/gidMappings", file: "gid_map", tool: "newgidmap", ranges: "/etc/subgid" };
 
 /// Writes the maps of the user namespace of `pid`, a child of this process that waits for them.
-pub(super) fn write(pid: i32, maps: &Maps) -> Result<()> {
+pub(crate) fn write(pid: i32, maps: &Maps) -> Result<()> {
     let Some(how) = maps.unprivileged else {
         return own(pid, &UIDS, &maps.uid).and_then(|()| own(pid, &GIDS, &maps.gid));
     };

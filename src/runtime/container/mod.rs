@@ -22,6 +22,7 @@ pub use end::{End, Usage};
 pub use events::{Happening, events, notices, stats};
 pub use exec::{Exec, ExecOptions, exec};
 pub use list::{Listed, list};
+pub(crate) use maps::write as write_maps;
 pub use process::{Process, Status};
 pub use signal::{kill, pause, processes, resume};
 pub use start::start;

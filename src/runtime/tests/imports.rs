@@ -58,6 +58,7 @@ const USES: [(&str, &[&str]); 27] = [
             "words",
         ],
     ),
+    ("users", &["container", "error", "plan"]),
     ("scratch", &[]),
 ];
 
