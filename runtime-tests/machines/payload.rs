@@ -133,13 +133,15 @@ left() {
 }
 "#;
 
-/// Packs rcrun, the programs and what tests read into `work/payload.tar`, with `script` to be run.
+/// Packs rcrun with the shim beside it, the programs and what tests read into `work/payload.tar`, with `script` to be run.
 pub fn pack(work: &Path, rcrun: &Path, chosen: &[Chosen], script: &str) -> Result<PathBuf, String> {
     let stage = work.join("payload");
     let fail = |what: &str, e: std::io::Error| format!("{what}: {e}");
     fs::remove_dir_all(&stage).ok();
     fs::create_dir_all(stage.join("tests")).map_err(|e| fail("mkdir", e))?;
     strip(rcrun, &stage.join("rcrun"))?;
+    let shim = "containerd-shim-rcrun-v2";
+    strip(&rcrun.with_file_name(shim), &stage.join(shim))?;
     for one in chosen {
         strip(&one.program, &stage.join("tests").join(&one.target))?;
     }

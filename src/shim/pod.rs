@@ -22,6 +22,9 @@ use rcrun_runtime::{Code, Error, Result, sys, terminal};
 use rustix::event::epoll::EventFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,6 +33,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long a deleted process's output may still come: containerd's own figure.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// After so many seconds without a start or an end the shim is taken to be at rest.
+const QUIET: i64 = 1;
 
 /// How long an end may take that the kernel has been told of.
 const END: Duration = Duration::from_secs(10);
@@ -42,6 +48,7 @@ pub struct Pod {
     /// None for an id that somebody makes a container of just now.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
     stop: Arc<OwnedFd>,
+    quiet: Arc<OwnedFd>,
 }
 
 /// A container.
@@ -154,9 +161,18 @@ impl Pod {
             namespace: namespace.to_string(),
             events,
             watches: Watches::new()?,
+            quiet: Arc::new(
+                timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+                    .call("timerfd_create")?,
+            ),
             containers: Mutex::new(HashMap::new()),
             stop,
         })
+    }
+
+    /// Is ready when nothing has happened for a while.
+    pub fn quiet(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.quiet)
     }
 
     /// What this process waits for.
@@ -403,9 +419,10 @@ impl Pod {
             {
                 log::warn(format_args!("{}: what its first process has left: {error}", container.id));
             }
-            self.tell_oom(container);
             self.record(container, exit);
         }
+        // A kill is told before the end that it brought.
+        self.tell_oom(container);
         self.tell(container);
     }
 
@@ -424,8 +441,17 @@ impl Pod {
         }
     }
 
+    /// Something has happened.
+    fn is_busy(&self) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: QUIET, tv_nsec: 0 } };
+        // Without it no more is lost than some memory.
+        let _ = timerfd_settime(&self.quiet, TimerfdTimerFlags::empty(), &once);
+    }
+
     /// Tells the ends that may be told.
     fn tell(&self, container: &Container) {
+        self.is_busy();
         let mut life = container.life();
         for Told { name, pid, ended } in life.tell() {
             let mut event = events::TaskExit::new();

@@ -107,6 +107,17 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
     });
     pod.watches().add(Arc::new(watched), EventFlags::IN, signalled)?;
 
+    let quiet = pod.quiet();
+    let timer = Arc::clone(&quiet);
+    let rest = Box::new(move || {
+        let _ = rustix::io::read(&timer, &mut [0; 8]);
+        if let Err(error) = sys::memory::let_go_of_program() {
+            log::warn(format_args!("memory that is not needed could not be given back: {error}"));
+        }
+        Next::Same
+    });
+    pod.watches().add(quiet, EventFlags::IN, rest)?;
+
     let failed = |e: ttrpc::Error| Error::new(Code::System, format!("ttrpc server: {e}"));
     let mut server = ttrpc::Server::new()
         .add_listener(serving.socket.into_raw_fd())

@@ -83,9 +83,8 @@ impl Place {
     pub fn new(name: &str) -> Place {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         own_mount_namespace();
-        let nothing = None::<&str>;
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).expect("tmpfs on /run");
         let folder = Folder::new(name);
+        own_run(folder.path());
         let (sender, events) = channel();
         let address = format!("unix://{}", folder.path().join("events.sock").display());
         let mut server = ttrpc::Server::new()
@@ -117,8 +116,10 @@ impl Place {
     pub fn start(&self, bundle: &Bundle, id: &str) -> String {
         // Below one cgroup, that of this place.
         let mut config = bundle.config.clone();
-        config["linux"]["cgroupsPath"] = format!("/{}/{id}", self.namespace).into();
-        std::fs::write(bundle.path().join("config.json"), config.to_string()).expect("write config.json");
+        if config["linux"]["cgroupsPath"].is_null() {
+            config["linux"]["cgroupsPath"] = format!("/{}/{id}", self.namespace).into();
+            std::fs::write(bundle.path().join("config.json"), config.to_string()).expect("write config.json");
+        }
         let said = run(self.command(bundle, id).arg("start"), b"");
         assert_eq!((said.status, said.err.as_str()), (0, ""), "{}", said.out);
         said.out
@@ -145,6 +146,25 @@ impl Place {
     pub fn heard(&self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.event()).map(|event| format!("{} {}", event.topic, event.whose)).collect()
     }
+}
+
+/// An empty /run in this thread's mount namespace, but for what reaches systemd.
+pub fn own_run(folder: &Path) {
+    let nothing = None::<&str>;
+    let machines = folder.join("run");
+    std::fs::create_dir(&machines).expect("mkdir");
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/run"), &machines, nothing, bind, nothing).expect("bind /run");
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).expect("tmpfs on /run");
+    for name in ["dbus", "systemd"] {
+        let there = machines.join(name);
+        if there.is_dir() {
+            let here = Path::new("/run").join(name);
+            std::fs::create_dir(&here).expect("mkdir");
+            mount(Some(&there), &here, nothing, bind, nothing).expect("bind");
+        }
+    }
+    nix::mount::umount2(&machines, nix::mount::MntFlags::MNT_DETACH).expect("umount");
 }
 
 impl Drop for Place {

@@ -29,8 +29,8 @@ impl Containerd {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         own_mount_namespace();
         let nothing = None::<&str>;
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).expect("tmpfs on /run");
         let folder = Folder::new("containerd");
+        crate::harness::own_run(folder.path());
         let root = folder.path().join("root");
         std::fs::create_dir(&root).expect("mkdir");
         // An overlay's upper folder cannot lie on an overlay, which /tmp may be.

@@ -7,6 +7,10 @@ mod limits;
 mod memory;
 mod processors;
 mod rootless;
+mod shim;
+#[allow(dead_code)]
+#[path = "../shim/harness.rs"]
+mod shim_harness;
 mod systemd;
 mod update;
 mod user;
