@@ -208,6 +208,31 @@ fn no_pivot_moves_the_root_and_leaves_the_same_container() {
 }
 
 #[test]
+fn beside_no_pivot_no_user_namespace_inside_can_mount_a_procfs_without_masks() {
+    own_mounts();
+    let runtime = Runtime::new();
+    // `proc` of the container has masks, so that what is to be refused is refused for the machine's alone.
+    let script =
+        "unshare -U -r -m -p -f sh -c 'mount -t proc proc /proc && echo mounted || echo refused' 2>&1";
+    for user in [false, true] {
+        let bundle = shell("barred", script, |c| {
+            for set in ["bounding", "effective", "permitted"] {
+                c["process"]["capabilities"][set].as_array_mut().expect("set").push(json!("CAP_SETFCAP"));
+            }
+            if user {
+                c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map;
+            }
+        });
+        let path = bundle.path().to_str().expect("UTF-8");
+        let said = runtime.say(["run", "--no-pivot", "--bundle", path, "barred"]);
+        assert!(said.out.ends_with("refused\n"), "{user}: {} {}", said.out, said.err);
+    }
+}
+
+#[test]
 fn masked_and_read_only_paths_may_meet_repeat_and_lie_in_one_another() {
     let runtime = Runtime::new();
     let script = "ls -A /a | wc -l; ls -A /b | wc -l; touch /b/x 2>/dev/null || echo refused; cat /c/file";

@@ -215,6 +215,7 @@ impl Init {
                 .in_parent(place, path.0, |parent, name| mount::symlink(parent, name, text(target), replace)),
             Step::Pivot => mount::pivot(self.root()?),
             Step::Chroot => mount::chroot(self.root()?),
+            Step::Detach { path } => mount::detach(text(path)),
             Step::MoveRoot => mount::move_root(self.root()?),
             Step::Loopback => process::bring_up_loopback(),
             Step::Hostname { name } => own::set_hostname(name.bytes()),

@@ -241,6 +241,15 @@ pub fn move_root(root: &Root) -> Result<()> {
     process::chdir_slash()
 }
 
+/// Takes away what is mounted at `path` of the machine, or hides it.
+pub fn detach(path: &CStr) -> Result<()> {
+    match mount::detach(path) {
+        // It is locked: made by a user namespace above.
+        Err(Failure { errno: EINVAL | EPERM, .. }) => mount::move_onto_path(empty_directory()?.raw(), path),
+        outcome => outcome,
+    }
+}
+
 /// A procfs of our own, mounted nowhere.
 pub fn private_proc() -> Result<Fd> {
     let fs = mount::fsopen(c"proc")?;

@@ -242,6 +242,13 @@ pub enum Step<S> {
     Pivot,
     /// fchdir(*root*), chroot("."): without a mount namespace.
     Chroot,
+    /// umount2(2) with MNT_DETACH of what is mounted at `path` of the machine; where it is locked, an empty directory is
+    /// put over it. With --no-pivot the machine's mounts stay in the namespace, and where a procfs or sysfs is seen
+    /// whole, the kernel lets a user namespace mount another without masks (mnt_already_visible in fs/namespace.c).
+    Detach {
+        /// An absolute path on the machine.
+        path: S,
+    },
     /// fchdir(*root*), move_mount of it onto `/`, chroot("."): --no-pivot, for a root on a ramdisk, which cannot be pivoted.
     MoveRoot,
     /// Bring up `lo`: a new network namespace has it down.

@@ -15,6 +15,7 @@ pub mod host;
 pub mod init_image;
 pub mod launch;
 pub mod listen_fds;
+mod mountinfo;
 pub mod notify_socket;
 pub mod pid_file;
 pub mod plan;

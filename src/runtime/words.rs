@@ -196,6 +196,7 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Symlink { target, path: p, .. } => format!("link {} to {target}", path(p)),
         Step::Pivot => "pivot_root".into(),
         Step::Chroot => "chroot".into(),
+        Step::Detach { path } => format!("take the machine's {path} away"),
         Step::MoveRoot => "move the root onto / and chroot".into(),
         Step::Loopback => "bring up lo".into(),
         Step::Hostname { name } => format!("set the hostname {name}"),

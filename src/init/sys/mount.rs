@@ -98,9 +98,14 @@ pub fn pivot_here() -> Result<()> {
 
 /// umount2(".", MNT_DETACH).
 pub fn detach_here() -> Result<()> {
+    detach(c".")
+}
+
+/// umount2(MNT_DETACH).
+pub fn detach(path: &CStr) -> Result<()> {
     const MNT_DETACH: usize = 2;
     // SAFETY: the text ends with NUL.
-    unsafe { done(UMOUNT2, [p(c"."), MNT_DETACH, 0, 0, 0, 0]) }
+    unsafe { done(UMOUNT2, [p(path), MNT_DETACH, 0, 0, 0, 0]) }
 }
 
 /// chroot(".").

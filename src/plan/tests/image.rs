@@ -56,6 +56,7 @@ samples! {
     Symlink { target: text("pts/ptmx"), path: InRoot(text("dev/ptmx")), replace: true };
     Pivot;
     Chroot;
+    Detach { path: text("/proc") };
     MoveRoot;
     Loopback;
     Hostname { name: text("web") };

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 
 use super::file::read_list;
 use crate::error::CallContext;
+use crate::mountinfo::unescape;
 use crate::{Code, Error, Result};
 
 /// CGROUP2_SUPER_MAGIC of linux/magic.h.
@@ -102,19 +103,6 @@ fn cgroup2_mount(mountinfo: impl BufRead) -> io::Result<Option<PathBuf>> {
         second_best.get_or_insert(point);
     }
     Ok(second_best)
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, after @ ..] = rest {
-        let octal = after.get(..3).filter(|_| *first == b'\\');
-        let octal = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        text.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &after[3..] } else { after };
-    }
-    text
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub await_start: bool,
     /// --no-pivot: chroot instead of pivot_root, for a root on a ramdisk.
     pub no_pivot: bool,
+    /// With `no_pivot`: where procfs and sysfs of the machine are mounted, what lies below others first.
+    pub left_behind: &'a [String],
     /// Join a session keyring of its own.
     pub keyring: bool,
     /// fds from 3 on that the payload gets.
@@ -57,6 +59,7 @@ impl<'a> Request<'a> {
             bundle,
             await_start: true,
             no_pivot: false,
+            left_behind: &[],
             keyring: true,
             passed_fds: 0,
             variables: &[],
@@ -201,6 +204,9 @@ fn build_root(
         }
     }
     if request.no_pivot {
+        for path in request.left_behind {
+            plan.push("/root/path", Step::Detach { path: path.as_str().into() });
+        }
         plan.push("/root/path", Step::MoveRoot);
     } else {
         plan.push("/root/path", Step::Pivot);
@@ -293,6 +299,7 @@ fn check_mounts_have_their_namespace(plan: &Plan, own: bool) -> Result<()> {
                 | Step::Mask { .. }
                 | Step::ReadOnly { .. }
                 | Step::Pivot
+                | Step::Detach { .. }
                 | Step::MoveRoot
         )
     };

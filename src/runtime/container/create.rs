@@ -21,7 +21,7 @@ use crate::sys::birth::Newborn;
 use crate::sys::hold::Hold;
 use crate::sys::trees::Wanted;
 use crate::systemd;
-use crate::{Code, Error, Result, home, listen_fds, pid_file, sys, terminal};
+use crate::{Code, Error, Result, home, listen_fds, mountinfo, pid_file, sys, terminal};
 use oci_spec::runtime::LinuxNamespaceType;
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
@@ -126,11 +126,16 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     if notify.is_some() {
         variables.push("NOTIFY_SOCKET=/run/notify/notify.sock".to_string());
     }
+    let left_behind = match options.no_pivot && spec.namespace(LinuxNamespaceType::Mount) == Namespace::New {
+        true => mountinfo::seen_whole()?,
+        false => Vec::new(),
+    };
     let request = Request {
         id: id.as_str(),
         bundle: &bundle,
         await_start,
         no_pivot: options.no_pivot,
+        left_behind: &left_behind,
         keyring: !options.no_new_keyring,
         passed_fds: passed.fds.len() as u32,
         variables: &variables,
@@ -163,6 +168,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         hooks: spec.hooks().is_some(),
         startable: spec.process().is_some(),
         no_pivot: options.no_pivot,
+        left_behind: left_behind.clone(),
         keyring: request.keyring,
         variables: variables.clone(),
         notify: request.notify,

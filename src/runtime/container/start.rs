@@ -145,6 +145,7 @@ fn failure(container: &Container, state: &State, report: &Report) -> Error {
             bundle: &state.bundle,
             await_start: true,
             no_pivot: state.no_pivot,
+            left_behind: &state.left_behind,
             keyring: state.keyring,
             passed_fds: 0,
             variables: &state.variables,

@@ -322,6 +322,9 @@ pub struct State {
     pub startable: bool,
     /// Options of create that a plan depends on.
     pub no_pivot: bool,
+    /// What that took away of the machine's mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// It has a session keyring.
     pub keyring: bool,
     /// Variables that rcrun added.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 27] = [
+const USES: [(&str, &[&str]); 29] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -22,7 +22,8 @@ const USES: [(&str, &[&str]); 27] = [
     ("prepare", &["error", "plan", "sys"]),
     ("launch", &["error", "init_image", "plan", "prepare", "sys", "words"]),
     ("home", &["prepare"]),
-    ("cgroup", &["error", "sys"]),
+    ("mountinfo", &["error"]),
+    ("cgroup", &["error", "mountinfo", "sys"]),
     ("doctor", &["cgroup", "error", "host", "plan", "sys", "systemd"]),
     ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("hooks", &["error", "sys"]),
@@ -46,6 +47,7 @@ const USES: [(&str, &[&str]); 27] = [
             "host",
             "launch",
             "listen_fds",
+            "mountinfo",
             "notify_socket",
             "pid_file",
             "plan",

@@ -120,6 +120,7 @@ fn compiled(spec: &Spec, verb: Verb, host: &Host) -> Result<Plan> {
             &Request {
                 await_start: false,
                 no_pivot: true,
+                left_behind: &["/sys".to_string(), "/proc".to_string()],
                 keyring: false,
                 passed_fds: 2,
                 variables: &notify,
@@ -253,6 +254,7 @@ fn steps_that_touch_mounts_come_after_the_check_of_the_mount_namespace() {
                     | Step::Mask { .. }
                     | Step::ReadOnly { .. }
                     | Step::Pivot
+                    | Step::Detach { .. }
                     | Step::MoveRoot
             )
         });

@@ -1,0 +1,67 @@
+//! /proc/self/mountinfo: its escapes, and the mounts that --no-pivot must not leave behind. Uses: error.
+
+use crate::error::CallContext;
+use crate::{Code, Error, Result};
+
+/// Where procfs and sysfs are mounted in this mount namespace, what lies below others first.
+pub fn seen_whole() -> Result<Vec<String>> {
+    let text = std::fs::read("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
+    of_kinds(&text, &[b"proc", b"sysfs"])
+        .into_iter()
+        .map(|point| {
+            String::from_utf8(point).map_err(|error| {
+                let point = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Error::new(
+                    Code::Host,
+                    format!("--no-pivot: the mount point {point:?} of the machine is not UTF-8"),
+                )
+            })
+        })
+        .collect()
+}
+
+fn of_kinds(mountinfo: &[u8], kinds: &[&[u8]]) -> Vec<Vec<u8>> {
+    let point = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(4);
+        let point = fields.next()?;
+        // What lies between is optional.
+        fields.find(|field| *field == b"-")?;
+        kinds.contains(&fields.next()?).then(|| unescape(point))
+    };
+    // mountinfo lists what is mounted on others after them, and of a stack the topmost last.
+    let mut points: Vec<Vec<u8>> = mountinfo.split(|byte| *byte == b'\n').filter_map(point).collect();
+    points.reverse();
+    points.sort_by_key(|point| std::cmp::Reverse(point.iter().filter(|byte| **byte == b'/').count()));
+    points
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+pub fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let octal = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        text.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_below_others_comes_first_and_each_layer_of_a_stack_is_told() {
+        let text = "20 1 0:19 / / rw - ext4 /dev/vda rw\n\
+                    21 20 0:20 / /proc rw,nosuid shared:3 - proc proc rw\n\
+                    22 20 0:21 / /sys rw - sysfs sysfs rw\n\
+                    23 21 0:20 /sys /proc/sys ro - proc proc rw\n\
+                    24 21 0:20 / /proc rw - proc proc rw\n\
+                    25 20 0:20 / /mnt/a\\040b rw master:1 - proc proc rw\n";
+        let points = of_kinds(text.as_bytes(), &[b"proc", b"sysfs"]);
+        let expected: [&[u8]; 5] = [b"/mnt/a b", b"/proc/sys", b"/proc", b"/sys", b"/proc"];
+        assert_eq!(points, expected);
+    }
+}
