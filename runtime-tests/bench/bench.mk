@@ -2,6 +2,7 @@
 # `make bench-gate` checks only what rcrun promises, in a minute or two; `make bench-steps` shows where a run's time goes.
 # `make bench-load` times verbs with hundreds of containers, thousands of cgroups and of mounts and writes
 # docs/benchmarks-load.md (`make bench` does too); `make bench-load-gate` checks what is promised of that.
+# `make layout` finds which functions a start executes, for the linker.
 # `make bench-image` times how an image becomes a root file system and writes docs/benchmarks-image.md; `make
 # bench-image-gate` checks what is promised of that.
 
@@ -33,7 +34,7 @@ BENCH = $(BENCH_PREFIX) $(BENCH_BINARY)
 BENCH_LOAD = $(BENCH) load $(BENCH_OPTIONS) --blocks $(BENCH_LOAD_BLOCKS) --runtimes "$(BENCH_RUNTIMES)"
 BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --profile $(BENCH_PROFILE)
 
-.PHONY: bench bench-gate bench-steps bench-load bench-load-gate bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary
+.PHONY: bench bench-gate bench-steps bench-load bench-load-gate bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary layout
 
 bench: build bench-setup bench-binary
 	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
@@ -50,6 +51,11 @@ bench-gate: build bench-setup-quick bench-binary
 
 bench-steps: build bench-setup-quick bench-binary
 	$(BENCH) steps $(BENCH_OPTIONS) --runtimes "rcrun"
+
+# Where the linker puts the functions of a start: src/cli/layout.ld, after changes that move much.
+layout: bench-setup-quick bench-binary
+	$(BUILD_FLAGS) cargo rustc --locked --release --target $(TARGET) --package rcrun --bin rcrun -- -C strip=none
+	$(BENCH) layout $(BENCH_OPTIONS) --runtimes rcrun
 
 bench-image: build bench-image-setup bench-binary ## time how an image is unpacked, here and by other tools
 	$(BENCH) image --rcrun $(RCRUN) --rounds $(BENCH_IMAGE_ROUNDS) --unpack-in '$(BENCH_IMAGE_DIR)'

@@ -14,6 +14,8 @@ use crate::{Result, fail};
 pub struct Facts {
     /// KiB, the largest process of one `run` with a payload of a few kilobytes; median of five.
     pub peak_kib: u64,
+    /// Page faults of one `run` with that payload, all processes together; median of five.
+    pub faults: u64,
     /// System calls of one `run` of /bin/true, all processes together.
     pub calls: u64,
     /// Bytes of the binary, and of the shared libraries that were brought with it.
@@ -29,8 +31,10 @@ pub fn count(bench: &Bench, peak: &Path) -> Result<Vec<Facts>> {
         .iter()
         .map(|runtime| {
             let library_bytes = libraries(&runtime.binary)?;
+            let (peak_kib, faults) = touched(bench, runtime, peak)?;
             Ok(Facts {
-                peak_kib: peak_kib(bench, runtime, peak)?,
+                peak_kib,
+                faults,
                 calls: calls(bench, runtime)?.values().map(|c| c.calls).sum(),
                 bytes: fs::metadata(&runtime.binary)?.len() + library_bytes,
                 library_bytes,
@@ -48,7 +52,10 @@ fn libraries(binary: &Path) -> Result<u64> {
     fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }
 
-fn peak_kib(bench: &Bench, runtime: &Runtime, peak: &Path) -> Result<u64> {
+/// Peak memory in KiB, and page faults. Of a copy on a tmpfs: how many pages of a program one fault brings depends on how its
+/// file came into memory, and there it came page by page.
+pub fn touched(bench: &Bench, runtime: &Runtime, peak: &Path) -> Result<(u64, u64)> {
+    let runtime = runtime.copied()?;
     let mut values = Vec::new();
     for _ in 0..5 {
         let id = bench.id();
@@ -57,10 +64,16 @@ fn peak_kib(bench: &Bench, runtime: &Runtime, peak: &Path) -> Result<u64> {
         if !out.status.success() {
             return fail(format!("{} under peak: {}", runtime.name, String::from_utf8_lossy(&out.stderr)));
         }
-        values.push(String::from_utf8_lossy(&out.stdout).trim().parse()?);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let Some((kib, faults)) = text.trim().split_once(' ') else { return fail(format!("peak: {text}")) };
+        values.push((kib.parse::<u64>()?, faults.parse::<u64>()?));
     }
-    values.sort_unstable();
-    Ok(values[2])
+    let median = |mut values: Vec<u64>| {
+        values.sort_unstable();
+        values[2]
+    };
+    let (peaks, faults): (Vec<u64>, Vec<u64>) = values.into_iter().unzip();
+    Ok((median(peaks), median(faults)))
 }
 
 /// One system call's part in a run.

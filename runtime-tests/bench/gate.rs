@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::Result;
 use crate::rounds::{Bench, Pace, Row, Series};
-use crate::targets::{TARGETS, Target};
+use crate::targets::{FAULTS, TARGETS, Target};
 
 /// How one promise stands.
 pub struct Verdict {
@@ -63,6 +63,21 @@ fn judge(bench: &Bench, rcrun: usize, target: &Target, series: &Series, slack: f
         kept: reached && faster.is_empty(),
         faster,
     }
+}
+
+/// Judges what is counted: the page faults of each runtime's `run`, in their order.
+pub fn judge_faults(bench: &Bench, faults: &[u64]) -> Result<Verdict> {
+    let Some(rcrun) = rcrun(bench) else { return crate::fail("the gate needs rcrun") };
+    let others = 1..bench.runtimes.len();
+    let faster =
+        others.filter(|other| bench.runtimes[*other].name != "bare" && faults[*other] < faults[rcrun]);
+    Ok(Verdict {
+        name: "page faults of one run".into(),
+        promised: format!("at most {FAULTS} ({} of the floor)", faults[0]),
+        measured: faults[rcrun].to_string(),
+        faster: faster.map(|other| bench.runtimes[other].name).collect(),
+        kept: faults[rcrun] <= FAULTS,
+    })
 }
 
 /// Which runtimes took less time than rcrun.

@@ -1,12 +1,13 @@
 //! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor; `make bench-load` and
 //! `make bench-load-gate`: the same on a full machine; `make bench-image` and `make bench-image-gate`: tools that unpack
-//! images. Started by bench.mk, which says what each option is.
+//! images; `make layout`: where rcrun's functions lie. Started by bench.mk, which says what each option is.
 
 mod bundles;
 mod facts;
 mod gate;
 mod host;
 mod image;
+mod layout;
 mod load;
 mod plot;
 mod report;
@@ -161,7 +162,11 @@ fn measure(prefix: String) -> Result<ExitCode> {
             if !floor_filtered {
                 return fail("the gate needs the floor's filter: give --seccomp-command");
             }
-            judged(&gate::run(&bench, options.rounds, options.slack)?)
+            let mut verdicts = gate::run(&bench, options.rounds, options.slack)?;
+            let touched = |runtime| facts::touched(&bench, runtime, &options.built("peak"));
+            let faults: Vec<u64> = bench.runtimes.iter().map(|r| Ok(touched(r)?.1)).collect::<Result<_>>()?;
+            verdicts.push(gate::judge_faults(&bench, &faults)?);
+            judged(&verdicts)
         }
         "load-gate" => judged(&load::gate(&bench, options.blocks, options.slack)?),
         "load" => {
@@ -174,7 +179,13 @@ fn measure(prefix: String) -> Result<ExitCode> {
             print!("{}", steps::table(&bench, &options.steps_of)?);
             Ok(ExitCode::SUCCESS)
         }
-        verb => fail(format!("bench table, gate, steps, load, load-gate, image or image-gate, not {verb:?}")),
+        "layout" => {
+            fs::write(options.repo.join("src/cli/layout.ld"), layout::script(&bench)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        verb => fail(format!(
+            "bench table, gate, steps, layout, load, load-gate, image or image-gate, not {verb:?}"
+        )),
     }
 }
 
@@ -215,7 +226,11 @@ fn table(options: &Options, bench: &Bench, floor_filtered: bool) -> Result<ExitC
         }
     }
     let facts = facts::count(bench, &options.built("peak"))?;
-    let verdicts = gate::judge_all(bench, &series);
+    let mut verdicts = gate::judge_all(bench, &series);
+    if !verdicts.is_empty() {
+        let faults: Vec<u64> = facts.iter().map(|f| f.faults).collect();
+        verdicts.push(gate::judge_faults(bench, &faults)?);
+    }
     let steps = gate::rcrun(bench).map(|_| steps::table(bench, "rcrun")).transpose()?;
     let report = Report {
         runtimes: &bench.runtimes,

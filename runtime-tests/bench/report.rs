@@ -72,6 +72,7 @@ impl Report<'_> {
         writeln!(out, "## Size\n")?;
         self.heading(&mut out, "floor", |out| {
             self.facts_row(out, "peak memory of one run, MB", |f| megabytes(f.peak_kib))?;
+            self.facts_row(out, "page faults of one run", |f| f.faults.to_string())?;
             self.facts_row(out, "system calls of one run", |f| f.calls.to_string())?;
             self.facts_row(out, "binary, MB", |f| {
                 format!("{:.2}", (f.bytes - f.library_bytes) as f64 / 1e6)
@@ -197,6 +198,7 @@ const METHOD: &str = "
 - `start` of rcrun waits until execve has succeeded or failed; the floor's does not.
 - crun is trixie's, with trixie's own C library and loader written into the binary (patchelf), so that no wrapper is
   charged to it. Its libraries lie in one folder instead of the loader's cache: a few failing opens more, one file less.
-- Peak memory is that of the largest process (ru_maxrss) with a payload of a few kilobytes. System calls are counted by
-  `strace -f -c` and include the payload's.
+- Peak memory is that of the largest process (ru_maxrss) with a payload of a few kilobytes. Page faults are
+  those of all processes of that run, of a copy of the binary on a tmpfs: how many pages one fault brings depends on how a
+  file came into memory. System calls are counted by `strace -f -c` and include the payload's.
 ";

@@ -43,6 +43,19 @@ impl Runtime {
         self
     }
 
+    /// The same with a copy of the binary on the private tmpfs.
+    pub fn copied(&self) -> Result<Self> {
+        let copy = Path::new(WORK).join(self.name);
+        fs::copy(&self.binary, &copy)?;
+        Ok(Self {
+            name: self.name,
+            binary: copy,
+            version: self.version.clone(),
+            root: self.root.clone(),
+            filter: self.filter.clone(),
+        })
+    }
+
     /// Starts of a command: the binary (or `wrapper` and the binary) with the global options.
     pub fn command(&self, wrapper: &[&OsStr], args: &[&OsStr], filtered: bool) -> Command {
         let mut command = match wrapper.split_first() {

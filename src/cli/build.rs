@@ -1,13 +1,25 @@
 //! Tells the program which commit it was built from: `RCRUN_COMMIT` for `--version`. Outside of a git
-//! checkout, as in a source archive, there is none, unless the packager sets the variable.
+//! checkout, as in a source archive, there is none, unless the packager sets the variable. And tells the linker which functions
+//! of the released program lie side by side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=RCRUN_COMMIT");
     let commit = std::env::var("RCRUN_COMMIT").ok().filter(|c| !c.is_empty()).or_else(commit);
     println!("cargo::rustc-env=RCRUN_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    // One file of objects, in which every function is a section: that takes link-time optimisation and a static libc.
+    let is = |name, value| std::env::var(name).is_ok_and(|found| found == value);
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_ENV", "musl") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", layout().display());
+    }
+    println!("cargo::rerun-if-changed={}", layout().display());
+}
+
+/// Written by `make layout`.
+fn layout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("layout.ld")
 }
 
 fn commit() -> Option<String> {
