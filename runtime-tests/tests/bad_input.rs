@@ -344,7 +344,7 @@ fn a_process_file_that_is_wrong_is_refused_and_the_container_goes_on() {
         ("", "process.json"),
         ("{", "process.json"),
         ("[]", ""),
-        ("{\"args\":[]}", "/user"),
+        ("{\"args\":[]}", "/cwd"),
         ("{\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0}}", "args"),
         ("{\"cwd\":\"tmp\",\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"true\"]}", "cwd"),
         ("{\"cwd\":\"/\",\"user\":{\"uid\":\"root\",\"gid\":0},\"args\":[\"true\"]}", "uid"),

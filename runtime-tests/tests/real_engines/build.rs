@@ -110,7 +110,7 @@ END
                  DOCKER_BUILDKIT=1 docker build -q -t application .",
             ),
             step("docker run -d --name serves -p 127.0.0.1:8083:8000 application"),
-            step("await 1 'Listening at' docker logs -f serves; curl -s http://127.0.0.1:8083/").prints("hello from uid 1000"),
+            step("await 1 'Listening at' docker logs -f serves; curl -s 127.0.0.1:8083/").prints("hello from uid 1000"),
             step("docker stop serves; docker inspect -f '{{.State.ExitCode}}' serves").prints("serves\n0"),
             step("docker rm serves; docker rmi application"),
         ],

@@ -36,8 +36,8 @@ END
         .says(&["done"]),
         step("docker-compose -p scaled ps -q | wc -l").prints("3"),
         // Each has answered within some tries; which one does is the resolver's choice.
-        step("for i in $(seq 60); do curl -sk https://127.0.0.1:8443/ || true; done | sort -u | wc -l").prints("2"),
-        step("docker exec scaled_proxy_1 curl -s --unix-socket /run/docker.sock http://engine/_ping").prints("OK"),
+        step("proxy=127.0.0.1:8443; for i in $(seq 60); do curl -sk https://$proxy/ || true; done | sort -u | wc -l").prints("2"),
+        step("docker exec scaled_proxy_1 curl -s --unix-socket /run/docker.sock engine/_ping").prints("OK"),
         step("docker-compose -p scaled exec -T whoami hostname").says(&[""]),
         step("docker-compose -p scaled down -t 0").says(&["done"]),
         step("docker ps -aq -f label=com.docker.compose.project=scaled; docker network ls -q -f name=scaled").prints(""),

@@ -56,7 +56,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("kill -9 $(docker inspect -f '{{.State.Pid}}' registry); \
                   await 2 start docker events --since 0 -f container=registry -f event=start; \
                   await 2 'listening on' docker logs -f registry"),
-            step("curl -s -u me:secret http://127.0.0.1:5000/v2/_catalog").says(&["\"bb\""]),
+            step("curl -s -u me:secret 127.0.0.1:5000/v2/_catalog").says(&["\"bb\""]),
             step("docker rm -f registry; docker rmi 127.0.0.1:5000/bb:1; docker volume rm registry"),
         ],
     ),

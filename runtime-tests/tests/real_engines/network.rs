@@ -8,11 +8,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         &[
             step("docker run -d --name web1 -p 127.0.0.1:8081:80 busybox httpd -f -p 80 -h /www"),
             step("docker run -d --name web2 -p 8082:80 busybox httpd -f -p 80 -h /www"),
-            step("curl -s http://127.0.0.1:8081/ http://127.0.0.1:8082/").prints("hello from a container\nhello from a container"),
-            step("curl -s http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web1)/").prints("hello from a container"),
+            step("curl -s 127.0.0.1:8081/ 127.0.0.1:8082/").prints("hello from a container\nhello from a container"),
+            step("curl -s $(docker inspect -f '{{.NetworkSettings.IPAddress}}' web1)/").prints("hello from a container"),
             step("docker port web1").prints("80/tcp -> 127.0.0.1:8081"),
             step("docker run -d --name web3 -p 127.0.0.1:8081:80 busybox true").ends(125).says(&["port is already allocated"]),
-            step("docker rm -f web1 web2 web3; curl -s http://127.0.0.1:8081/").ends(7),
+            step("docker rm -f web1 web2 web3; curl -s 127.0.0.1:8081/").ends(7),
         ],
     ),
     tutorial(
@@ -30,7 +30,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run --rm --network none busybox ls /sys/class/net").prints("lo"),
             step("docker run --rm --network host busybox ls /sys/class/net").says(&["docker0", "lo"]),
             step("docker run -d --name server busybox httpd -f -p 80 -h /www"),
-            step("docker run --rm --network container:server debian curl -s http://127.0.0.1/").prints("hello from a container"),
+            step("docker run --rm --network container:server debian curl -s 127.0.0.1/").prints("hello from a container"),
             step("docker rm -f server"),
         ],
     ),
@@ -39,11 +39,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         &[
             step("docker network create --subnet 10.9.0.0/24 own"),
             step("docker run -d --name named --network own --ip 10.9.0.10 --network-alias site busybox httpd -f -p 80 -h /www"),
-            step("docker run --rm --network own debian sh -c 'getent hosts named; curl -s http://site/'")
+            step("docker run --rm --network own debian sh -c 'getent hosts named; curl -s site/'")
                 .says(&["10.9.0.10", "hello from a container"]),
             step("docker run --rm debian getent hosts named").ends(2),
             step("docker run -d --name joins debian sleep 1000; docker exec joins getent hosts named").ends(2),
-            step("docker network connect own joins; docker exec joins curl -s http://named/").prints("hello from a container"),
+            step("docker network connect own joins; docker exec joins curl -s named/").prints("hello from a container"),
             step("docker network disconnect own joins; docker exec joins ls /sys/class/net").prints("eth0\nlo"),
             step("docker network inspect -f '{{range .Containers}}{{.Name}}{{end}}' own").prints("named"),
             step("docker network rm own").ends(1).says(&["has active endpoints"]),
@@ -56,7 +56,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("ip link add parent type veth peer name peer; ip link set parent up; ip link set peer up"),
             step("docker network create -d macvlan --subnet 10.77.0.0/24 -o parent=parent lan"),
             step("docker run -d --name on-lan --network lan --ip 10.77.0.10 busybox httpd -f -p 80 -h /www"),
-            step("docker run --rm --network lan --ip 10.77.0.11 debian curl -s http://10.77.0.10/").prints("hello from a container"),
+            step("docker run --rm --network lan --ip 10.77.0.11 debian curl -s 10.77.0.10/").prints("hello from a container"),
             step("docker rm -f on-lan; docker network rm lan; ip link del parent"),
         ],
     ),

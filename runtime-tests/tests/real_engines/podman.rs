@@ -63,10 +63,10 @@ pub const TUTORIALS: &[Tutorial] = &[
             // A pod's own cgroup, as podman 4.3 makes it without systemd, allows no device: runc fails in it too.
             step("podman pod create --share-parent=false --name shares --infra-image localhost/busybox --infra-command 'sleep 100000' --network none"),
             step("podman run -d --pod shares --name in-pod busybox httpd -f -p 8080 -h /www"),
-            step("podman run --rm --pod shares busybox wget -qO- http://127.0.0.1:8080/").prints("hello from a container"),
+            step("podman run --rm --pod shares busybox wget -qO- 127.0.0.1:8080/").prints("hello from a container"),
             step("podman pod ps --format '{{.Name}} {{.Status}}'").says(&["shares Running"]),
             step("podman pod pause shares; podman pod unpause shares; podman pod stop -t 0 shares; podman pod rm shares"),
-            step("podman run -d --name published -p 127.0.0.1:8090:80 busybox httpd -f -p 80 -h /www; curl -s http://127.0.0.1:8090/")
+            step("podman run -d --name published -p 127.0.0.1:8090:80 busybox httpd -f -p 80 -h /www; curl -s 127.0.0.1:8090/")
                 .says(&["hello from a container"]),
             step("podman rm -f -t 0 published"),
         ],
@@ -88,7 +88,8 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("buildah run --runtime $RUNTIME --isolation oci --network none working nope")
                 .ends(1)
                 .says(&["executable file not found in $PATH"]),
-            step("buildah commit -q working committed; podman run --rm --network none committed cat /file").says(&["by buildah"]),
+            step("buildah commit -q working committed"),
+            step("podman run --rm --network none committed sh -c 'wc -c /file; cat /file'").prints("11 /file\nby buildah"),
             step("podman save -q -o saved.tar pod-built; podman rmi pod-built; podman load -q -i saved.tar").says(&["pod-built"]),
             step("buildah rm working; podman rmi -f pod-built bud committed"),
         ],
