@@ -384,8 +384,9 @@ fn a_foreground_run_whose_container_was_deleted_spares_the_next_one_of_its_name(
     let mut child = runtime.command(words).stdout(Stdio::piped()).spawn().expect("spawn");
     let mut lines = Lines::of(child.stdout.take().expect("piped").into());
     assert_eq!(lines.line(), "up");
-    // What says "up" may be ahead of the run that started it: a start waits for that, and is refused then.
-    assert!(runtime.say(["start", id]).err.contains("cannot start an already running container"));
+    // What says "up" may be ahead of the run that started it, which has the container's lock until it has told so. A delete
+    // waits for the lock, and is refused then.
+    assert!(runtime.say(["delete", id]).err.contains("that is not stopped: running"));
     // Held back between the end of its container and its care for what is left.
     kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).expect("kill");
     runtime.ok(["delete", "--force", id]);
