@@ -14,6 +14,7 @@ mod metrics;
 mod options;
 mod pod;
 mod rootfs;
+mod sandbox;
 mod serve;
 mod service;
 mod start;

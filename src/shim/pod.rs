@@ -1,35 +1,32 @@
 //! The containers that this shim serves, a pod's or one, and what is done to them. The work is rcrun-runtime's; here is who
 //! may do what when, and what containerd is told of it. Uses: events, life, log, options, rootfs, stdio, watch.
 
+mod container;
+mod create;
+mod ends;
+
+pub use create::Wanted;
+
 use crate::events::Events;
-use crate::life::{Ended, INIT, Life, Phase, Told};
+use crate::life::{Ended, INIT, Phase};
 use crate::log;
 use crate::logger::Whose;
-use crate::options::Options;
-use crate::rootfs::{self, Mount};
-use crate::stdio::{self, Names, Owner, Streams};
-use crate::watch::{Next, Watches};
+use crate::rootfs;
+use crate::stdio::{self, Names};
+use crate::watch::Watches;
+use container::{Belongings, Container, Known, lock, no_exec};
 use containerd_shim_protos::events::task as events;
-use containerd_shim_protos::protobuf::MessageField;
-use containerd_shim_protos::types;
-use rcrun_runtime::cgroup::{Notice, Notices, stats::Stats};
-use rcrun_runtime::container::{self, ExecOptions, How, Left, Listed, StateRoot, Status};
+use rcrun_runtime::cgroup::stats::Stats;
+use rcrun_runtime::container::{self as containers, ExecOptions, How, Listed, Status};
 use rcrun_runtime::error::{CallContext, Context};
-use rcrun_runtime::foreground::Exit;
 use rcrun_runtime::spec::{self, id::ContainerId};
-use rcrun_runtime::sys::birth::Newborn;
 use rcrun_runtime::{Code, Error, Result, sys, terminal};
-use rustix::event::epoll::EventFlags;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How long a deleted process's output may still come: containerd's own figure.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -50,95 +47,6 @@ pub struct Pod {
     stop: Arc<OwnedFd>,
     quiet: Arc<OwnedFd>,
 }
-
-/// A container.
-pub struct Container {
-    id: ContainerId,
-    bundle: PathBuf,
-    root: StateRoot,
-    owner: Owner,
-    /// It has a pid namespace that ends with its first process.
-    own_pids: bool,
-    left: Mutex<Option<Left>>,
-    notices: Mutex<Option<Notices>>,
-    life: Mutex<Life<Belongings>>,
-}
-
-/// What belongs to a process.
-#[derive(Default)]
-struct Belongings {
-    names: Names,
-    /// What an exec is to run.
-    process: Vec<u8>,
-    pidfd: Option<Arc<OwnedFd>>,
-    terminal: Option<Terminal>,
-    streams: Streams,
-    /// CloseIO, which may come before the process.
-    stdin_closed: bool,
-    outcome: Arc<Outcome>,
-}
-
-/// What becomes of a process. Who waits for it is not bothered by its deletion.
-#[derive(Default)]
-struct Outcome {
-    known: Mutex<Known>,
-    changed: Condvar,
-}
-
-#[derive(Clone, Copy, Default)]
-enum Known {
-    #[default]
-    Nothing,
-    Ended(Ended),
-    /// It was deleted, and never started.
-    Never,
-}
-
-impl Outcome {
-    fn is(&self, known: Known) {
-        *lock(&self.known) = known;
-        self.changed.notify_all();
-    }
-
-    /// Waits until it is known, at most `patience`.
-    fn wait(&self, patience: Option<Duration>) -> Known {
-        let deadline = patience.map(|patience| Instant::now() + patience);
-        let mut known = lock(&self.known);
-        while matches!(*known, Known::Nothing) {
-            known = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
-                Some(left) => {
-                    self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        *known
-    }
-}
-
-/// A process's terminal.
-struct Terminal {
-    master: OwnedFd,
-    /// A slave of our own: without it the master fails while the process has its terminal closed between two opens, as init
-    /// systems do.
-    peer: Option<OwnedFd>,
-}
-
-/// What a container is made from.
-pub struct Wanted<'a> {
-    /// Its id.
-    pub id: &'a str,
-    /// The bundle's folder.
-    pub bundle: &'a Path,
-    /// What is mounted as its root.
-    pub rootfs: &'a [Mount],
-    /// Its stdio.
-    pub names: Names,
-    /// containerd's options.
-    pub options: &'a Options,
-}
-
 /// How a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -196,285 +104,6 @@ impl Pod {
         }
     }
 
-    /// Makes a container; its pid.
-    pub fn create(self: &Arc<Self>, wanted: &Wanted<'_>) -> Result<i32> {
-        let id: ContainerId = wanted.id.parse()?;
-        {
-            let mut table = self.table();
-            if table.contains_key(wanted.id) {
-                return Err(Error::new(Code::Exists, "container with given ID already exists"));
-            }
-            table.insert(wanted.id.to_string(), None);
-        }
-        let made = self.make(&id, wanted);
-        if made.is_err() {
-            self.table().remove(wanted.id);
-        }
-        made.context(format!("create {id}"))
-    }
-
-    fn make(self: &Arc<Self>, id: &ContainerId, wanted: &Wanted<'_>) -> Result<i32> {
-        let options = wanted.options;
-        for unused in &options.unused {
-            log::warn(format_args!("{id}: {unused}"));
-        }
-        let root = StateRoot::new(options.state_root(&self.namespace));
-        crate::leftover::note(wanted.bundle, root.path())?;
-        let owner = Owner { uid: options.io_uid, gid: options.io_gid };
-        let rootfs = rootfs::of(wanted.bundle);
-        rootfs::mount_all(wanted.rootfs, &rootfs)?;
-        let made = self.bear(id, wanted, root, owner);
-        made.map_err(|error| match wanted.rootfs.is_empty() {
-            true => error,
-            false => match rootfs::unmount_all(&rootfs) {
-                Ok(()) => error,
-                Err(other) => error.attach(&other),
-            },
-        })
-    }
-
-    fn bear(
-        self: &Arc<Self>,
-        id: &ContainerId,
-        wanted: &Wanted<'_>,
-        root: StateRoot,
-        owner: Owner,
-    ) -> Result<i32> {
-        let whose = Whose { namespace: &self.namespace, id: id.as_str() };
-        let (child, ends) = stdio::open(&wanted.names, owner, whose, &self.watches)?;
-        let made = container::create(
-            &root,
-            id,
-            &container::Options {
-                bundle: wanted.bundle.to_path_buf(),
-                no_pivot: wanted.options.no_pivot_root,
-                no_new_keyring: wanted.options.no_new_keyring,
-                systemd: wanted.options.systemd_cgroup,
-                keep_terminal: true,
-                stdio: Some(child),
-                ..container::Options::default()
-            },
-        )?;
-        for warning in &made.warnings {
-            log::warn(format_args!("{id}: {warning}"));
-        }
-        let opened = root.open(id)?;
-        let own_pids = opened.state()?.is_some_and(|state| state.own_pids);
-        let container = Arc::new(Container {
-            id: id.clone(),
-            bundle: wanted.bundle.to_path_buf(),
-            root,
-            owner,
-            own_pids,
-            left: Mutex::new(Some(made.left)),
-            notices: Mutex::new(None),
-            life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
-        });
-        let pid = made.init.pid;
-        self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
-        let ready = self.attend(&container, INIT, made.init, made.terminal, ends);
-        let ready = ready.and_then(|()| self.watch_oom(&container));
-        if let Err(error) = ready {
-            // Nobody would hear of its end.
-            return Err(match container::delete(&container.root, id, true) {
-                Ok(_) => error,
-                Err(other) => error.attach(&other),
-            });
-        }
-        let mut event = events::TaskCreate::new();
-        event.container_id = wanted.id.to_string();
-        event.bundle = wanted.bundle.display().to_string();
-        event.rootfs = wanted.rootfs.iter().map(told_mount).collect();
-        event.io = MessageField::some(events::TaskIO {
-            stdin: wanted.names.stdin.clone(),
-            stdout: wanted.names.stdout.clone(),
-            stderr: wanted.names.stderr.clone(),
-            terminal: wanted.names.terminal,
-            ..events::TaskIO::default()
-        });
-        event.pid = pid as u32;
-        self.events.tell(event);
-        self.goes_on(&container, INIT, Phase::Created);
-        Ok(pid)
-    }
-
-    /// A process has been born: its end is waited for, and its bytes are moved.
-    fn attend(
-        self: &Arc<Self>,
-        container: &Arc<Container>,
-        name: &str,
-        born: Newborn,
-        master: Option<OwnedFd>,
-        ends: stdio::Ends,
-    ) -> Result<()> {
-        let pidfd = Arc::new(born.pidfd);
-        let streams = ends.join(&self.watches, master.as_ref())?;
-        let terminal = master.map(|master| {
-            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-            let peer = ioctl_tiocgptpeer(&master, flags).ok();
-            Terminal { master, peer }
-        });
-        if let Some(process) = container.life().get_mut(name) {
-            process.pid = born.pid;
-            process.with.pidfd = Some(Arc::clone(&pidfd));
-            process.with.streams = streams;
-            if process.with.stdin_closed {
-                process.with.streams.close_stdin();
-            }
-            process.with.terminal = terminal;
-        }
-        let (pod, of, whose) = (Arc::clone(self), Arc::clone(container), name.to_string());
-        let react = Box::new(move || {
-            pod.reap(&of, &whose);
-            Next::Nothing
-        });
-        self.watches.add(pidfd, EventFlags::IN, react)?;
-        Ok(())
-    }
-
-    fn watch_oom(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
-        let opened = container.root.open(&container.id)?;
-        // It may have ended already.
-        let Ok(Some(notices)) = container::notices(&opened) else { return Ok(()) };
-        if !notices.sees_oom_kills() {
-            return Ok(());
-        }
-        let fds: Vec<OwnedFd> = notices
-            .fds()
-            .map(|fd| fd.try_clone_to_owned())
-            .collect::<std::io::Result<_>>()
-            .call("dup of memory.events")?;
-        *lock(&container.notices) = Some(notices);
-        for fd in fds {
-            let (pod, of) = (Arc::clone(self), Arc::downgrade(container));
-            let react = Box::new(move || match of.upgrade() {
-                Some(container) if pod.tell_oom(&container) => Next::Same,
-                _ => Next::Nothing,
-            });
-            self.watches.add(Arc::new(fd), EventFlags::PRI, react)?;
-        }
-        Ok(())
-    }
-
-    /// Tells what the OOM killer has done since the last time; false when nothing more can come.
-    fn tell_oom(&self, container: &Container) -> bool {
-        let mut held = lock(&container.notices);
-        let Some(notices) = held.as_mut() else { return false };
-        let Ok(news) = notices.take() else { return false };
-        if news.contains(&Notice::OomKill) {
-            let mut event = events::TaskOOM::new();
-            event.container_id = container.id.to_string();
-            self.events.tell(event);
-        }
-        !news.contains(&Notice::Ended)
-    }
-
-    /// A process has ended.
-    fn reap(&self, container: &Container, name: &str) {
-        let pidfd = container.life().get(name).and_then(|process| process.with.pidfd.clone());
-        let Some(pidfd) = pidfd else { return };
-        let ended = loop {
-            match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-                Err(rustix::io::Errno::INTR) => {}
-                // ECHILD: `adopted` was quicker, and has told it.
-                Ok(None) | Err(_) => return,
-                Ok(Some(status)) => break status,
-            }
-        };
-        let exit = match (ended.exit_status(), ended.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
-        };
-        self.ended(container, name, exit);
-    }
-
-    /// A child of this process has been waited for that may be one of a container.
-    pub fn adopted(&self, pid: i32, exit: Exit) {
-        let all: Vec<_> = self.table().values().flatten().cloned().collect();
-        for container in all {
-            let name = container.life().by_pid(pid).map(str::to_string);
-            if let Some(name) = name {
-                return self.ended(&container, &name, exit);
-            }
-        }
-    }
-
-    fn ended(&self, container: &Container, name: &str, exit: Exit) {
-        let mut life = container.life();
-        let Some(process) = life.get_mut(name) else { return };
-        if process.ended.is_some() {
-            return;
-        }
-        process.ended = Some(Ended { status: exit.status() as u32, at: SystemTime::now() });
-        process.with.streams.end_input(&self.watches);
-        if let Some(terminal) = &mut process.with.terminal {
-            terminal.peer = None;
-        }
-        drop(life);
-        if name == INIT {
-            // In a shared pid namespace others outlive it.
-            if !container.own_pids
-                && let Ok(opened) = container.root.open(&container.id)
-                && let Err(error) = container::kill(&opened, libc::SIGKILL, true)
-            {
-                log::warn(format_args!("{}: what its first process has left: {error}", container.id));
-            }
-            self.record(container, exit);
-        }
-        // A kill is told before the end that it brought.
-        self.tell_oom(container);
-        self.tell(container);
-    }
-
-    /// Keeps how a container has ended in its state, for `rcrun state`. Another may hold the lock on that for a while, and
-    /// this thread has other things to do.
-    fn record(&self, container: &Container, exit: Exit) {
-        let Some(left) = lock(&container.left).take() else { return };
-        let id = container.id.clone();
-        let write = move || {
-            if let Err(error) = left.record(exit) {
-                log::warn(format_args!("{id}: its end could not be written to its state: {error}"));
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("record".into()).spawn(write) {
-            log::warn(format_args!("{}: its end is not written to its state: {error}", container.id));
-        }
-    }
-
-    /// Something has happened.
-    fn is_busy(&self) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: QUIET, tv_nsec: 0 } };
-        // Without it no more is lost than some memory.
-        let _ = timerfd_settime(&self.quiet, TimerfdTimerFlags::empty(), &once);
-    }
-
-    /// Tells the ends that may be told.
-    fn tell(&self, container: &Container) {
-        self.is_busy();
-        let mut life = container.life();
-        for Told { name, pid, ended } in life.tell() {
-            let mut event = events::TaskExit::new();
-            event.container_id = container.id.to_string();
-            event.id = if name == INIT { container.id.to_string() } else { name.clone() };
-            event.pid = pid as u32;
-            event.exit_status = ended.status;
-            event.exited_at = MessageField::some(ended.at.into());
-            self.events.tell(event);
-            if let Some(process) = life.get(&name) {
-                process.with.outcome.is(Known::Ended(ended));
-            }
-        }
-    }
-
-    /// Nobody is at a process any more.
-    fn goes_on(&self, container: &Container, name: &str, phase: Phase) {
-        if let Some(process) = container.life().get_mut(name) {
-            process.phase = phase;
-        }
-        self.tell(container);
-    }
-
     /// Starts a container, or a process that `exec` has added; its pid.
     pub fn start(self: &Arc<Self>, id: &str, name: &str) -> Result<i32> {
         let container = self.container(id)?;
@@ -526,7 +155,7 @@ impl Pod {
 
     fn start_init(&self, container: &Container) -> Result<()> {
         let opened = container.root.open(&container.id)?;
-        let warnings = container::start(&opened, None).context(format!("start {}", container.id))?;
+        let warnings = containers::start(&opened, None).context(format!("start {}", container.id))?;
         warnings.iter().for_each(|warning| log::warn(format_args!("{}: {warning}", container.id)));
         Ok(())
     }
@@ -540,7 +169,7 @@ impl Pod {
         let (child, ends) = stdio::open(&names, container.owner, whose, &self.watches)?;
         let options = ExecOptions { keep_terminal: true, stdio: Some(child), ..ExecOptions::default() };
         let opened = container.root.open(&container.id)?;
-        let started = container::exec(&opened, &options, |_| spec::parse_process(&text))
+        let started = containers::exec(&opened, &options, |_| spec::parse_process(&text))
             .context(format!("exec in {}", container.id))?;
         drop(options);
         for warning in &started.warnings {
@@ -613,7 +242,7 @@ impl Pod {
     pub fn kill(&self, id: &str, name: &str, signal: i32, all: bool) -> Result<()> {
         let container = self.container(id)?;
         if name == INIT {
-            return container::kill(&container.root.open(&container.id)?, signal, all);
+            return containers::kill(&container.root.open(&container.id)?, signal, all);
         }
         let life = container.life();
         let process = life.get(name).ok_or_else(|| no_exec(name))?;
@@ -646,7 +275,7 @@ impl Pod {
             }
         };
         if name == INIT {
-            container::delete(&container.root, &container.id, false)
+            containers::delete(&container.root, &container.id, false)
                 .or_else(|error| if error.code() == Code::NotFound { Ok(Vec::new()) } else { Err(error) })
                 .context(format!("delete {id}"))?
                 .iter()
@@ -684,7 +313,7 @@ impl Pod {
     /// All processes of a container, and which of them execs have named.
     pub fn pids(&self, id: &str) -> Result<Vec<(u32, Option<String>)>> {
         let container = self.container(id)?;
-        let pids = container::processes(&container.root.open(&container.id)?)?;
+        let pids = containers::processes(&container.root.open(&container.id)?)?;
         let life = container.life();
         let named = |pid: u32| {
             let exec = life.execs().find(|(_, process)| process.pid as u32 == pid && process.ended.is_none());
@@ -701,7 +330,7 @@ impl Pod {
     /// Freezes a container.
     pub fn pause(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
-        container::pause(&container.root.open(&container.id)?)?;
+        containers::pause(&container.root.open(&container.id)?)?;
         let mut event = events::TaskPaused::new();
         event.container_id = id.to_string();
         self.events.tell(event);
@@ -711,7 +340,7 @@ impl Pod {
     /// Lets it go on.
     pub fn resume(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
-        container::resume(&container.root.open(&container.id)?)?;
+        containers::resume(&container.root.open(&container.id)?)?;
         let mut event = events::TaskResumed::new();
         event.container_id = id.to_string();
         self.events.tell(event);
@@ -723,7 +352,7 @@ impl Pod {
         let container = self.container(id)?;
         let wanted = spec::parse_resources(resources)?;
         let mut opened = container.root.open(&container.id)?;
-        let updated = container::update(&mut opened, &wanted, How::default())?;
+        let updated = containers::update(&mut opened, &wanted, How::default())?;
         updated.warnings.iter().for_each(|warning| log::warn(format_args!("{id}: {warning}")));
         Ok(())
     }
@@ -731,7 +360,7 @@ impl Pod {
     /// What a container has used.
     pub fn stats(&self, id: &str) -> Result<Stats> {
         let container = self.container(id)?;
-        container::stats(&container.root.open(&container.id)?)
+        containers::stats(&container.root.open(&container.id)?)
     }
 
     /// Gives a process's terminal a size.
@@ -767,34 +396,3 @@ impl Pod {
 }
 
 const FINISHED: &str = "process already finished";
-
-fn no_exec(name: &str) -> Error {
-    Error::new(Code::NotFound, format!("process {name}: there is none of that name in the container"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn told_mount(mount: &Mount) -> types::mount::Mount {
-    types::mount::Mount {
-        type_: mount.kind.clone(),
-        source: mount.source.clone(),
-        target: mount.target.clone(),
-        options: mount.options.clone(),
-        ..types::mount::Mount::default()
-    }
-}
-
-impl Container {
-    fn life(&self) -> MutexGuard<'_, Life<Belongings>> {
-        lock(&self.life)
-    }
-
-    fn outcome(&self, name: &str) -> Result<Arc<Outcome>> {
-        match self.life().get(name) {
-            Some(process) => Ok(Arc::clone(&process.with.outcome)),
-            None => Err(no_exec(name)),
-        }
-    }
-}

@@ -1,10 +1,10 @@
 //! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: events,
-//! log, pod, service.
+//! log, pod, sandbox, service.
 
 use crate::events::Events;
 use crate::pod::Pod;
 use crate::watch::Next;
-use crate::{log, service};
+use crate::{log, sandbox, service};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -123,7 +123,8 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
         .add_listener(serving.socket.into_raw_fd())
         .map_err(failed)?
         .set_accept_hook(RootOnly)
-        .register_service(service::methods(&pod));
+        .register_service(service::methods(&pod))
+        .register_service(sandbox::methods());
     server.start().map_err(failed)?;
     // It serves for as long as this process is.
     std::mem::forget(server);

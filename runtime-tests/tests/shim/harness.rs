@@ -173,19 +173,22 @@ impl Drop for Place {
     }
 }
 
+/// The processes in this thread's mount namespace, but for this one.
+pub fn all_here() -> Vec<i32> {
+    let ours = std::fs::read_link("/proc/thread-self/ns/mnt").expect("ns/mnt");
+    let pids = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let here = std::fs::read_link(entry.path().join("ns/mnt")).is_ok_and(|ns| ns == ours);
+        (here && pid != std::process::id() as i32).then_some(pid)
+    });
+    pids.collect()
+}
+
 /// Ends what a test that has failed leaves: the processes in this thread's mount namespace, and those in cgroups below that
 /// of `namespace`; then the cgroups.
 pub fn end_all_here(namespace: &str) {
-    let ours = std::fs::read_link("/proc/thread-self/ns/mnt").expect("ns/mnt");
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let own = pid == std::process::id() as i32;
-        if !own && std::fs::read_link(entry.path().join("ns/mnt")).is_ok_and(|ns| ns == ours) {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
+    for pid in all_here() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
     let own = runtime_tests::machine::cgroup2().join(namespace);
     let _ = std::fs::write(own.join("cgroup.kill"), "1");
@@ -290,6 +293,16 @@ impl Shim {
     /// The socket's path.
     pub fn socket(&self) -> PathBuf {
         PathBuf::from(self.address.strip_prefix("unix://").expect("unix://"))
+    }
+
+    /// What the sandbox API answers.
+    pub fn ping_sandbox(&self) -> Refusal {
+        let sandbox = Shim {
+            service: "containerd.runtime.sandbox.v1.Sandbox",
+            client: self.client.clone(),
+            address: self.address.clone(),
+        };
+        sandbox.call::<_, Empty>("PingSandbox", &Empty::new()).expect_err("a refusal")
     }
 
     fn call<Q: Message, A: MessageFull>(&self, method: &str, request: &Q) -> Result<A, Refusal> {
@@ -481,11 +494,15 @@ impl Shim {
 pub struct Living(OwnedFd);
 
 impl Living {
+    /// The process with that pid, if it has not ended.
+    pub fn of_some(pid: i32) -> Option<Living> {
+        let pid = rustix::process::Pid::from_raw(pid)?;
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok().map(Living)
+    }
+
     /// The process with that pid.
     pub fn of(pid: i32) -> Living {
-        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        let flags = rustix::process::PidfdFlags::empty();
-        Living(rustix::process::pidfd_open(pid, flags).expect("pidfd_open"))
+        Living::of_some(pid).expect("a process")
     }
 
     /// Waits for its end.

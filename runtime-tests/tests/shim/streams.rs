@@ -191,14 +191,14 @@ fn a_logger_that_is_not_ready_fails_the_create_and_one_that_stays_is_asked_to_en
     let bundle = Bundle::new("shim-bad-logger", &["true"]);
     let shim = place.shim(&bundle, "bad");
     let log = place.folder.path().join("log");
-    let of = |scheme: &str, path: &str, more: &str| Io {
-        stdout: format!("{scheme}://{path}?log={}{more}", log.display()),
+    let of = |scheme: &str, path: &str, log: &str, more: &str| Io {
+        stdout: format!("{scheme}://{path}?log={log}{more}"),
         ..Io::none()
     };
     let path = logger.to_str().expect("a path");
     for (io, why) in [
-        (of("binary", "/no/such/logger", ""), "no such file or directory"),
-        (of("binary-v2", path, "&silent"), "has not said that it is ready"),
+        (of("binary", "/no/such/logger", "/dev/null", ""), "no such file or directory"),
+        (of("binary-v2", path, "/dev/null", "&silent"), "has not said that it is ready"),
     ] {
         let (_, text) = shim.create(&bundle, "bad", &io).expect_err("a refusal");
         assert!(text.to_lowercase().contains(why), "{text}");
@@ -206,7 +206,12 @@ fn a_logger_that_is_not_ready_fails_the_create_and_one_that_stays_is_asked_to_en
     let never = place.folder.path().join("never");
     nix::unistd::mkfifo(&never, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
     let _held = std::fs::File::options().read(true).write(true).open(&never).expect("open");
-    shim.create(&bundle, "bad", &of("binary", path, &format!("&idle={}", never.display()))).expect("create");
+    shim.create(
+        &bundle,
+        "bad",
+        &of("binary", path, &log.display().to_string(), &format!("&idle={}", never.display())),
+    )
+    .expect("create");
     shim.start("bad", "").expect("start");
     shim.wait("bad", "").expect("wait");
     shim.clear("bad");

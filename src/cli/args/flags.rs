@@ -422,7 +422,7 @@ pub(super) fn table() -> Arg {
 }
 
 pub(super) fn store() -> Arg {
-    path("store", "DIR", "Keep images in DIR (default: /var/lib/rcrun; of a user ~/.local/share/rcrun)")
+    path("store", "DIR", "Keep images in DIR (/var/lib/rcrun, or ~/.local/share/rcrun)")
 }
 
 fn bundle() -> Arg {

@@ -1,0 +1,136 @@
+//! Processes end: who hears of it, when, and in which order.
+
+use super::container::{Container, Known, lock};
+use super::{Pod, QUIET};
+use crate::life::{Ended, INIT, Phase, Told};
+use crate::log;
+use containerd_shim_protos::events::task as events;
+use containerd_shim_protos::protobuf::MessageField;
+use rcrun_runtime::cgroup::Notice;
+use rcrun_runtime::container;
+use rcrun_runtime::foreground::Exit;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+impl Pod {
+    /// Tells what the OOM killer has done since the last time; false when nothing more can come.
+    pub(super) fn tell_oom(&self, container: &Container) -> bool {
+        let mut held = lock(&container.notices);
+        let Some(notices) = held.as_mut() else { return false };
+        let Ok(news) = notices.take() else { return false };
+        if news.contains(&Notice::OomKill) {
+            let mut event = events::TaskOOM::new();
+            event.container_id = container.id.to_string();
+            self.events.tell(event);
+        }
+        !news.contains(&Notice::Ended)
+    }
+
+    /// A process has ended.
+    pub(super) fn reap(&self, container: &Container, name: &str) {
+        let pidfd = container.life().get(name).and_then(|process| process.with.pidfd.clone());
+        let Some(pidfd) = pidfd else { return };
+        let ended = loop {
+            match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Err(rustix::io::Errno::INTR) => {}
+                // ECHILD: `adopted` was quicker, and has told it.
+                Ok(None) | Err(_) => return,
+                Ok(Some(status)) => break status,
+            }
+        };
+        let exit = match (ended.exit_status(), ended.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+        };
+        self.ended(container, name, exit);
+    }
+
+    /// A child of this process has been waited for that may be one of a container.
+    pub fn adopted(&self, pid: i32, exit: Exit) {
+        let all: Vec<_> = self.table().values().flatten().cloned().collect();
+        for container in all {
+            let name = container.life().by_pid(pid).map(str::to_string);
+            if let Some(name) = name {
+                return self.ended(&container, &name, exit);
+            }
+        }
+    }
+
+    pub(super) fn ended(&self, container: &Container, name: &str, exit: Exit) {
+        let mut life = container.life();
+        let Some(process) = life.get_mut(name) else { return };
+        if process.ended.is_some() {
+            return;
+        }
+        process.ended = Some(Ended { status: exit.status() as u32, at: SystemTime::now() });
+        process.with.streams.end_input(&self.watches);
+        if let Some(terminal) = &mut process.with.terminal {
+            terminal.peer = None;
+        }
+        drop(life);
+        if name == INIT {
+            // In a shared pid namespace others outlive it.
+            if !container.own_pids
+                && let Ok(opened) = container.root.open(&container.id)
+                && let Err(error) = container::kill(&opened, libc::SIGKILL, true)
+            {
+                log::warn(format_args!("{}: what its first process has left: {error}", container.id));
+            }
+            self.record(container, exit);
+        }
+        // A kill is told before the end that it brought.
+        self.tell_oom(container);
+        self.tell(container);
+    }
+
+    /// Keeps how a container has ended in its state, for `rcrun state`. Another may hold the lock on that for a while, and
+    /// this thread has other things to do.
+    pub(super) fn record(&self, container: &Container, exit: Exit) {
+        let Some(left) = lock(&container.left).take() else { return };
+        let id = container.id.clone();
+        let write = move || {
+            if let Err(error) = left.record(exit) {
+                log::warn(format_args!("{id}: its end could not be written to its state: {error}"));
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("record".into()).spawn(write) {
+            log::warn(format_args!("{}: its end is not written to its state: {error}", container.id));
+        }
+    }
+
+    /// Something has happened.
+    pub(super) fn is_busy(&self) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: QUIET, tv_nsec: 0 } };
+        // Without it no more is lost than some memory.
+        let _ = timerfd_settime(&self.quiet, TimerfdTimerFlags::empty(), &once);
+    }
+
+    /// Tells the ends that may be told.
+    pub(super) fn tell(&self, container: &Container) {
+        self.is_busy();
+        let mut life = container.life();
+        for Told { name, pid, ended } in life.tell() {
+            let mut event = events::TaskExit::new();
+            event.container_id = container.id.to_string();
+            event.id = if name == INIT { container.id.to_string() } else { name.clone() };
+            event.pid = pid as u32;
+            event.exit_status = ended.status;
+            event.exited_at = MessageField::some(ended.at.into());
+            self.events.tell(event);
+            if let Some(process) = life.get(&name) {
+                process.with.outcome.is(Known::Ended(ended));
+            }
+        }
+    }
+
+    /// Nobody is at a process any more.
+    pub(super) fn goes_on(&self, container: &Container, name: &str, phase: Phase) {
+        if let Some(process) = container.life().get_mut(name) {
+            process.phase = phase;
+        }
+        self.tell(container);
+    }
+}
