@@ -672,3 +672,28 @@ fn a_second_run_of_an_image_makes_few_more_system_calls_than_a_bundle() {
     assert!(second <= of_bundle + MORE, "{of_image:?} to {of_bundle} of a bundle");
     images.is_clean();
 }
+
+#[test]
+fn run_takes_the_platform_that_it_is_told_and_no_other() {
+    let images = Images::new();
+    let image = Image::new("platform").runs(json!({ "Cmd": ["/bin/busybox", "echo", "ran"] }));
+    image.docker_save(&images.path("app.tar"), &["app:1"]);
+    images.load(&image, "app:1");
+    let own = if cfg!(target_arch = "x86_64") { "linux/amd64" } else { "linux/arm64" };
+    for (words, told) in [
+        (format!("--platform {own} @app.tar"), None),
+        (format!("--platform {own} app:1"), None),
+        ("--platform linux/riscv64 @app.tar".into(), Some("linux/riscv64")),
+        ("--platform linux/riscv64 app:1".into(), Some("image pull --platform linux/riscv64 app:1")),
+        ("--platform riscv64/of/all/things app:1".into(), Some("platform")),
+    ] {
+        let said = images.run(&words);
+        match told {
+            None => assert_eq!((said.status, said.out.trim()), (0, "ran"), "{words}: {}", said.err),
+            Some(told) => {
+                assert!(said.status != 0 && said.err.contains(told), "{words}: {}{}", said.out, said.err)
+            }
+        }
+    }
+    images.is_clean();
+}
