@@ -233,6 +233,22 @@ fn beside_no_pivot_no_user_namespace_inside_can_mount_a_procfs_without_masks() {
 }
 
 #[test]
+fn with_no_pivot_a_procfs_that_was_mounted_in_the_bundle_is_not_the_containers() {
+    own_mounts();
+    let runtime = Runtime::new();
+    let bundle = shell("chrooted", "cat /proc/1/comm; readlink /proc/self | wc -c", |_| {});
+    let proc = bundle.root().join("proc");
+    fs::create_dir_all(&proc).expect("mkdir");
+    let none = None::<&str>;
+    nix::mount::mount(Some("proc"), &proc, Some("proc"), nix::mount::MsFlags::empty(), none).expect("mount");
+    let path = bundle.path().to_str().expect("UTF-8");
+    let said = runtime.say(["run", "--no-pivot", "--bundle", path, "chrooted"]);
+    nix::mount::umount(&proc).expect("umount");
+    // One digit and the end of the line: a pid of its own namespace.
+    assert_eq!((said.out.as_str(), said.status), ("sh\n2\n", 0), "{}", said.err);
+}
+
+#[test]
 fn masked_and_read_only_paths_may_meet_repeat_and_lie_in_one_another() {
     let runtime = Runtime::new();
     let script = "ls -A /a | wc -l; ls -A /b | wc -l; touch /b/x 2>/dev/null || echo refused; cat /c/file";

@@ -103,7 +103,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     global.log.succeeded();
     let container::Run { init, terminal, notify, left, .. } = started;
     if let Some(ready) = &mut ready {
-        // What earlier runs left, while the container works. What is not removed now, a later one meets again.
+        // What earlier runs left, beside what follows. What is not removed now, a later one meets again.
         let _ = ready.store.clear_discarded();
     }
     let status = stay(global, &id, (&init, terminal, notify), &signals);

@@ -35,6 +35,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -99,6 +100,8 @@ const DISCARDED: &str = "discarded-";
 const DISCARDED_MAX: usize = 16;
 /// What a process that leaves one removes of them.
 const CLEARED: usize = 2;
+/// Of the thread that removes them: [`Folder::remove_tree`] goes some levels deep by calls.
+const DISCARDING_STACK: usize = 256 << 10;
 
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and clears what dead processes left.
@@ -174,18 +177,26 @@ impl Store {
         }
     }
 
-    /// Removes some of what [`Store::open_in_haste`] left, more than one process leaves: for who waits for something else
-    /// anyway. The others a later process removes.
-    pub fn clear_discarded(&mut self) -> Result<()> {
-        for name in std::mem::take(&mut self.discarded).into_iter().take(CLEARED) {
-            // Whoever discarded it holds its lock until it has ended.
-            if let Some(folder) = self.tmp.find(&name)?
-                && folder.try_lock()?
-            {
-                self.tmp.remove_tree(&name)?;
-            }
+    /// Removes some of what [`Store::open_in_haste`] left, more than one process leaves, beside the caller: a tree may be
+    /// large, and removing waits for the disk. What is not done when the process ends, a later one does. The thread has the
+    /// caller's mask of signals.
+    pub fn clear_discarded(&mut self) -> Result<Option<JoinHandle<()>>> {
+        if self.discarded.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let (tmp, names) = (self.tmp.again()?, std::mem::take(&mut self.discarded));
+        let clear = move || {
+            for name in names.into_iter().take(CLEARED) {
+                // Whoever discarded it holds its lock until it has ended.
+                if let Ok(Some(folder)) = tmp.find(&name)
+                    && folder.try_lock().unwrap_or(false)
+                {
+                    let _ = tmp.remove_tree(&name);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(DISCARDING_STACK).spawn(clear);
+        thread.map(Some).map_err(|e| Error::call("clone of a thread", e))
     }
 
     /// Removes the workspaces of the dead; but for what is discarded, if it is no more than `most`. Who makes one holds the

@@ -246,6 +246,8 @@ pub fn detach(path: &CStr) -> Result<()> {
     match mount::detach(path) {
         // It is locked: made by a user namespace above.
         Err(Failure { errno: EINVAL | EPERM, .. }) => mount::move_onto_path(empty_directory()?.raw(), path),
+        // Somebody has taken it away meanwhile.
+        Err(Failure { errno: ENOENT, .. }) => Ok(()),
         outcome => outcome,
     }
 }

@@ -2,12 +2,19 @@
 
 use crate::error::CallContext;
 use crate::{Code, Error, Result};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-/// Where procfs and sysfs are mounted in this mount namespace, what lies below others first.
-pub fn seen_whole() -> Result<Vec<String>> {
+/// Where procfs and sysfs are mounted whole in this mount namespace, what lies below others first; but for what is mounted
+/// in `rootfs`, over which the container's own mounts come.
+pub fn seen_whole(rootfs: &Path) -> Result<Vec<String>> {
+    let real = rootfs.canonicalize();
+    let rootfs = real.as_deref().unwrap_or(rootfs);
     let text = std::fs::read("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
     of_kinds(&text, &[b"proc", b"sysfs"])
         .into_iter()
+        .filter(|point| !Path::new(OsStr::from_bytes(point)).starts_with(rootfs))
         .map(|point| {
             String::from_utf8(point).map_err(|error| {
                 let point = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -22,8 +29,12 @@ pub fn seen_whole() -> Result<Vec<String>> {
 
 fn of_kinds(mountinfo: &[u8], kinds: &[&[u8]]) -> Vec<Vec<u8>> {
     let point = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(4);
-        let point = fields.next()?;
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // The kernel does not count a part of one.
+        if root != b"/" {
+            return None;
+        }
         // What lies between is optional.
         fields.find(|field| *field == b"-")?;
         kinds.contains(&fields.next()?).then(|| unescape(point))
@@ -57,7 +68,8 @@ mod tests {
         let text = "20 1 0:19 / / rw - ext4 /dev/vda rw\n\
                     21 20 0:20 / /proc rw,nosuid shared:3 - proc proc rw\n\
                     22 20 0:21 / /sys rw - sysfs sysfs rw\n\
-                    23 21 0:20 /sys /proc/sys ro - proc proc rw\n\
+                    23 21 0:20 / /proc/sys ro - proc proc rw\n\
+                    27 21 0:20 /sysrq-trigger /proc/sysrq-trigger ro - proc proc rw\n\
                     24 21 0:20 / /proc rw - proc proc rw\n\
                     25 20 0:20 / /mnt/a\\040b rw master:1 - proc proc rw\n";
         let points = of_kinds(text.as_bytes(), &[b"proc", b"sysfs"]);

@@ -133,10 +133,12 @@ impl Logger {
             Next::Nothing
         });
         watches.add(Arc::clone(&running.pidfd), EventFlags::IN, react)?;
-        match (wait(ready.as_fd(), READY)?, rustix::io::read(&ready, &mut [0; 1])) {
-            (true, Ok(1)) => Ok(running),
-            (true, Ok(_)) if !self.must_say => Ok(running),
-            (said, _) => {
+        // Not read before there is something: who says nothing would be waited for without end.
+        let said = wait(ready.as_fd(), READY).unwrap_or(false);
+        match said.then(|| rustix::io::read(&ready, &mut [0; 1])) {
+            Some(Ok(1)) => Ok(running),
+            Some(Ok(_)) if !self.must_say => Ok(running),
+            _ => {
                 running.end();
                 let why =
                     if said { "has not said that it is ready" } else { "does not say that it is ready" };

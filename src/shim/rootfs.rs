@@ -2,7 +2,7 @@
 
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::{Code, Error, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::CString;
@@ -107,18 +107,32 @@ pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where `target` is in `root`, with every link of the image resolved in it. Asked again after a mount, it is what was
+/// mounted: an fd alone would go on meaning what lies below.
+fn place(root: &Path, target: &str) -> Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let top = rustix::fs::open(root, flags, Mode::empty()).call(format!("open {}", root.display()))?;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let target = if target.is_empty() { "." } else { target };
+    let fd = rustix::fs::openat2(&top, target, flags, Mode::empty(), within)
+        .call(format!("openat2 {target} in {}", root.display()))?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd()).into();
+    Ok((fd, path))
+}
+
 fn mount(one: &Mount, root: &Path) -> Result<()> {
     let target = one.target.trim_start_matches('/');
     if Path::new(target).components().any(|part| part == std::path::Component::ParentDir) {
         return Err(Error::new(Code::Config, format!("the target {} leads out of the root", one.target)));
     }
-    let at = if target.is_empty() { root.to_path_buf() } else { root.join(target) };
     let sorted = sort(&one.options);
-    let what = || format!("mount {} on {}", one.source, at.display());
+    let what = || format!("mount {} on {}", one.source, root.join(target).display());
     if let Some(deep) = sorted.bind.or((one.kind == "bind").then_some(false)) {
         let recursive = if deep { MountFlags::REC } else { MountFlags::empty() };
+        let (_held, at) = place(root, target)?;
         rustix::mount::mount(&*one.source, &at, "", MountFlags::BIND | recursive, None).call(what())?;
         if !sorted.flags.is_empty() {
+            let (_held, at) = place(root, target)?;
             rustix::mount::mount_remount(&at, MountFlags::BIND | sorted.flags, "").call(what())?;
         }
     } else {
@@ -133,11 +147,13 @@ fn mount(one: &Mount, root: &Path) -> Result<()> {
         }
         let data = CString::new(data)
             .map_err(|_| Error::new(Code::Config, "a mount option has a NUL character in it"))?;
+        let (_held, at) = place(root, target)?;
         rustix::mount::mount(&*one.source, &at, &*one.kind, sorted.flags, data.as_c_str()).call(what())?;
         drop(held);
     }
     if let Some(flags) = sorted.propagation {
-        rustix::mount::mount_change(&at, flags).call(format!("propagation of {}", at.display()))?;
+        let (_held, at) = place(root, target)?;
+        rustix::mount::mount_change(&at, flags).call(format!("propagation: {}", what()))?;
     }
     Ok(())
 }
@@ -212,5 +228,23 @@ mod tests {
         let expected: Vec<String> =
             held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
         assert_eq!(text, format!("index=off,lowerdir={}", expected.join(":")));
+    }
+
+    #[test]
+    fn a_link_of_the_image_does_not_lead_a_mount_out_of_the_root() {
+        let root = std::env::temp_dir().join(format!("rcrun-shim-rootfs-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::create_dir_all(root.join("below")).unwrap();
+        for (link, to) in [("absolute", "/etc"), ("climbing", "../../../../etc"), ("below/up", "../etc")] {
+            std::os::unix::fs::symlink(to, root.join(link)).unwrap();
+        }
+        for target in ["etc", "absolute", "climbing", "below/up"] {
+            let (_held, at) = place(&root, target).unwrap();
+            assert_eq!(std::fs::read_link(at).unwrap(), root.join("etc"), "{target}");
+        }
+        let (_held, at) = place(&root, "").unwrap();
+        assert_eq!(std::fs::read_link(at).unwrap(), root);
+        assert!(place(&root, "absent").is_err());
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -126,8 +126,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     if notify.is_some() {
         variables.push("NOTIFY_SOCKET=/run/notify/notify.sock".to_string());
     }
+    let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path()));
     let left_behind = match options.no_pivot && spec.namespace(LinuxNamespaceType::Mount) == Namespace::New {
-        true => mountinfo::seen_whole()?,
+        true => mountinfo::seen_whole(&rootfs)?,
         false => Vec::new(),
     };
     let request = Request {
@@ -156,7 +157,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let mut state = State {
         oci_version: spec.version().clone(),
         id: id.as_str().to_string(),
-        rootfs: bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path())),
+        rootfs,
         bundle: bundle.clone(),
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: rustix::process::geteuid().as_raw(),

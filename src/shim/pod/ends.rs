@@ -11,8 +11,24 @@ use rcrun_runtime::container;
 use rcrun_runtime::foreground::Exit;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+/// How a child has ended; None if it cannot be told yet.
+fn ended_now(pidfd: &OwnedFd, how: WaitIdOptions) -> Option<rustix::io::Result<Exit>> {
+    loop {
+        return match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | how) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => Some(Err(error)),
+            Ok(None) => None,
+            Ok(Some(ended)) => Some(Ok(match ended.exit_status() {
+                Some(code) => Exit::Code(code),
+                None => Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)),
+            })),
+        };
+    }
+}
 
 impl Pod {
     /// Tells what the OOM killer has done since the last time; false when nothing more can come.
@@ -29,22 +45,26 @@ impl Pod {
     }
 
     /// A process has ended.
-    pub(super) fn reap(&self, container: &Container, name: &str) {
+    pub(super) fn reap(self: &Arc<Self>, container: &Arc<Container>, name: &str) {
         let pidfd = container.life().get(name).and_then(|process| process.with.pidfd.clone());
         let Some(pidfd) = pidfd else { return };
-        let ended = loop {
-            match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-                Err(rustix::io::Errno::INTR) => {}
-                // ECHILD: `adopted` was quicker, and has told it.
-                Ok(None) | Err(_) => return,
-                Ok(Some(status)) => break status,
+        match ended_now(&pidfd, WaitIdOptions::NOHANG) {
+            Some(Ok(exit)) => return self.ended(container, name, exit),
+            // ECHILD: `adopted` was quicker, and has told it.
+            Some(Err(_)) => return,
+            None => {}
+        }
+        // It is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
+        // ptrace". The pidfd is readable already and tells no more; only who waits learns of the rest.
+        let (pod, of, whose) = (Arc::clone(self), Arc::clone(container), name.to_string());
+        let wait = move || {
+            if let Some(Ok(exit)) = ended_now(&pidfd, WaitIdOptions::empty()) {
+                pod.ended(&of, &whose, exit);
             }
         };
-        let exit = match (ended.exit_status(), ended.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
-        };
-        self.ended(container, name, exit);
+        if let Err(error) = std::thread::Builder::new().name("traced".into()).spawn(wait) {
+            log::warn(format_args!("{}: {name} has ended and is not told: {error}", container.id));
+        }
     }
 
     /// A child of this process has been waited for that may be one of a container.
