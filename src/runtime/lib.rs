@@ -26,6 +26,7 @@ mod scratch;
 pub mod seccomp;
 mod seccomp_agent;
 pub mod spec;
+mod subids;
 pub mod sys;
 pub mod systemd;
 pub mod terminal;

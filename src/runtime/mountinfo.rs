@@ -1,10 +1,31 @@
-//! /proc/self/mountinfo: its escapes, and the mounts that --no-pivot must not leave behind. Uses: error.
+//! /proc/self/mountinfo: its lines and escapes, and the mounts that --no-pivot must not leave behind. Uses: error.
 
 use crate::error::CallContext;
 use crate::{Code, Error, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// A line of it, as far as somebody asks (proc_pid_mountinfo(5)).
+pub struct Mount<'a> {
+    /// What of the file system is mounted.
+    pub root: &'a [u8],
+    /// Where, escaped.
+    pub point: &'a [u8],
+    /// The type of the file system.
+    pub kind: &'a [u8],
+}
+
+impl Mount<'_> {
+    /// `None` for what is no such line.
+    pub fn of(line: &[u8]) -> Option<Mount<'_>> {
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // What lies between is optional.
+        fields.find(|field| *field == b"-")?;
+        Some(Mount { root, point, kind: fields.next()? })
+    }
+}
 
 /// Where procfs and sysfs are mounted whole in this mount namespace, what lies below others first; but for what is mounted
 /// in `rootfs`, over which the container's own mounts come.
@@ -29,15 +50,9 @@ pub fn seen_whole(rootfs: &Path) -> Result<Vec<String>> {
 
 fn of_kinds(mountinfo: &[u8], kinds: &[&[u8]]) -> Vec<Vec<u8>> {
     let point = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
+        let mount = Mount::of(line)?;
         // The kernel does not count a part of one.
-        if root != b"/" {
-            return None;
-        }
-        // What lies between is optional.
-        fields.find(|field| *field == b"-")?;
-        kinds.contains(&fields.next()?).then(|| unescape(point))
+        (mount.root == b"/" && kinds.contains(&mount.kind)).then(|| unescape(mount.point))
     };
     // mountinfo lists what is mounted on others after them, and of a stack the topmost last.
     let mut points: Vec<Vec<u8>> = mountinfo.split(|byte| *byte == b'\n').filter_map(point).collect();

@@ -1,5 +1,6 @@
 //! A user namespace of rcrun's own, in which an ordinary user is root, with the other ids that /etc/subuid and /etc/subgid
-//! give him: what he does with images happens there (docs/adr/0016). Uses: container (its maps), error, plan.
+//! give him: what he does with images happens there (docs/adr/0016). Uses: container (its maps), error, plan,
+//! subids.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -10,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::container::write_maps;
 use crate::error::{CallContext, Context};
 use crate::plan::{Maps, Unprivileged};
+use crate::subids::ranges;
 use crate::{Code, Error, Result};
 
 /// The argument by which this program, started anew, knows that it writes the maps of the process that started it: two more
@@ -147,23 +149,6 @@ fn maps((uid, gid): (u32, u32), passwd: &str, files: [&str; 2]) -> Maps {
         text
     };
     Maps { uid: lines(uid, &uids), gid: lines(gid, &gids), unprivileged: None }
-}
-
-/// What `file`, in the form of /etc/subuid, gives to `uid`, by number or name: where each range begins, and how many ids.
-fn ranges(file: &str, passwd: &str, uid: u32) -> Vec<(u32, u32)> {
-    let number = uid.to_string();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, found) = (fields.next()?, fields.nth(1)?);
-        (found == number).then_some(name)
-    });
-    let range = |line: &str| {
-        let mut fields = line.split(':');
-        fields.next().filter(|who| *who == number || Some(*who) == name)?;
-        let (first, count) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
-        Some((first, count)).filter(|(_, count)| *count > 0)
-    };
-    file.lines().filter_map(range).collect()
 }
 
 #[cfg(test)]

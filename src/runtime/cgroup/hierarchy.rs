@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 
 use super::file::read_list;
 use crate::error::CallContext;
-use crate::mountinfo::unescape;
+use crate::mountinfo::{Mount, unescape};
 use crate::{Code, Error, Result};
 
 /// CGROUP2_SUPER_MAGIC of linux/magic.h.
@@ -90,14 +90,9 @@ fn cgroup2_mount(mountinfo: impl BufRead) -> io::Result<Option<PathBuf>> {
     let mut second_best = None;
     for line in mountinfo.split(b'\n') {
         let line = line?;
-        let mut fields = line.split(|byte| *byte == b' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        // What lies between is optional.
-        if fields.find(|field| *field == b"-").is_none() || fields.next() != Some(b"cgroup2") {
-            continue;
-        }
-        let point = PathBuf::from(OsString::from_vec(unescape(point)));
-        if root == b"/" {
+        let Some(mount) = Mount::of(&line).filter(|mount| mount.kind == b"cgroup2") else { continue };
+        let point = PathBuf::from(OsString::from_vec(unescape(mount.point)));
+        if mount.root == b"/" {
             return Ok(Some(point));
         }
         second_best.get_or_insert(point);

@@ -2,6 +2,7 @@
 
 use super::{Finding, program, told, trial};
 use crate::host::Caller;
+use crate::subids::ranges;
 use crate::sys::probe;
 use crate::systemd;
 use std::fs;
@@ -85,19 +86,8 @@ fn namespaces(needed: bool) -> Finding {
 
 /// How many uids and gids the files give to `uid`, by number or name.
 fn own_ranges(files: &[String; 2], passwd: &str, uid: u32) -> Result<String, String> {
-    let number = uid.to_string();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, found) = (fields.next()?, fields.nth(1)?);
-        (found == number).then_some(name)
-    });
-    let count = |text: &String| -> u64 {
-        let lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        lines
-            .filter(|fields| fields.first().is_some_and(|who| *who == number || Some(*who) == name))
-            .filter_map(|fields| fields.get(2)?.trim().parse::<u64>().ok())
-            .sum()
-    };
+    let count =
+        |text: &str| -> u64 { ranges(text, passwd, uid).iter().map(|(_, ids)| u64::from(*ids)).sum() };
     match [count(&files[0]), count(&files[1])] {
         [0, 0] => Err("/etc/subuid and /etc/subgid give none to this user".into()),
         [0, _] => Err("/etc/subuid gives none to this user".into()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 29] = [
+const USES: [(&str, &[&str]); 30] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -24,7 +24,7 @@ const USES: [(&str, &[&str]); 29] = [
     ("home", &["prepare"]),
     ("mountinfo", &["error"]),
     ("cgroup", &["error", "mountinfo", "sys"]),
-    ("doctor", &["cgroup", "error", "host", "plan", "sys", "systemd"]),
+    ("doctor", &["cgroup", "error", "host", "plan", "subids", "sys", "systemd"]),
     ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("hooks", &["error", "sys"]),
     ("listen_fds", &["error", "sys"]),
@@ -60,8 +60,9 @@ const USES: [(&str, &[&str]); 29] = [
             "words",
         ],
     ),
-    ("users", &["container", "error", "plan"]),
+    ("users", &["container", "error", "plan", "subids"]),
     ("scratch", &[]),
+    ("subids", &[]),
 ];
 
 /// Modules that only turn data into data: no file, environment, process, clock or system call.
