@@ -199,7 +199,7 @@ fn an_update_that_was_killed_half_way_is_completed_by_the_same_again() {
         fs::write(&file, resources.to_string()).expect("write");
         let mut command = runtime.command(["update", "--resources", path, "cut"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let traced = trace(&command, Victim::Command, 20 + 53 * turn as u32);
+        let traced = trace(&command, Victim::Command, 20 + 31 * turn as u32);
         let place = format!("turn {turn}, killed at {:?}", traced.killed_at);
         runtime.ok(["update", "--resources", path, "cut"]);
         let expected = [
