@@ -16,7 +16,7 @@ endif
 RCRUN := $(CURDIR)/target/$(TARGET)/release/rcrun
 export RCRUN
 
-.PHONY: help build run hello debian test unit-tests blackbox-tests lint setup clean install
+.PHONY: help build run hello debian test unit-tests blackbox-tests lint setup clean man install uninstall deb
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -43,8 +43,19 @@ bundles/debian/rootfs: bundles/debian/recipe
 
 debian: bundles/debian/rootfs ## make the root of bundles/debian, for: rcrun run bundles/debian
 
-install: build ## install rcrun and containerd's shim to /usr/local/sbin
-	install -m 755 $(RCRUN) $(dir $(RCRUN))containerd-shim-rcrun-v2 /usr/local/sbin
+man: ## man pages and shell completions, into build/manual, of the table that the parser is made from
+	cargo run --locked --quiet --package rcrun --example manual -- build/manual
+
+PREFIX ?= /usr/local
+
+install: build man ## install rcrun, containerd's shim, man pages, completions: PREFIX=/usr/local DESTDIR=
+	package/stage $(dir $(RCRUN)) build/manual '$(DESTDIR)' $(PREFIX)
+
+uninstall: man ## remove what install placed
+	package/unstage build/manual '$(DESTDIR)' $(PREFIX)
+
+deb: build man ## a Debian package, into build
+	package/deb $(dir $(RCRUN)) build/manual build
 
 lint: setup ## formatting, lints, documentation; aarch64 must compile
 	cargo fmt --all --check
@@ -64,7 +75,7 @@ unit-tests:
 
 clean: ## remove what was built, not the cached test suites
 	cargo clean
-	rm -rf bundles/*/rootfs build/target.mk
+	rm -rf bundles/*/rootfs build/target.mk build/manual build/*.deb
 
 include runtime-tests/conformance/conformance.mk
 include runtime-tests/runc-tests/runc-tests.mk

@@ -62,7 +62,8 @@ pub enum Rest {
     Help,
 }
 
-const FLAGS: &[Flag] = &[
+/// All of them.
+pub const FLAGS: &[Flag<'static>] = &[
     Flag { long: "root", short: None, valued: true },
     Flag { long: "log", short: None, valued: true },
     Flag { long: "log-format", short: None, valued: true },
