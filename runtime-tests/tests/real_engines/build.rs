@@ -79,6 +79,44 @@ END
         ],
     ),
     tutorial(
+        "an_image_of_one_file_says_hello",
+        &[
+            step("cp /bin/busybox echo; printf 'FROM scratch\\nCOPY echo /\\nCMD [\"/echo\", \"Hello from Docker!\"]\\n' > Dockerfile
+                  docker build -q -t hello ."),
+            step("docker run hello").prints("Hello from Docker!"),
+            step("docker rm $(docker ps -aq -f ancestor=hello); docker rmi hello"),
+        ],
+    ),
+    tutorial(
+        "an_application_tells_its_health_by_its_dockerfiles_check",
+        &[
+            step(
+                "cat > app.py <<'END'
+healthy = True
+def app(environ, start_response):
+    global healthy
+    healthy = healthy and environ['PATH_INFO'] != '/fail'
+    start_response('200 OK' if healthy else '500 Broken', [('Content-Type', 'text/plain')])
+    return [b'as told']
+END
+                 cat > Dockerfile <<'END'
+FROM debian
+WORKDIR /app
+COPY app.py .
+HEALTHCHECK --interval=1s --timeout=60s --start-period=1h --retries=2 CMD curl -sf 127.0.0.1:8000/ || exit 1
+CMD [\"gunicorn\", \"--bind\", \"0.0.0.0:8000\", \"app:app\"]
+END
+                 docker build -q -t told .",
+            ),
+            step("docker run -d --name told -p 127.0.0.1:8084:8000 told; docker inspect -f '{{.State.Health.Status}}' told >/dev/null"),
+            step("await 1 'health_status: healthy' docker events --since 0 -f container=told -f event=health_status"),
+            step("curl -s 127.0.0.1:8084/fail").prints("as told"),
+            step("await 1 'health_status: unhealthy' docker events --since 0 -f container=told -f event=health_status"),
+            step("docker inspect -f '{{.State.Health.Status}} {{.State.Status}}' told").prints("unhealthy running"),
+            step("docker rm -f told; docker rmi told"),
+        ],
+    ),
+    tutorial(
         "an_entrypoint_is_given_arguments_and_replaced",
         &[
             step("printf 'FROM debian\\nENTRYPOINT [\"ping\", \"-c\", \"1\"]\\nCMD [\"127.0.0.1\"]\\n' | docker build -t ping -"),

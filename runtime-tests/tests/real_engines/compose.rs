@@ -1,9 +1,9 @@
-//! docker-compose: an application behind a reverse proxy with TLS, scaled, and nothing left of it.
+//! docker-compose: an application and a scaled service behind a reverse proxy with TLS, and nothing left of them.
 
 use crate::tutorial::{Tutorial, step, tutorial};
 
 pub const TUTORIALS: &[Tutorial] = &[tutorial(
-    "a_proxy_with_tls_stands_before_a_scaled_service_and_down_leaves_nothing",
+    "a_proxy_with_tls_stands_before_an_application_and_a_scaled_service_and_down_leaves_nothing",
     &[
         step(
             "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=proxy 2>/dev/null
@@ -14,31 +14,52 @@ http {
   access_log off;
   server {
     listen 443 ssl; ssl_certificate /conf/cert.pem; ssl_certificate_key /conf/key.pem;
-    location / { resolver 127.0.0.11 valid=1s; set $to whoami; proxy_pass http://$to:80; }
+    resolver 127.0.0.11 valid=1s; set $whoami whoami; set $application application;
+    location / { proxy_pass http://$application:8000; }
+    location /whoami/ { proxy_pass http://$whoami:80; }
   }
 }
 END
+             cat > app.py <<'END'
+def app(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'the application']
+END
              cat > docker-compose.yml <<'END'
-version: '3'
+version: '2.4'
 services:
   proxy:
     image: debian
     command: nginx -c /conf/nginx.conf
     ports: ['127.0.0.1:8443:443']
     volumes: ['.:/conf:ro', '/run/docker.sock:/run/docker.sock']
-    depends_on: [whoami]
+    depends_on:
+      application: {condition: service_healthy}
+      whoami: {condition: service_healthy}
+    healthcheck: {test: 'curl -skf https://$$HOSTNAME/', interval: 1s, retries: 100}
+  application:
+    image: debian
+    working_dir: /app
+    command: gunicorn --bind 0.0.0.0:8000 app:app
+    volumes: ['./app.py:/app/app.py:ro']
+    healthcheck: {test: 'curl -sf 127.0.0.1:8000/', interval: 1s, retries: 100}
   whoami:
     image: busybox
-    command: sh -c 'hostname > /www/index.html && exec httpd -f -p 80 -h /www'
+    command: sh -c 'mkdir /www/whoami && hostname > /www/whoami/index.html && exec httpd -f -p 80 -h /www'
+    healthcheck: {test: 'wget -qO- 127.0.0.1/whoami/', interval: 1s, retries: 100}
 END
              docker-compose -p scaled up -d --scale whoami=2",
         )
         .says(&["done"]),
-        step("docker-compose -p scaled ps -q | wc -l").prints("3"),
-        // Each has answered within some tries; which one does is the resolver's choice.
-        step("proxy=127.0.0.1:8443; for i in $(seq 60); do curl -sk https://$proxy/ || true; done | sort -u | wc -l").prints("2"),
+        step("docker-compose -p scaled ps -q | wc -l").prints("4"),
+        step("await 1 'health_status: healthy' docker events --since 0 -f container=scaled_proxy_1 -f event=health_status"),
+        step("await 1 'health_status: healthy' docker events --since 0 -f container=scaled_whoami_2 -f event=health_status"),
+        step("proxy=127.0.0.1:8443; curl -sk https://$proxy/").prints("the application"),
+        // Which of the two answers is the resolver's choice: each does within some tries.
+        step("proxy=127.0.0.1:8443; for i in $(seq 60); do curl -skf https://$proxy/whoami/; done | sort -u > answered
+              docker-compose -p scaled ps -q whoami | cut -c-12 | sort | diff - answered"),
         step("docker exec scaled_proxy_1 curl -s --unix-socket /run/docker.sock engine/_ping").prints("OK"),
-        step("docker-compose -p scaled exec -T whoami hostname").says(&[""]),
+        step("test $(docker-compose -p scaled exec -T whoami hostname) = $(docker-compose -p scaled ps -q whoami | head -n 1 | cut -c-12)"),
         step("docker-compose -p scaled down -t 0").says(&["done"]),
         step("docker ps -aq -f label=com.docker.compose.project=scaled; docker network ls -q -f name=scaled").prints(""),
     ],

@@ -9,6 +9,8 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker info").says(&["Runtimes:", " rcrun", "Default Runtime: rcrun", "Cgroup Version: 2"]),
             step("docker run -d --name listed busybox sleep 1000 >/dev/null"),
             step("docker inspect -f '{{.HostConfig.Runtime}} {{.State.Status}}' listed").prints("rcrun running"),
+            // Of the default runtime Docker tells the version.
+            step("docker version").says(&[" rcrun:\n  Version:          "]),
             // Its state lies below the root that Docker names, and the runtime of that root knows it.
             step("$RUNTIME --root $(ls -d /run/docker/runtime-*/moby) list -q | grep $(docker inspect -f '{{.Id}}' listed)"),
             step("docker rm -f listed").prints("listed"),
@@ -43,8 +45,9 @@ pub const TUTORIALS: &[Tutorial] = &[
                 ("# ", "ps -o pid,tty,args | cat\n"),
                 ("# ", "tty; exit 3\n"),
             ]),
-            step("stty rows 33 cols 77; docker run -it --rm busybox sh -c 'sleep 0.3; stty size; read x; echo got $x'")
-                .says(&["33 77", "got word"])
+            step("stty rows 33 cols 77; docker run -it --rm busybox \
+                  sh -c 'until stty size | grep -x \"33 77\"; do :; done; read x; echo got $x'")
+                .says(&["got word"])
                 .typed(&[("33 77", "word\n")]),
             // Control-C reaches the container's foreground process.
             step("docker run -it --rm busybox sh -c 'trap \"echo caught; exit 5\" INT; echo ready; sleep 100 & wait'")
@@ -59,6 +62,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         &[
             step("docker run -it --name detached busybox sh").typed(&[("# ", "export MARK=kept\n"), ("# ", "\x10\x11")]),
             step("docker inspect -f '{{.State.Running}}' detached").prints("true"),
+            // The client that is left ends with 1, by its own choice.
+            step("docker attach --detach-keys ctrl-x,x detached")
+                .ends(1)
+                .says(&["read escape sequence"])
+                .typed(&[("", "echo $((40 + 2))again\n"), ("42again", "\x18x")]),
             step("docker attach detached").ends(6).says(&["it is kept"]).typed(&[
                 ("", "echo it is $MARK\n"),
                 ("it is kept", "exit 6\n"),
@@ -92,6 +100,9 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run --rm --add-host db:10.1.2.3 --dns 10.9.9.9 busybox cat /etc/hosts /etc/resolv.conf")
                 .says(&["10.1.2.3\tdb", "nameserver 10.9.9.9"]),
             step("docker run --rm --init busybox cat /proc/1/comm").prints("docker-init"),
+            // As PID 1 sleep has no SIGTERM; below an init it has.
+            step("docker run -d --name inits --init busybox sleep 1000 >/dev/null; docker stop -t 100 inits; docker wait inits; docker rm inits")
+                .prints("inits\n143\ninits"),
         ],
     ),
     tutorial(
@@ -120,6 +131,9 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run --rm --read-only busybox touch /x").ends(1).says(&["Read-only file system"]),
             step("docker run --rm --read-only --tmpfs /t:size=64k,mode=1700 busybox sh -c 'touch /t/x; df /t | tail -1; ls -ld /t'")
                 .says(&[" 64 ", "drwx-----T"]),
+            step("docker run --rm --privileged busybox sh -c \
+                  'mkdir /m && mount -t tmpfs t /m && umount /m && test -c /dev/kmsg && grep -E \"Seccomp:\" /proc/self/status'")
+                .says(&["Seccomp:\t0"]),
             step("docker run --rm --oom-score-adj 500 busybox cat /proc/self/oom_score_adj").prints("500"),
         ],
     ),
@@ -135,12 +149,15 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run --rm --device /dev/fuse:/dev/f:r busybox sh -c ': < /dev/f && echo read; : > /dev/f'")
                 .ends(1)
                 .says(&["read", "Operation not permitted"]),
+            step("docker run --rm --device /dev/fuse busybox sh -c ': <> /dev/fuse && echo opened'").prints("opened"),
+            step("docker run --rm --device /dev/nope busybox true").ends(127).says(&["custom device \"/dev/nope\""]),
             step("docker run --rm --device-cgroup-rule 'c 10:229 rwm' busybox sh -c 'mknod /f c 10 229 && : > /f && echo allowed'")
                 .prints("allowed"),
             step("docker run --rm busybox sh -c 'mknod /f c 10 229 && : > /f'").ends(1).says(&["Operation not permitted"]),
             step("docker run --rm --gpus all busybox true").ends(125).says(&["could not select device driver"]),
             // What this machine cannot limit, Docker says itself.
-            step("docker run --rm --pids-limit 33 --oom-kill-disable busybox echo runs").says(&["runs"]),
+            step("docker run --rm --pids-limit 33 --oom-kill-disable busybox echo runs")
+                .says(&["runs", "WARNING: Your kernel does not support OomKillDisable"]),
         ],
     ),
     tutorial(
@@ -211,6 +228,21 @@ pub const TUTORIALS: &[Tutorial] = &[
         ],
     ),
     tutorial(
+        "containers_are_found_by_state_name_and_label_and_known_by_the_beginning_of_an_id",
+        &[
+            step("docker create --name shelf1 --label shelf=a busybox true"),
+            step("docker run -d --name shelf2 --label shelf=a busybox sleep 1000"),
+            step("docker run --name shelf3 --label shelf=a busybox false").ends(1),
+            step("docker ps -f label=shelf=a --format '{{.Names}}'").prints("shelf2"),
+            step("docker ps -a -f label=shelf=a --format '{{.Names}} {{.State}}'")
+                .prints("shelf3 exited\nshelf2 running\nshelf1 created"),
+            step("docker ps -a -f label=shelf=a -f status=exited -f exited=1 --format '{{.Names}}'").prints("shelf3"),
+            step("test $(docker ps -q --no-trunc -f name=shelf2) = $(docker inspect -f '{{.Id}}' shelf2)"),
+            step("docker exec $(docker ps -q -f name=shelf2 | cut -c-9) echo by its beginning").prints("by its beginning"),
+            step("docker rm -f $(docker ps -aq -f label=shelf=a)"),
+        ],
+    ),
+    tutorial(
         "signals_reach_the_container_by_name_and_as_its_stop_signal",
         &[
             step("docker run -d --name usr1 --stop-signal SIGUSR1 busybox sh -c \
@@ -242,8 +274,9 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run -d --name talks busybox sh -c 'for i in 1 2 3; do echo $i; done; echo last >&2; echo end'"),
             step("docker logs -f talks").says(&["1\n2\n3\n", "last", "end"]),
             step("docker logs talks 2>/dev/null").prints("1\n2\n3\nend"),
+            step("docker logs --tail 1 talks 2>&1 | wc -l").prints("1"),
+            step("docker logs -t talks 2>/dev/null | cut -dZ -f2").prints("1\n 2\n 3\n end"),
             step("docker start -a talks").says(&["1\n2\n3\n"]),
-            step("docker ps -l --format '{{.Names}}' >/dev/null; docker ps -a -q -f name=talks | wc -l").prints("1"),
             step("docker rm talks"),
         ],
     ),
@@ -255,6 +288,9 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker diff wrote").says(&["A /made", "D /www/index.html"]),
             step("docker cp wrote:/made copied; cat copied").says(&["text"]),
             step("echo back > back; docker cp back wrote:/srv/back; docker exec wrote cat /srv/back").says(&["back"]),
+            step("mkdir tree; echo leaf > tree/leaf; docker cp tree wrote:/srv; tar -c tree | docker cp - wrote:/www; \
+                  docker exec wrote cat /srv/tree/leaf /www/tree/leaf")
+                .prints("leaf\nleaf"),
             step("docker restart -t 0 wrote; docker exec wrote cat /made").says(&["text"]),
             step("docker commit -c 'CMD [\"cat\", \"/made\"]' wrote written >/dev/null; docker run --rm written").prints("text"),
             step("docker export wrote | tar -t | grep -x made").prints("made"),
@@ -265,8 +301,16 @@ pub const TUTORIALS: &[Tutorial] = &[
     tutorial(
         "all_containers_are_removed_at_once_and_pruned_and_nothing_is_left",
         &[
-            step("docker run -d busybox sleep 1000; docker run -d busybox sleep 1000; docker run busybox true"),
-            step("docker rm -f $(docker ps -q)"),
+            step("docker run -d --name first busybox sleep 1000; docker run -d busybox sleep 1000; docker run --name latest busybox true"),
+            step("docker ps -l --format '{{.Names}}'").prints("latest"),
+            step("docker ps -q | wc -l; docker ps -aq -f name=latest | wc -l").prints("2\n1"),
+            // Of seventeen two begin with the same digit.
+            step("for i in $(seq 14); do docker create busybox; done; \
+                  docker rm $(docker ps -aq | cut -c1 | sort | uniq -d | head -n 1)")
+                .ends(1)
+                .says(&["Multiple IDs found with provided prefix"]),
+            step("docker rm -f $(docker ps -aq)"),
+            step("docker ps -aq; docker run busybox true"),
             step("docker system prune -f").says(&["Deleted Containers:"]),
             step("docker ps -aq").prints(""),
             step("docker run -d --name survivor busybox sleep 1000 >/dev/null; docker ps -q | wc -l").prints("1"),

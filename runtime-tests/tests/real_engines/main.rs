@@ -10,11 +10,13 @@
 mod build;
 mod compose;
 mod containerd;
+mod database;
 mod docker;
 mod images;
 mod namespaces;
 mod network;
 mod podman;
+mod swarm;
 mod tutorial;
 mod volumes;
 mod world;
@@ -26,12 +28,14 @@ use std::time::Instant;
 use tutorial::Tutorial;
 use world::World;
 
-const TABLES: [(&str, &[Tutorial]); 8] = [
+const TABLES: [(&str, &[Tutorial]); 10] = [
     ("docker", docker::TUTORIALS),
     ("volumes", volumes::TUTORIALS),
     ("network", network::TUTORIALS),
     ("build", build::TUTORIALS),
     ("images", images::TUTORIALS),
+    ("database", database::TUTORIALS),
+    ("swarm", swarm::TUTORIALS),
     ("compose", compose::TUTORIALS),
     ("containerd", containerd::TUTORIALS),
     ("podman", podman::TUTORIALS),

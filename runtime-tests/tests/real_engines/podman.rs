@@ -20,6 +20,17 @@ pub const TUTORIALS: &[Tutorial] = &[
         ],
     ),
     tutorial(
+        "the_snippets_that_are_installed_are_read_by_podman_and_containerd",
+        &[
+            step("for file in $SNIPPETS/*; do sed \"s:@SBIN@:${RUNTIME%/*}:\" $file > ${file##*/}; done
+                  CONTAINERS_CONF=$PWD/containers.conf podman --cgroup-manager cgroupfs info -f '{{.Host.OCIRuntime.Path}}'")
+                .says(&["/bin/rcrun"]),
+            step("containerd --config containerd.toml config dump")
+                .says(&["default_runtime_name = \"rcrun\"", "runtime_type = \"io.containerd.rcrun.v2\""]),
+        ],
+    )
+    .calls_rcrun(),
+    tutorial(
         "podman_execs_pauses_restarts_copies_commits_and_removes",
         &[
             step("podman run -d --name pod-life --network none busybox sleep 1000"),

@@ -81,6 +81,7 @@ impl World {
             .env("TERM", "xterm")
             .env("TMPDIR", self.folder.join("tmp"))
             .env("RUNTIME", &self.runtime)
+            .env("SNIPPETS", concat!(env!("CARGO_MANIFEST_DIR"), "/../package/engines"))
             .env("DOCKER_CONFIG", self.folder.join("docker-config"))
             .env("CONTAINERS_CONF", self.folder.join("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"))
