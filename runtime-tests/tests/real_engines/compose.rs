@@ -52,8 +52,8 @@ END
         )
         .says(&["done"]),
         step("docker-compose -p scaled ps -q | wc -l").prints("4"),
-        step("await 1 'health_status: healthy' docker events --since 0 -f container=scaled_proxy_1 -f event=health_status"),
-        step("await 1 'health_status: healthy' docker events --since 0 -f container=scaled_whoami_2 -f event=health_status"),
+        step("becomes scaled_proxy_1 '{{.State.Health.Status}}' healthy"),
+        step("becomes scaled_whoami_2 '{{.State.Health.Status}}' healthy"),
         step("proxy=127.0.0.1:8443; curl -sk https://$proxy/").prints("the application"),
         // Which of the two answers is the resolver's choice: each does within some tries.
         step("proxy=127.0.0.1:8443; for i in $(seq 60); do curl -skf https://$proxy/whoami/; done | sort -u > answered

@@ -210,7 +210,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run -d --name life busybox sh -c \
                   'trap \"echo stopped; exit 9\" TERM; mkfifo /hold; echo up; while :; do read x < /hold; done' >/dev/null"),
             step("await 1 up docker logs -f life"),
-            step("docker stop life; docker inspect -f '{{.State.ExitCode}}' life").prints("life\n9"),
+            step("docker stop -t 100 life; docker inspect -f '{{.State.ExitCode}}' life").prints("life\n9"),
             step("docker logs life").prints("up\nstopped"),
             step("docker start life").prints("life"),
             step("docker restart -t 0 life").prints("life"),
@@ -247,11 +247,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         &[
             step("docker run -d --name usr1 --stop-signal SIGUSR1 busybox sh -c \
                   'trap \"echo got; exit 9\" USR1; mkfifo /hold; echo up; while :; do read x < /hold; done' >/dev/null"),
-            step("await 1 up docker logs -f usr1; docker stop usr1; docker logs usr1; docker wait usr1")
+            step("await 1 up docker logs -f usr1; docker stop -t 100 usr1; docker logs usr1; docker wait usr1")
                 .prints("usr1\nup\ngot\n9"),
             step("docker run -d --name rtmin --stop-signal SIGRTMIN+3 busybox sh -c \
                   'trap \"echo got; exit 8\" 37; mkfifo /hold; echo up; while :; do read x < /hold; done' >/dev/null"),
-            step("await 1 up docker logs -f rtmin; docker stop rtmin; docker wait rtmin").prints("rtmin\n8"),
+            step("await 1 up docker logs -f rtmin; docker stop -t 100 rtmin; docker wait rtmin").prints("rtmin\n8"),
             step("docker rm usr1 rtmin"),
         ],
     ),
@@ -259,11 +259,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         "what_ends_is_started_again_as_its_restart_policy_says",
         &[
             step("docker run -d --name fails --restart=on-failure:2 busybox sh -c 'echo run; exit 4' >/dev/null"),
-            step("await 3 exitCode=4 docker events --since 0 -f container=fails -f event=die"),
+            step("becomes fails '{{.RestartCount}} {{.State.Status}}' '2 exited'"),
             step("docker wait fails; docker logs fails").prints("4\nrun\nrun\nrun"),
             step("docker run -d --name always --restart=always busybox sleep 1000 >/dev/null"),
             step("kill -9 $(docker inspect -f '{{.State.Pid}}' always); \
-                  await 2 start docker events --since 0 -f container=always -f event=start"),
+                  becomes always '{{.RestartCount}} {{.State.Status}}' '1 running'"),
             step("docker inspect -f '{{.State.Status}} {{.RestartCount}}' always").prints("running 1"),
             step("docker rm -f fails always"),
         ],

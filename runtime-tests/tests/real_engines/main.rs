@@ -121,7 +121,7 @@ fn work(world: &World, queue: &Mutex<Vec<(String, &'static Tutorial)>>, failed: 
         // A limit for each command: one that hangs is a failure of its own.
         let shell = || {
             let mut command = world.command("timeout");
-            command.args(["--kill-after=5", "--foreground", "120"]);
+            command.args(["--kill-after=5", "--foreground", "240"]);
             command
         };
         let wrong = tutorial.steps.iter().find_map(|step| step.go(&shell, &folder).err());

@@ -73,11 +73,11 @@ pub const TUTORIALS: &[Tutorial] = &[
         &[
             // A pod's own cgroup, as podman 4.3 makes it without systemd, allows no device: runc fails in it too.
             step("podman pod create --share-parent=false --name shares --infra-image localhost/busybox --infra-command 'sleep 100000' --network none"),
-            step("podman run -d --pod shares --name in-pod busybox httpd -f -p 8080 -h /www"),
+            step("podman run -d --pod shares --name in-pod busybox httpd -f -p 8080 -h /www; listens 8080 podman exec in-pod"),
             step("podman run --rm --pod shares busybox wget -qO- 127.0.0.1:8080/").prints("hello from a container"),
             step("podman pod ps --format '{{.Name}} {{.Status}}'").says(&["shares Running"]),
             step("podman pod pause shares; podman pod unpause shares; podman pod stop -t 0 shares; podman pod rm shares"),
-            step("podman run -d --name published -p 127.0.0.1:8090:80 busybox httpd -f -p 80 -h /www; curl -s 127.0.0.1:8090/")
+            step("podman run -d --name published -p 127.0.0.1:8090:80 busybox httpd -f -p 80 -h /www; listens 80 podman exec published; curl -s 127.0.0.1:8090/")
                 .says(&["hello from a container"]),
             step("podman rm -f -t 0 published"),
         ],

@@ -12,11 +12,12 @@ pub const TUTORIALS: &[Tutorial] = &[tutorial(
         .says(&["Swarm initialized"]),
         step("docker network create -d overlay --attachable --subnet 10.67.0.0/24 over"),
         step("docker network inspect -f '{{.Driver}} {{.Scope}}' over").prints("overlay swarm"),
-        step("docker run -d --name on-overlay --network over busybox httpd -f -p 80 -h /www"),
+        step("docker run -d --name on-overlay --network over busybox httpd -f -p 80 -h /www; listens 80 docker exec on-overlay"),
         step("docker run --rm --network over debian sh -c 'getent hosts on-overlay; curl -s on-overlay/'")
             .says(&["10.67.0.", "hello from a container"]),
         // By the tasks' own addresses: the address of a service takes IPVS, which not every kernel has.
         step("docker service create -q --name tasks --network over --endpoint-mode dnsrr --replicas 2 --no-resolve-image busybox httpd -f -p 80 -h /www"),
+        step("for task in $(docker ps -q -f name=tasks); do listens 80 docker exec $task; done"),
         step("docker ps -f name=tasks --format '{{.Image}}'").prints("busybox:latest\nbusybox:latest"),
         step("docker run --rm --network over debian sh -c 'getent ahostsv4 tasks | cut -d \" \" -f 1 | sort -u | wc -l; curl -s tasks/'")
             .prints("2\nhello from a container"),

@@ -16,8 +16,12 @@ use std::process::{Child, Command, Stdio};
 // Of Debian alone: what a person put into /usr/local is another version of it.
 const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-// A program of the steps, which wait for an event and never sleep. `docker logs -f` alone does not end.
-const AWAIT: &str = "#!/bin/sh
+// Programs of the steps, which wait for an event and never sleep. `docker logs -f` alone does not end. Of its events dockerd
+// keeps the last 256 alone: what may be long over is asked for, and asked again at each event. Of listen(2) there is none.
+const WAITING: [(&str, &str); 3] = [
+    (
+        "await",
+        "#!/bin/sh
 # await NUMBER WORD COMMAND...   runs the command until so many of its lines have the word
 number=$1 word=$2; shift 2
 lines=$(mktemp -u); mkfifo \"$lines\"
@@ -25,7 +29,30 @@ lines=$(mktemp -u); mkfifo \"$lines\"
 seen=$(grep -c -m \"$number\" -e \"$word\" < \"$lines\")
 kill $command 2>/dev/null; rm \"$lines\"
 [ \"$seen\" = \"$number\" ]
-";
+",
+    ),
+    (
+        "becomes",
+        "#!/bin/sh
+# becomes CONTAINER FORMAT WORDS   until docker inspect says so
+is() { test \"$(docker inspect -f \"$2\" \"$1\")\" = \"$3\"; }
+is \"$@\" && exit
+events=$(mktemp -u); mkfifo \"$events\"
+docker events --since 0 -f container=\"$1\" > \"$events\" & command=$!
+while read -r event; do is \"$@\" && break; done < \"$events\"
+kill $command; rm \"$events\"
+is \"$@\"
+",
+    ),
+    (
+        "listens",
+        "#!/bin/sh
+# listens PORT COMMAND...   until somebody listens there, where the command executes what follows it
+port=$(printf %04X \"$1\"); shift
+\"$@\" sh -c \"until grep -q ':$port 0*:0000 0A' /proc/net/tcp /proc/net/tcp6; do :; done\"
+",
+    ),
+];
 
 /// Where everything is.
 pub struct World {
@@ -46,9 +73,10 @@ impl World {
         fs::copy(runtime, &own).map_err(|e| format!("{}: {e}", runtime.display()))?;
         // BuildKit runs what is called runc on dockerd's PATH, and so does `docker run --runtime runc`.
         symlink(&own, folder.join("path/runc")).map_err(file)?;
-        let await_path = bin.join("await");
-        fs::write(&await_path, AWAIT).map_err(file)?;
-        fs::set_permissions(&await_path, fs::Permissions::from_mode(0o755)).map_err(file)?;
+        for (name, text) in WAITING {
+            fs::write(bin.join(name), text).map_err(file)?;
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).map_err(file)?;
+        }
         let mut world = World { folder: folder.into(), runtime: own, daemons: Vec::new() };
         world.put_stubs()?;
         must(world.command("ip").args(["link", "set", "lo", "up"]))?;
