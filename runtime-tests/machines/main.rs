@@ -1,9 +1,10 @@
 //! Runs tests in machines of our own: user-mode Linux and QEMU, with systemd, pure cgroup v2 and all capabilities.
 //!
-//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL] [--minutes NUMBER]
+//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET]] [--minutes NUMBER]
 //!
 //! DISK-FOLDER is what `build` printed. NAME is the beginning of a test's full name (`vm::limits`, `lifecycle::kill`);
-//! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files.
+//! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files, and
+//! with the program of a test target as `tests/TARGET`.
 //! Fails when a test failed, when one that was asked for did not run, and when a cgroup is left.
 
 mod boot;
@@ -12,6 +13,7 @@ mod payload;
 mod tiers;
 
 use outcome::Outcome;
+use payload::Chosen;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ struct Request {
     machines: Vec<Tier>,
     only: Vec<String>,
     command: Option<String>,
+    program: Option<String>,
     minutes: Option<u64>,
 }
 
@@ -47,8 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn request() -> Result<Request, String> {
-    let usage =
-        "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL] [--minutes NUMBER]";
+    let usage = "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET]] [--minutes NUMBER]";
     let mut words = std::env::args().skip(1);
     let mut next = || words.next().filter(|word| !word.is_empty());
     let (Some(disk), Some(rcrun)) = (next(), next()) else { return Err(usage.into()) };
@@ -58,12 +60,14 @@ fn request() -> Result<Request, String> {
         machines: Vec::new(),
         only: Vec::new(),
         command: None,
+        program: None,
         minutes: None,
     };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--test" => request.only.push(words.next().ok_or(usage)?),
             "--command" => request.command = Some(words.next().ok_or(usage)?),
+            "--program" => request.program = Some(words.next().ok_or(usage)?),
             "--minutes" => {
                 let number = words.next().and_then(|word| word.parse().ok());
                 request.minutes = Some(number.ok_or(usage)?);
@@ -84,8 +88,13 @@ fn run(request: Request) -> Result<u8, String> {
     // A folder beside the disks, for a tmpfs that only we see.
     let work = request.disk.parent().ok_or("the disk's folder is /")?.join("work");
     if let Some(command) = &request.command {
+        let targets: Vec<&str> = request.program.iter().map(String::as_str).collect();
+        let programs = payload::build(&targets)?;
+        let chosen =
+            programs.into_iter().map(|(target, program)| Chosen { target, program, tests: Vec::new() });
+        let chosen: Vec<Chosen> = chosen.collect();
         boot::own_tmpfs(&work)?;
-        let tar = payload::pack(&work, &request.rcrun, &[], command)?;
+        let tar = payload::pack(&work, &request.rcrun, &chosen, command)?;
         let run =
             boot::run(request.machines[0], &request.disk, &tar, &work, limit(request.machines[0], &request))?;
         return Ok(run.status.map_or(1, |status| status as u8));
