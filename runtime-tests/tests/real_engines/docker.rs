@@ -12,7 +12,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             // Of the default runtime Docker tells the version.
             step("docker version").says(&[" rcrun:\n  Version:          "]),
             // Its state lies below the root that Docker names, and the runtime of that root knows it.
-            step("$RUNTIME --root $(ls -d /run/docker/runtime-*/moby) list -q | grep $(docker inspect -f '{{.Id}}' listed)"),
+            step("$RUNTIME --root $(ls -d $STATES) list -q | grep $(docker inspect -f '{{.Id}}' listed)"),
             step("docker rm -f listed").prints("listed"),
             step("docker run --rm --runtime rcrun busybox echo by name").prints("by name"),
             // The shim executes what is called runc on its PATH.
@@ -315,7 +315,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker ps -aq").prints(""),
             step("docker run -d --name survivor busybox sleep 1000 >/dev/null; docker ps -q | wc -l").prints("1"),
             step("docker rm -f survivor"),
-            step("ls /run/docker/runtime-*/moby").prints(""),
+            step("ls $STATES").prints(""),
             step("find /sys/fs/cgroup/docker -mindepth 1 -type d ! -name buildkit").prints(""),
             step("pgrep containerd-shim").ends(1),
         ],

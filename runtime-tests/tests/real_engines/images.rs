@@ -1,5 +1,6 @@
 //! Images that go between engines, files, registries and rcrun itself.
 
+use crate::setup::Need;
 use crate::tutorial::{Tutorial, step, tutorial};
 
 pub const TUTORIALS: &[Tutorial] = &[
@@ -36,13 +37,13 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker rmi exchanged changed:2"),
         ],
     )
-    .calls_rcrun(),
+    .needs(&[Need::Rcrun]),
     tutorial(
         "a_private_registry_on_this_runtime_is_pushed_to_and_pulled_from",
         &[
             step(
                 "mkdir auth; htpasswd -Bbc auth/users me secret
-                 sed 's:path. /etc/docker/registry:path\\: /auth/users:' /etc/docker/registry/config.yml > auth/config.yml
+                 sed 's:path. /etc/docker/registry.*:path\\: /auth/users:' /etc/docker/registry/config.yml > auth/config.yml
                  docker run -d --name registry --restart=always -p 127.0.0.1:5000:5000 -v registry:/var/lib/docker-registry \
                  -v $PWD/auth:/auth:ro debian docker-registry serve /auth/config.yml",
             ),

@@ -1,5 +1,6 @@
 //! podman with conmon and netavark, and buildah.
 
+use crate::setup::Need;
 use crate::tutorial::{Tutorial, step, tutorial};
 
 pub const TUTORIALS: &[Tutorial] = &[
@@ -105,6 +106,27 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("buildah rm working; podman rmi -f pod-built bud committed"),
         ],
     ),
+    tutorial(
+        "podman_limits_counts_updates_and_tells_of_oom",
+        &[
+            step("podman run -d --name pod-small --network none -m 64m --pids-limit 33 --cpus 0.5 busybox sleep 1000"),
+            step("podman exec pod-small sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max cpu.max'").prints("67108864\n33\n50000 100000"),
+            step("podman stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' pod-small").says(&["/ 67.11MB 1"]),
+            step("podman update -m 128m --pids-limit 44 pod-small; podman exec pod-small cat /sys/fs/cgroup/memory.max").says(&["134217728"]),
+            step("podman pause pod-small; podman ps -a -f name=pod-small --format '{{.Status}}'").says(&["aused"]),
+            step("podman unpause pod-small; podman top pod-small").says(&["sleep 1000"]),
+            step("podman rm -f -t 0 pod-small"),
+            // conmon looks for a kill until the cgroup's end, which may be soon after the first process's.
+            step("podman run -d --name pod-eats --network none -m 24m --memory-swap 24m busybox sh -c \
+                  'mkfifo /end; tail /dev/zero; status=$?; read x < /end; exit $status'"),
+            step("podman exec pod-eats sh -c 'until test -p /end; do :; done; echo > /end'; podman wait pod-eats").says(&["137"]),
+            step("podman inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' pod-eats; podman rm pod-eats").says(&["true 137"]),
+            step("podman pod create --name pod-limited -m 96m --infra-image localhost/busybox --infra-command 'sleep 100000' --network none"),
+            step("podman run --rm --pod pod-limited busybox echo in a pod with a limit").says(&["in a pod with a limit"]),
+            step("podman pod rm -f -t 0 pod-limited"),
+        ],
+    )
+    .needs(&[Need::Controller("memory"), Need::Controller("pids"), Need::Controller("cpu")]),
     tutorial(
         "all_of_podman_is_removed_and_nothing_is_left",
         &[

@@ -1,6 +1,7 @@
 //! What stands in the tables: a tutorial, its steps, what a person types at a terminal, and what must come of it.
 //! Uses runtime_tests for terminals.
 
+use crate::setup::Need;
 use nix::pty::openpty;
 use runtime_tests::runtime::{Lines, Said, code, said};
 use std::path::Path;
@@ -14,13 +15,15 @@ pub struct Tutorial {
     pub steps: &'static [Step],
     /// When it changes what others use, or looks at all that there is: nothing else runs then.
     pub alone: bool,
-    /// When it calls `rcrun` by name: `RUNTIME=runc` has none.
-    pub calls_rcrun: bool,
+    /// What it cannot do without.
+    pub needs: &'static [Need],
+    /// Whose shell it is: an ordinary user's, or root's.
+    pub user: bool,
 }
 
 /// Steps that others do not mind.
 pub const fn tutorial(name: &'static str, steps: &'static [Step]) -> Tutorial {
-    Tutorial { name, steps, alone: false, calls_rcrun: false }
+    Tutorial { name, steps, alone: false, needs: &[], user: false }
 }
 
 impl Tutorial {
@@ -29,9 +32,21 @@ impl Tutorial {
         self
     }
 
-    pub const fn calls_rcrun(mut self) -> Tutorial {
-        self.calls_rcrun = true;
+    pub const fn needs(mut self, what: &'static [Need]) -> Tutorial {
+        self.needs = what;
         self
+    }
+
+    /// Typed by an ordinary user.
+    pub const fn of_a_user(mut self) -> Tutorial {
+        self.user = true;
+        self
+    }
+
+    /// What it needs, and what its steps show that they need.
+    pub fn all_needs(&self) -> impl Iterator<Item = Need> {
+        let image = self.steps.iter().any(|step| step.script.contains("debian"));
+        self.needs.iter().copied().chain(image.then_some(Need::Image))
     }
 }
 
