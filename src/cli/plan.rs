@@ -16,13 +16,11 @@ pub fn plan(global: &Global, args: &Args) -> Result<ExitCode> {
     let bundle = std::path::absolute(&args.bundle).call(format!("bundle {}", args.bundle.display()))?;
     let spec = spec::load(&bundle.join("config.json"))?;
     let host = Host::read()?;
-    spec::check_host(&spec, &host)?;
     let mut warnings = spec.warnings().to_vec();
     let name = bundle.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let compiled = match &args.process {
         Some(path) => {
             let process = spec::load_process(path)?;
-            spec::check_process_host(&process, &host)?;
             warnings.extend(process.warnings().iter().cloned());
             compile::exec(&spec, &host, &ExecRequest::new(&name, &process))?
         }

@@ -241,7 +241,10 @@ mod tests {
             ("--io-max|/dev/null rbps=1", "/dev/null is no block device"),
             ("--io-max|8:0", "has no limit such as rbps=1m"),
             ("--io-max|8:0 speed=1", "\"speed=1\" is none of rbps="),
-            ("--l3-cache-schema|x", "--l3-cache-schema: Intel RDT is not supported by rcrun"),
+            (
+                "--l3-cache-schema|x",
+                "--l3-cache-schema: classes of Intel RDT are set by config.json only: rcrun changes none of a running container",
+            ),
             ("--dry-run", "nothing is to be changed"),
             ("--memory|1m|-r|f", "--memory may not stand beside it"),
         ] {

@@ -4,6 +4,7 @@
 
 pub mod copy_up;
 pub mod in_root;
+pub mod landlock;
 pub mod mount;
 pub mod parent;
 pub mod process;
@@ -14,7 +15,7 @@ use core::ffi::CStr;
 use in_root::{Root, Text, split};
 use parent::{Answer, Parent};
 use rcrun_plan::{
-    Barrier, MOST_KEPT, Slot, Step, Within,
+    Barrier, MOST_KEPT, MOST_NODES, Slot, Step, Within,
     record::{Kind, Report},
     text::Z,
 };
@@ -44,6 +45,8 @@ pub fn run(plan_fd: i32) -> ! {
         proc: None,
         kept: [const { None }; MOST_KEPT as usize],
         masks: mount::Masks::default(),
+        ruleset: None,
+        nodes: [0; MOST_NODES / 64],
         place: None,
         in_directory: false,
         executable: None,
@@ -87,6 +90,8 @@ struct Init {
     proc: Option<Fd>,
     kept: [Option<Root>; MOST_KEPT as usize],
     masks: mount::Masks,
+    ruleset: Option<Fd>,
+    nodes: [u64; MOST_NODES / 64],
     /// What the last step opened below the root, and its path: what is mounted there and the nodes that lie there come next.
     place: Option<(&'static [u8], Fd)>,
     in_directory: bool,
@@ -234,6 +239,10 @@ impl Init {
             }
             Step::Session { controlling } => terminal::start_session(controlling),
             Step::Fork => self.fork(),
+            Step::AwaitScheduler => match self.parent()?.wait(&mut Answer::new())? {
+                Some(_) => Ok(()),
+                None => own::exit(1),
+            },
             Step::Keyring { name } => process::join_keyring(text(name)),
             Step::Umask { mask } => {
                 // Set when all is made: files and nodes of the steps have the modes that the plan says.
@@ -241,6 +250,30 @@ impl Init {
                 Ok(())
             }
             Step::Rlimit { resource, soft, hard } => own::set_limit(resource, soft, hard),
+            Step::Personality { domain } => own::set_personality(domain),
+            Step::Scheduler(to) => own::set_scheduler(&to),
+            Step::IoPriority { value, group } => own::set_io_priority(value, group),
+            Step::MemoryNodes { word, bits } => {
+                *self.nodes.get_mut(usize::from(word)).ok_or(Failure::found(EINVAL))? = bits;
+                Ok(())
+            }
+            Step::MemoryPolicy { mode } => process::set_memory_policy(mode, &self.nodes),
+            Step::Label { proc, name, value } => {
+                mount::label(self.plan.slot(proc)?, text(name), value.bytes())
+            }
+            Step::LandlockRules { files, ports, scopes } => {
+                self.ruleset = Some(sys::landlock::create(files, ports, scopes)?);
+                Ok(())
+            }
+            Step::LandlockPath { path, access } => {
+                landlock::allow(self.ruleset()?, self.root()?, text(path.0), access)
+            }
+            Step::LandlockPort { port, access } => sys::landlock::add_port(self.ruleset()?, port, access),
+            Step::LandlockRestrict => {
+                sys::landlock::restrict(self.ruleset()?)?;
+                self.ruleset = None;
+                Ok(())
+            }
             Step::OwnStdio { uid } => process::own_stdio(uid),
             Step::NoNewPrivileges => own::no_new_privileges(),
             Step::ChangeDirectory { path, early } => {
@@ -325,6 +358,10 @@ impl Init {
             }
         }
         mount::existing(self.root()?, path, sys::numbers::O_PATH, false)
+    }
+
+    fn ruleset(&self) -> Result<i32> {
+        self.ruleset.as_ref().map(Fd::raw).ok_or(Failure::found(EBADF))
     }
 
     fn fs(&self) -> Result<i32> {

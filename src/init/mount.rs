@@ -4,10 +4,10 @@ use crate::{
     in_root::{Root, open_name},
     sys::{
         AT_FDCWD, Failure, Fd, Result,
-        errno::{EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM},
+        errno::{EACCES, EEXIST, EINVAL, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM},
         file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, Statx},
         mount::{self, Attributes, MOUNT_ATTR_INERT, MOUNT_ATTR_RDONLY},
-        numbers::{O_DIRECTORY, O_PATH},
+        numbers::{O_DIRECTORY, O_PATH, O_WRONLY},
         process,
     },
 };
@@ -262,18 +262,28 @@ pub fn private_proc() -> Result<Fd> {
 
 /// Writes `value` to sys/`path` in the procfs, which nothing may be mounted over.
 pub fn sysctl(proc: &Fd, path: &CStr, value: &[u8]) -> Result<()> {
-    use crate::sys::{errno::EIO, numbers::O_WRONLY};
     let mut below = crate::in_root::Text::of(b"sys/")?;
     below.append(path.to_bytes())?;
-    let resolve = file::RESOLVE_BENEATH
-        | file::RESOLVE_NO_MAGICLINKS
-        | file::RESOLVE_NO_XDEV
-        | file::RESOLVE_NO_SYMLINKS;
-    let entry = file::openat2(proc.raw(), below.c(), O_WRONLY, resolve)?;
+    let resolve = file::RESOLVE_NO_SYMLINKS | file::RESOLVE_NO_MAGICLINKS;
+    write_whole(&file::openat2(proc.raw(), below.c(), O_WRONLY, resolve | INSIDE)?, value)
+}
+
+/// Writes `value` to self/attr/`name` in the procfs.
+pub fn label(proc: i32, name: &CStr, value: &[u8]) -> Result<()> {
+    let mut below = crate::in_root::Text::of(b"self/attr/")?;
+    below.append(name.to_bytes())?;
+    // `self` is a symbolic link, to a number in the same procfs.
+    write_whole(&file::openat2(proc, below.c(), O_WRONLY, file::RESOLVE_NO_MAGICLINKS | INSIDE)?, value)
+}
+
+/// openat2: stay in the file system of the directory, below it.
+const INSIDE: u64 = file::RESOLVE_BENEATH | file::RESOLVE_NO_XDEV;
+
+/// One write: procfs takes a value whole or not at all.
+fn write_whole(entry: &Fd, value: &[u8]) -> Result<()> {
     if file::file_system(entry.raw())? != file::PROC_SUPER_MAGIC {
         return Err(Failure::found(EPERM));
     }
-    // One write: procfs takes a value whole or not at all.
     if file::write(entry.raw(), value)? != value.len() {
         return Err(Failure::found(EIO));
     }

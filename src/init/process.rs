@@ -73,6 +73,12 @@ pub fn join_keyring(name: &CStr) -> Result<()> {
     }
 }
 
+/// set_mempolicy(2); without nodes it wants no mask.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    let used = nodes.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+    process::set_memory_policy(mode, &nodes[..used])
+}
+
 /// fchown(2) where the file allows it: pipes of others, sockets and read-only file systems do not.
 pub fn own(fd: i32, uid: u32) -> Result<()> {
     const UNCHANGED: u32 = u32::MAX;

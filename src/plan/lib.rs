@@ -38,6 +38,47 @@ pub struct Within {
     pub from: u16,
 }
 
+/// How many memory nodes a policy can name: MAX_NUMNODES of the kernel is at most this.
+pub const MOST_NODES: usize = 1024;
+
+/// What sched_setattr(2) takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_* bits.
+    pub flags: u32,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE: nanoseconds.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE: nanoseconds.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE: nanoseconds.
+    pub period: u64,
+}
+
+impl Scheduler {
+    /// struct sched_attr, as it has been since Linux 5.3, in words of a little-endian machine: 56 bytes, of which the last
+    /// are clamps of the utilization.
+    pub fn attr(&self) -> [u64; 7] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let size = size_of::<[u64; 7]>() as u32;
+        let nice = self.nice.cast_unsigned();
+        [
+            pair(size, self.policy),
+            u64::from(self.flags),
+            pair(nice, self.priority),
+            self.runtime,
+            self.deadline,
+            self.period,
+            0,
+        ]
+    }
+}
+
 /// One thing that init does. Steps work on a few registers: *root* (the container's root), *mount*
 /// (the mount being made), *proc* (a private procfs), *parent* (the socket to the process that waits).
 ///
@@ -295,6 +336,9 @@ pub enum Step<S> {
     /// children; this process tells its pid and exits. Before this step nothing inside can see or trace init: with `exec` it
     /// comes when init has no more privilege than the payload.
     Fork,
+    /// Wait for the word of *parent*, which sets from outside what fork does not carry over: SCHED_DEADLINE forks only with
+    /// SCHED_FLAG_RESET_ON_FORK, and with that flag the child has the default policy.
+    AwaitScheduler,
     /// keyctl(KEYCTL_JOIN_SESSION_KEYRING): else keys of the machine's session are seen inside.
     Keyring {
         /// Name of the new keyring.
@@ -314,6 +358,67 @@ pub enum Step<S> {
         /// Hard limit.
         hard: u64,
     },
+    /// personality(2): the execution domain, which execve(2) keeps.
+    Personality {
+        /// PER_*.
+        domain: u32,
+    },
+    /// sched_setattr(2) of init: raising a priority takes CAP_SYS_NICE, so it comes before the payload's capabilities.
+    Scheduler(Scheduler),
+    /// ioprio_set(2).
+    IoPriority {
+        /// The class in the bits from 13 on, the level below.
+        value: u32,
+        /// Of the process group, which is init's own once it has a session; else of init alone.
+        group: bool,
+    },
+    /// Sets one word of *nodes*, the memory nodes of the `MemoryPolicy` that follows.
+    MemoryNodes {
+        /// Which word of 64 nodes, less than `MOST_NODES / 64`.
+        word: u8,
+        /// A bit for each node.
+        bits: u64,
+    },
+    /// set_mempolicy(2) with *nodes*; children and execve(2) keep it.
+    MemoryPolicy {
+        /// MPOL_* with MPOL_F_* bits.
+        mode: u32,
+    },
+    /// Write `value` to the file self/attr/`name` of the procfs in `proc`: security labels that execve(2) or keyctl(2) give
+    /// (apparmor(7), selinux(8)).
+    Label {
+        /// A procfs that nobody else can reach; it stays in the slot for the next label.
+        proc: Slot,
+        /// `exec`, `keycreate`, `apparmor/exec`.
+        name: S,
+        /// What to write.
+        value: S,
+    },
+    /// *ruleset* := landlock_create_ruleset(2) (Linux 5.13; network 6.7; scopes 6.12).
+    LandlockRules {
+        /// LANDLOCK_ACCESS_FS_* that are denied but where a rule allows them.
+        files: u64,
+        /// LANDLOCK_ACCESS_NET_*.
+        ports: u64,
+        /// LANDLOCK_SCOPE_*.
+        scopes: u64,
+    },
+    /// landlock_add_rule(2): what may be done at `path` and below it. Of a file, only what can be done to files.
+    LandlockPath {
+        /// Which.
+        path: InRoot<S>,
+        /// LANDLOCK_ACCESS_FS_* bits.
+        access: u64,
+    },
+    /// landlock_add_rule(2): what may be done with a TCP port.
+    LandlockPort {
+        /// Which.
+        port: u16,
+        /// LANDLOCK_ACCESS_NET_* bits.
+        access: u64,
+    },
+    /// landlock_restrict_self(2) with *ruleset*: it takes no_new_privs or CAP_SYS_ADMIN; children and execve(2) keep it.
+    LandlockRestrict,
     /// fchown(2) of stdin, stdout, stderr, but for /dev/null: a process that is not root could not reopen them.
     OwnStdio {
         /// Owner.
@@ -388,11 +493,15 @@ pub enum Barrier {
     RuntimeHooks = 2,
     /// Run createContainer hooks, in the container's namespaces.
     ContainerHooks = 3,
+    /// Move network devices into init's network namespace.
+    NetDevices = 4,
 }
 
 impl Barrier {
     /// From its number in a record.
     pub fn from_number(n: u16) -> Option<Self> {
-        [Barrier::Maps, Barrier::RuntimeHooks, Barrier::ContainerHooks].into_iter().find(|b| *b as u16 == n)
+        [Barrier::Maps, Barrier::RuntimeHooks, Barrier::ContainerHooks, Barrier::NetDevices]
+            .into_iter()
+            .find(|b| *b as u16 == n)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::CallContext;
 use crate::plan::{Plan, Source};
-use crate::prepare::clone_late;
+use crate::prepare::{clone_late, private_proc};
 use crate::sys::birth::{Birth, Newborn, bear};
 use crate::sys::trees::{Trees, Wanted};
 use crate::{Code, Error, Result, init_image, words};
@@ -200,27 +200,6 @@ fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
         bytes = &bytes[n..];
     }
     Ok(())
-}
-
-fn private_proc() -> Result<OwnedFd> {
-    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-    let context = match fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Err(rustix::io::Errno::PERM) => return machines_proc(),
-        other => other.call("fsopen proc")?,
-    };
-    fsconfig_create(context.as_fd()).call("fsconfig proc")?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).call("fsmount proc")
-}
-
-/// The machine's procfs, for an ordinary user, who can mount none.
-fn machines_proc() -> Result<OwnedFd> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let proc = rustix::fs::open("/proc", flags, Mode::empty()).call("open /proc")?;
-    match rustix::fs::fstatfs(&proc).call("fstatfs /proc")?.f_type as i64 {
-        PROC_SUPER_MAGIC => Ok(proc),
-        _ => Err(Error::new(Code::Host, "/proc of this machine is not a procfs")),
-    }
 }
 
 fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {

@@ -4,7 +4,7 @@ use crate::error::CallContext;
 use crate::{Code, Error, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A line of it, as far as somebody asks (proc_pid_mountinfo(5)).
 pub struct Mount<'a> {
@@ -46,6 +46,14 @@ pub fn seen_whole(rootfs: &Path) -> Result<Vec<String>> {
             })
         })
         .collect()
+}
+
+/// Where the first file system of a kind is mounted in this mount namespace.
+pub fn first_of_kind(kind: &[u8]) -> Result<Option<PathBuf>> {
+    let text = std::fs::read("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
+    let mut mounts = text.split(|byte| *byte == b'\n').filter_map(Mount::of);
+    let found = mounts.find(|mount| mount.kind == kind);
+    Ok(found.map(|mount| PathBuf::from(OsStr::from_bytes(&unescape(mount.point)))))
 }
 
 fn of_kinds(mountinfo: &[u8], kinds: &[&[u8]]) -> Vec<Vec<u8>> {

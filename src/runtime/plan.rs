@@ -1,7 +1,7 @@
 //! The plan of one start, as the parent holds it: what it does itself, what it opens, and init's steps with the place in
 //! config.json that each comes from. Pure data, made by `compile`; `prepare` and `launch` carry it out.
 
-use rcrun_plan::{Slot, Step, text::Text};
+use rcrun_plan::{Scheduler, Slot, Step, text::Text};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -25,6 +25,18 @@ pub struct Plan {
     /// For /proc/PID/oom_score_adj.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// Moved into the container's network namespace when init waits for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<NetDevice>,
+    /// Set by the parent when init has forked inside and waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_fork: Option<Scheduler>,
+    /// CPUs that the parent runs on when it makes the process: those it starts on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_cpus: Option<String>,
+    /// CPUs that the process runs on once it is in its cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_cpus: Option<String>,
     /// What `prepare` opens, by slot number.
     pub slots: Vec<Source>,
     /// What init does, in order.
@@ -80,6 +92,35 @@ pub struct Maps {
     pub unprivileged: Option<Unprivileged>,
 }
 
+/// Whose ids a mount shows: MOUNT_ATTR_IDMAP of mount_setattr(2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdMap {
+    /// Of a user namespace that is made for it.
+    Own {
+        /// Its maps.
+        maps: Maps,
+        /// The mounts below too.
+        recursive: bool,
+    },
+    /// Of the user namespace that the container joins.
+    Joined {
+        /// Its file.
+        path: PathBuf,
+        /// The mounts below too.
+        recursive: bool,
+    },
+}
+
+/// A network device that goes into the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetDevice {
+    /// Its name outside.
+    pub name: String,
+    /// Its name inside, perhaps a template (`eth%d`).
+    pub renamed: String,
+}
+
 /// How maps are written by an ordinary user (user_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unprivileged {
@@ -113,6 +154,25 @@ pub enum Source {
         /// JSON pointer of the mount.
         origin: String,
         /// Cloned only when init asks for it (`Step::Receive`).
+        late: bool,
+        /// Its files show other owners.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idmap: Option<IdMap>,
+    },
+    /// A new file system whose mount has an id map: made by the parent, since it must belong to a user namespace that owns
+    /// the map's, which the container's own is not.
+    FileSystem {
+        /// File system type.
+        kind: String,
+        /// fsconfig(2): keys with their values, and flags.
+        options: Vec<(String, Option<String>)>,
+        /// MOUNT_ATTR_* bits.
+        attributes: u32,
+        /// Whose owners its files show.
+        idmap: IdMap,
+        /// JSON pointer of the mount.
+        origin: String,
+        /// Mounted only when init asks for it (`Step::Receive`).
         late: bool,
     },
     /// The machine's device node `path`, checked to be the character device, cloned for a bind mount.
@@ -149,6 +209,8 @@ pub enum Source {
     InitRoot,
     /// The mount namespace of the machine.
     HostMountNamespace,
+    /// A procfs that is mounted nowhere, of this pid namespace: labels are written there.
+    Procfs,
     /// The listening socket of `start`.
     Listen,
     /// The folder with the NOTIFY_SOCKET, cloned.
@@ -162,6 +224,7 @@ impl Source {
             self,
             Source::Root { clone: true, .. }
                 | Source::Bind { .. }
+                | Source::FileSystem { .. }
                 | Source::Device { .. }
                 | Source::Cgroup { .. }
                 | Source::NotifyFolder
@@ -181,7 +244,12 @@ impl Plan {
     /// Whether the tree of this slot is cloned only when init asks for it.
     pub fn is_late(&self, source: &Source) -> bool {
         self.clones_inside && source.is_tree()
-            || matches!(source, Source::Bind { late: true, .. } | Source::Cgroup { late: true })
+            || matches!(
+                source,
+                Source::Bind { late: true, .. }
+                    | Source::FileSystem { late: true, .. }
+                    | Source::Cgroup { late: true }
+            )
     }
 
     /// How many times init asks for something, or becomes another process, before it is ready.
@@ -212,7 +280,8 @@ impl Plan {
     /// Adds a slot; an equal one is shared.
     pub fn slot(&mut self, source: Source) -> Slot {
         // A tree can be moved only once: two mounts of one source are two slots.
-        let shareable = !matches!(source, Source::Bind { .. } | Source::Cgroup { .. });
+        let shareable =
+            !matches!(source, Source::Bind { .. } | Source::FileSystem { .. } | Source::Cgroup { .. });
         if let Some(i) = self.slots.iter().position(|s| shareable && *s == source) {
             return Slot(i as u16);
         }

@@ -1,7 +1,7 @@
 //! A plan as it is printed: text for a person, JSON for tools, both with one step a line, so that a diff of two plans
 //! reads as a list of what changed. Pure. Uses: plan, words, error.
 
-use crate::plan::{Plan, Source};
+use crate::plan::{IdMap, Plan, Source};
 use crate::words::{self, kinds_text, propagation_text};
 use crate::{Code, Error, Result};
 use serde_json::Value;
@@ -31,6 +31,18 @@ pub fn text(plan: &Plan) -> String {
     }
     if let Some(adjustment) = plan.oom_score_adj {
         let _ = writeln!(out, "oom_score_adj: {adjustment}");
+    }
+    for device in &plan.net_devices {
+        let _ = writeln!(out, "network device {} goes inside as {}", device.name, device.renamed);
+    }
+    if let Some(cpus) = &plan.initial_cpus {
+        let _ = writeln!(out, "begins on CPUs: {cpus}");
+    }
+    if let Some(cpus) = &plan.final_cpus {
+        let _ = writeln!(out, "in its cgroup on CPUs: {cpus}");
+    }
+    if let Some(to) = &plan.after_fork {
+        let _ = writeln!(out, "after its fork: {}", words::scheduler_text(to));
     }
     if !plan.slots.is_empty() {
         let _ = writeln!(out, "\nopened by rcrun before anything of the container runs:");
@@ -96,6 +108,21 @@ fn one_line(lines: &str) -> String {
     lines.lines().collect::<Vec<_>>().join(", ")
 }
 
+/// Whose owners a mount shows.
+fn mapped(by: Option<&IdMap>) -> String {
+    let below = |recursive: &bool| if *recursive { ", and below it" } else { "" };
+    match by {
+        None => String::new(),
+        Some(IdMap::Own { maps, recursive }) => {
+            let (uid, gid) = (one_line(&maps.uid), one_line(&maps.gid));
+            format!(", owners mapped by uid {uid}, gid {gid}{}", below(recursive))
+        }
+        Some(IdMap::Joined { path, recursive }) => {
+            format!(", owners mapped by {}{}", path.display(), below(recursive))
+        }
+    }
+}
+
 /// A slot, and how it is opened.
 fn opened(source: &Source) -> String {
     let name = words::source(Some(source));
@@ -103,14 +130,15 @@ fn opened(source: &Source) -> String {
         Source::Root { clone: true, propagation, .. } => {
             format!("a clone of {name} with all below, {}", propagation_text(*propagation))
         }
-        Source::Bind { recursive, propagation, .. } => {
+        Source::Bind { recursive, propagation, idmap, .. } => {
             let all = if *recursive { " with all below" } else { "" };
             let propagation = match propagation {
                 0 => "propagation as it is",
                 kind => propagation_text(*kind),
             };
-            format!("a clone of {name}{all}, {propagation}")
+            format!("a clone of {name}{all}, {propagation}{}", mapped(idmap.as_ref()))
         }
+        Source::FileSystem { idmap, .. } => format!("a {name}{}", mapped(Some(idmap))),
         Source::Device { major, minor, block, .. } => {
             let kind = if *block { "block" } else { "character" };
             format!("a clone of {name}, private, checked to be the {kind} device {major}:{minor}")
@@ -118,6 +146,10 @@ fn opened(source: &Source) -> String {
         Source::Namespace { kind, .. } => format!("the {} {name}", kinds_text(*kind as u32)),
         Source::Cgroup { .. } | Source::NotifyFolder => format!("a clone of {name}, private"),
         Source::Init => format!("the pidfd of {name}"),
-        Source::Root { .. } | Source::InitRoot | Source::HostMountNamespace | Source::Listen => name,
+        Source::Root { .. }
+        | Source::InitRoot
+        | Source::HostMountNamespace
+        | Source::Procfs
+        | Source::Listen => name,
     }
 }

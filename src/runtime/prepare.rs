@@ -1,14 +1,18 @@
 //! Opens what a plan's slots name: every path of the machine is resolved here, by the parent, before anything of the
-//! container runs. Uses: plan, sys.
+//! container runs. Uses: idmap, plan, sys.
 
 use crate::error::{CallContext, Context};
+use crate::idmap;
 use crate::plan::{Plan, Source};
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
 use crate::sys::trees::Wanted;
 use crate::{Code, Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -90,14 +94,26 @@ pub fn wanted(plan: &Plan, opened: &[OwnedFd], means: &Means<'_>) -> Result<Vec<
 /// The tree of a late slot.
 pub fn clone_late(source: &Source, opened: BorrowedFd<'_>) -> Result<OwnedFd> {
     match source {
-        Source::Bind { path, recursive, propagation, origin, .. } => {
+        Source::Bind { path, recursive, propagation, origin, idmap, .. } => {
             let tree = clone_tree(opened, Path::new(""), *recursive).context(format!(
                 "{}: {}",
                 at(origin, "bind"),
                 path.display()
             ))?;
             set_propagation(tree.as_fd(), path, *propagation)?;
+            if let Some(map) = idmap {
+                let origin = origin.strip_suffix("/source").unwrap_or(origin);
+                idmap::apply(tree.as_fd(), map, origin)?;
+            }
             Ok(tree)
+        }
+        Source::FileSystem { kind, attributes, idmap, origin, .. } => {
+            let flags = MountAttrFlags::from_bits_retain(*attributes);
+            let mount = fsmount(opened, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+                .call(format!("{origin}: fsmount {kind}"))
+                .map_err(|error| error.at(origin.clone()))?;
+            idmap::apply(mount.as_fd(), idmap, origin)?;
+            Ok(mount)
         }
         _ => {
             let tree = clone_tree(opened, Path::new(""), true)?;
@@ -121,6 +137,10 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
         Source::Bind { path, origin, late, .. } => {
             let opened = open_path(path).context(at(origin, "bind"))?;
             if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
+        }
+        Source::FileSystem { kind, options, origin, late, .. } => {
+            let context = configured(kind, options, origin).map_err(|error| error.at(origin.clone()))?;
+            if *late { Ok(context) } else { clone_late(source, context.as_fd()) }
         }
         Source::Device { path, major, minor, block, origin } => {
             device(path, *major, *minor, *block).context(at(origin, "device"))
@@ -156,6 +176,7 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .call(format!("open {path}"))
         }
+        Source::Procfs => private_proc(),
         Source::Listen => means.listen.take().ok_or_else(|| missing("a listening socket")),
         Source::NotifyFolder => {
             let path = means.notify.as_deref().ok_or_else(|| missing("a NOTIFY_SOCKET"))?;
@@ -163,6 +184,42 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
             set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
             Ok(tree)
         }
+    }
+}
+
+/// A file system that is made and not yet mounted.
+fn configured(kind: &str, options: &[(String, Option<String>)], origin: &str) -> Result<OwnedFd> {
+    let what = |call: &str| format!("{origin}: {call} of {kind}");
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call(what("fsopen"))?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key, value.as_str())
+                .call(what(&format!("fsconfig {key}={value}")))?,
+            None => fsconfig_set_flag(context.as_fd(), key).call(what(&format!("fsconfig {key}")))?,
+        }
+    }
+    fsconfig_create(context.as_fd()).call(what("fsconfig FSCONFIG_CMD_CREATE"))?;
+    Ok(context)
+}
+
+/// A procfs that nobody else can reach.
+pub fn private_proc() -> Result<OwnedFd> {
+    let context = match fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(rustix::io::Errno::PERM) => return machines_proc(),
+        other => other.call("fsopen proc")?,
+    };
+    fsconfig_create(context.as_fd()).call("fsconfig proc")?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).call("fsmount proc")
+}
+
+/// The machine's procfs, for an ordinary user, who can mount none.
+fn machines_proc() -> Result<OwnedFd> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).call("open /proc")?;
+    match rustix::fs::fstatfs(&proc).call("fstatfs /proc")?.f_type as i64 {
+        PROC_SUPER_MAGIC => Ok(proc),
+        _ => Err(Error::new(Code::Host, "/proc of this machine is not a procfs")),
     }
 }
 

@@ -85,6 +85,31 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
         }
+        (Step::Scheduler(to), errno) => scheduler_hint(to, errno),
+        (Step::IoPriority { .. }, libc::EPERM) => Some(RAISING),
+        (Step::MemoryPolicy { .. }, libc::EINVAL) => Some(
+            "none of the nodes is there and allowed by cpuset.mems, or this kernel has no such mode or flag",
+        ),
+        (Step::MemoryPolicy { .. }, libc::ENOSYS) => Some("this kernel has no NUMA memory policies"),
+        (Step::Label { name, .. }, libc::ENOENT) if name.0 == "apparmor/exec" => {
+            Some("no profile of this name is loaded: `apparmor_parser --replace FILE` loads one")
+        }
+        (Step::Label { .. }, libc::EINVAL) => Some("the policy that is loaded knows no such label"),
+        (Step::Label { .. }, libc::EACCES | libc::EPERM) => {
+            Some("the policy does not let rcrun give this label, or the kernel does not with no_new_privs")
+        }
+        (Step::LandlockRules { .. }, libc::ENOSYS | libc::EOPNOTSUPP) => {
+            Some("this kernel has no Landlock, or it is not among the modules that were started (lsm=)")
+        }
+        (Step::LandlockRules { .. }, libc::EINVAL | libc::E2BIG) => {
+            Some("this kernel's Landlock does not know what the annotation restricts")
+        }
+        (Step::LandlockPath { .. }, libc::ENOENT | libc::ENOTDIR) => {
+            Some("the path must be there in the container when it starts")
+        }
+        (Step::LandlockRestrict, libc::EPERM) => {
+            Some("Landlock takes process.noNewPrivileges: true, or CAP_SYS_ADMIN")
+        }
         (Step::FsString { key, .. }, libc::EINVAL) if matches!(key.0.as_str(), "gid" | "uid") => Some(
             "the id has no mapping in linux.gidMappings or uidMappings: without it the mount takes the default",
         ),
@@ -108,6 +133,23 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Execute, libc::ENOEXEC) => {
             Some("it is no program of this machine's architecture, or a script without #!")
         }
+        _ => None,
+    }
+}
+
+const RAISING: &str = "raising a priority takes CAP_SYS_NICE, which rcrun itself does not have here";
+
+/// What may help where sched_setattr(2) fails.
+pub fn scheduler_hint(to: &rcrun_plan::Scheduler, errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EPERM if to.policy == libc::SCHED_DEADLINE as u32 => Some(
+            "the deadline policy takes CAP_SYS_NICE, and a process that may use all processors: no cpuset may bind it to some",
+        ),
+        libc::EPERM => Some(RAISING),
+        libc::EBUSY => Some("less time is left on the processors than the deadline policy asks for"),
+        libc::EINVAL => Some(
+            "the kernel takes runtime <= deadline <= period, for each policy only its own fields and flags, and SCHED_ISO not at all",
+        ),
         _ => None,
     }
 }
@@ -146,6 +188,7 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Wait { barrier } => match barrier {
             rcrun_plan::Barrier::Maps => "wait for the id maps".into(),
             rcrun_plan::Barrier::RuntimeHooks => "wait for prestart and createRuntime hooks".into(),
+            rcrun_plan::Barrier::NetDevices => "wait for the network devices".into(),
             rcrun_plan::Barrier::ContainerHooks => "wait for createContainer hooks".into(),
         },
         Step::BecomeRoot => "become root of the user namespace".into(),
@@ -207,9 +250,30 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Session { controlling: false } => "new session".into(),
         Step::Session { controlling: true } => "new session with the terminal".into(),
         Step::Fork => "fork into the pid namespace".into(),
+        Step::AwaitScheduler => "wait until its scheduling is set from outside".into(),
         Step::Keyring { name } => format!("join the session keyring {name}"),
         Step::Umask { mask } => format!("umask {mask:03o}"),
         Step::Rlimit { resource, soft, hard } => format!("limit {} to {soft}:{hard}", rlimit_name(*resource)),
+        Step::Personality { domain } => format!("personality {domain:#x}"),
+        Step::Scheduler(to) => scheduler_text(to),
+        Step::IoPriority { value, group } => {
+            let whom = if *group { " of the process group" } else { "" };
+            format!("I/O priority{whom}: class {}, level {}", value >> 13, value & 0x1fff)
+        }
+        Step::MemoryNodes { word, bits } => {
+            let first = u32::from(*word) * 64;
+            let nodes: Vec<String> =
+                (0..64).filter(|n| bits & 1 << n != 0).map(|n| (first + n).to_string()).collect();
+            format!("memory nodes {}", nodes.join(", "))
+        }
+        Step::MemoryPolicy { mode } => format!("memory policy {mode:#x}"),
+        Step::Label { name, value, .. } => format!("label {name}: {value}"),
+        Step::LandlockRules { files, ports, scopes } => {
+            format!("Landlock: deny files {files:#x}, ports {ports:#x}, scopes {scopes:#x}")
+        }
+        Step::LandlockPath { path: p, access } => format!("Landlock: allow {access:#x} at {}", path(p)),
+        Step::LandlockPort { port, access } => format!("Landlock: allow {access:#x} of TCP port {port}"),
+        Step::LandlockRestrict => "Landlock: in force".into(),
         Step::OwnStdio { uid } => format!("give stdin, stdout and stderr to uid {uid}"),
         Step::NoNewPrivileges => "set no_new_privs".into(),
         Step::ChangeDirectory { path: p, .. } => format!("change to the folder {}", path(p)),
@@ -229,6 +293,23 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Execute if plan.args.is_empty() => "execute nothing: there is no process to start".into(),
         Step::Execute => format!("execute {}", plan.args.join(" ")),
     }
+}
+
+/// A scheduling policy with what it uses.
+pub(crate) fn scheduler_text(to: &rcrun_plan::Scheduler) -> String {
+    let mut text = format!("schedule by policy {}", to.policy);
+    let figures = [
+        ("flags", i128::from(to.flags)),
+        ("nice", i128::from(to.nice)),
+        ("priority", i128::from(to.priority)),
+        ("runtime", i128::from(to.runtime)),
+        ("deadline", i128::from(to.deadline)),
+        ("period", i128::from(to.period)),
+    ];
+    for (name, value) in figures.into_iter().filter(|(_, value)| *value != 0) {
+        let _ = write!(text, ", {name} {value}");
+    }
+    text
 }
 
 /// The mount that is in the register at step `index`.
@@ -252,8 +333,10 @@ pub fn source(source: Option<&Source>) -> String {
         Some(Source::Root { path, .. } | Source::Bind { path, .. } | Source::Device { path, .. }) => {
             path.display().to_string()
         }
+        Some(Source::FileSystem { kind, .. }) => format!("new {kind}"),
         Some(Source::Namespace { path, .. }) => path.display().to_string(),
         Some(Source::Cgroup { .. }) => "the container's cgroup".into(),
+        Some(Source::Procfs) => "a procfs of the machine's".into(),
         Some(Source::Init) => "the container".into(),
         Some(Source::InitRoot) => "the container's root".into(),
         Some(Source::HostMountNamespace) => "the machine's mount namespace".into(),
@@ -369,7 +452,11 @@ fn call_name(call: u16) -> Option<&'static str> {
         SYS_getcwd "getcwd",
         SYS_getdents64 "getdents64",
         SYS_ioctl "ioctl",
+        SYS_ioprio_set "ioprio_set",
         SYS_keyctl "keyctl",
+        SYS_landlock_add_rule "landlock_add_rule",
+        SYS_landlock_create_ruleset "landlock_create_ruleset",
+        SYS_landlock_restrict_self "landlock_restrict_self",
         SYS_mkdirat "mkdirat",
         SYS_mknodat "mknodat",
         SYS_mmap "mmap",
@@ -379,6 +466,7 @@ fn call_name(call: u16) -> Option<&'static str> {
         SYS_open_tree "open_tree",
         SYS_openat "openat",
         SYS_openat2 "openat2",
+        SYS_personality "personality",
         SYS_pivot_root "pivot_root",
         SYS_prctl "prctl",
         SYS_prlimit64 "prlimit",
@@ -387,7 +475,9 @@ fn call_name(call: u16) -> Option<&'static str> {
         SYS_recvfrom "recv",
         SYS_sendmsg "sendmsg",
         SYS_sendto "send",
+        SYS_sched_setattr "sched_setattr",
         SYS_seccomp "seccomp",
+        SYS_set_mempolicy "set_mempolicy",
         SYS_setdomainname "setdomainname",
         SYS_setgroups "setgroups",
         SYS_sethostname "sethostname",

@@ -3,6 +3,7 @@
 
 mod bomb;
 mod images;
+mod labels;
 mod limits;
 mod memory;
 mod processors;

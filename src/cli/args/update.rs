@@ -69,7 +69,8 @@ pub enum Kind {
     Unsupported(&'static str),
 }
 
-const INTEL_RDT: &str = "Intel RDT is not supported by rcrun";
+const INTEL_RDT: &str =
+    "classes of Intel RDT are set by config.json only: rcrun changes none of a running container";
 
 /// All of them.
 pub const LIMITS: &[Limit] = &[

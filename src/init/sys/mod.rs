@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod file;
+pub mod landlock;
 pub mod mount;
 pub mod numbers;
 pub mod plan;

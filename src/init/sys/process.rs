@@ -3,6 +3,7 @@
 
 use super::{Failure, Result, call, done, errno::EINVAL, n, numbers::*, p};
 use core::ffi::CStr;
+use rcrun_plan::Scheduler;
 
 /// exit_group(2).
 pub fn exit(status: i32) -> ! {
@@ -136,6 +137,36 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: limit is struct rlimit64; the old one is not asked for.
     unsafe { done(PRLIMIT64, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0]) }
+}
+
+/// personality(2).
+pub fn set_personality(domain: u32) -> Result<()> {
+    // SAFETY: no pointer.
+    unsafe { done(PERSONALITY, [domain as usize, 0, 0, 0, 0, 0]) }
+}
+
+/// sched_setattr(2) of the caller.
+pub fn set_scheduler(to: &Scheduler) -> Result<()> {
+    let mut attr = to.attr();
+    // SAFETY: attr is struct sched_attr of the size that it says; the kernel may write its size there.
+    unsafe { done(SCHED_SETATTR, [0, attr.as_mut_ptr() as usize, 0, 0, 0, 0]) }
+}
+
+/// ioprio_set(2) of the caller, or of its process group.
+pub fn set_io_priority(value: u32, group: bool) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    const IOPRIO_WHO_PGRP: usize = 2;
+    let who = if group { IOPRIO_WHO_PGRP } else { IOPRIO_WHO_PROCESS };
+    // SAFETY: no pointer.
+    unsafe { done(IOPRIO_SET, [who, 0, value as usize, 0, 0, 0]) }
+}
+
+/// set_mempolicy(2).
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel counts one bit less than it is told.
+    let most = nodes.len() * 64 + 1;
+    // SAFETY: nodes are readable for their number of bits.
+    unsafe { done(SET_MEMPOLICY, [mode as usize, nodes.as_ptr() as usize, most, 0, 0, 0]) }
 }
 
 /// setsid(2).

@@ -4,11 +4,11 @@
 use rcrun_plan::image::{HEADER_SIZE, Header, NO_HOME, Parts, Steps, Table, encode};
 use rcrun_plan::record::{Kind, REPORT_SIZE, Report};
 use rcrun_plan::text::{Text, Z};
-use rcrun_plan::{Barrier, InRoot, Slot, Step, Within};
+use rcrun_plan::{Barrier, InRoot, Scheduler, Slot, Step, Within};
 
 /// One sample of each variant; the match makes a variant without a sample an error of compilation.
 macro_rules! samples {
-    ($text:ident, $($name:ident $({ $($field:ident: $value:expr),* $(,)? })?;)*) => {
+    ($text:ident, $($name:ident $({ $($field:tt: $value:expr),* $(,)? })?;)*) => {
         fn samples<S>($text: impl Fn(&'static str) -> S) -> Vec<Step<S>> {
             fn has_a_sample<S>(step: &Step<S>) {
                 match step {
@@ -66,9 +66,22 @@ samples! {
     Terminal { ptmx: InRoot(text("dev/pts/ptmx")), console: true, columns: 80, rows: 24, uid: 1000 };
     Session { controlling: true };
     Fork;
+    AwaitScheduler;
     Keyring { name: text("_ses.web") };
     Umask { mask: 0o22 };
     Rlimit { resource: 7, soft: 1024, hard: u64::MAX };
+    Personality { domain: 8 };
+    Scheduler {
+        0: Scheduler { policy: 6, flags: 0x7f, nice: -20, priority: 99, runtime: 1, deadline: 1 << 40, period: u64::MAX }
+    };
+    IoPriority { value: 3 << 13 | 7, group: true };
+    MemoryNodes { word: 15, bits: 1 << 63 };
+    MemoryPolicy { mode: 1 << 15 | 6 };
+    Label { proc: Slot(7), name: text("apparmor/exec"), value: text("exec web") };
+    LandlockRules { files: 0xffff, ports: 3, scopes: 3 };
+    LandlockPath { path: InRoot(text("usr")), access: 0xd };
+    LandlockPort { port: u16::MAX, access: 2 };
+    LandlockRestrict;
     OwnStdio { uid: 33 };
     NoNewPrivileges;
     ChangeDirectory { path: InRoot(text("srv")), early: true };
@@ -332,4 +345,17 @@ fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
         assert_eq!(Barrier::from_number(barrier as u16), Some(barrier));
     }
     assert!([0, 4, u16::MAX].into_iter().all(|n| Barrier::from_number(n).is_none()));
+}
+
+/// struct sched_attr of linux/sched/types.h: u32 size and policy, u64 flags, s32 nice, u32 priority, u64 runtime, deadline and
+/// period, u32 util_min and util_max.
+#[test]
+fn a_scheduler_is_laid_out_as_the_kernel_reads_it() {
+    let to = Scheduler { policy: 6, flags: 5, nice: -3, priority: 99, runtime: 10, deadline: 20, period: 30 };
+    let bytes: Vec<u8> = to.attr().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    assert_eq!((word(0), word(4), long(8)), (56, 6, 5));
+    assert_eq!((word(16) as i32, word(20)), (-3, 99));
+    assert_eq!((long(24), long(32), long(40), long(48), bytes.len()), (10, 20, 30, 0, 56));
 }

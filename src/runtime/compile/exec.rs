@@ -7,6 +7,7 @@
 
 use super::in_root;
 use super::process::{self, Surroundings};
+use super::{landlock, scheduling};
 use crate::host::Host;
 use crate::plan::{Plan, Source};
 use crate::spec::Spec;
@@ -58,13 +59,14 @@ pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan>
         id: request.id,
         user_namespace,
         groups: host.caller.groups,
+        landlock: landlock::annotation(spec),
         keyring: request.keyring,
         variables: request.variables,
         listen: false,
         forks,
     };
-    let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    process::compile(request.process, filter, host, &around, &mut plan)?;
+    scheduling::processors(request.process, &mut plan);
+    process::compile(request.process, spec.linux().as_ref(), host, &around, &mut plan)?;
     plan.oom_score_adj = request.process.oom_score_adj();
     Ok(plan)
 }

@@ -6,12 +6,16 @@
 mod cgroup_owner;
 mod devices;
 mod exec;
+mod idmap;
 mod inside;
 mod kept;
+mod labels;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod option;
 mod process;
+mod scheduling;
 
 pub use cgroup_owner::cgroup_owner;
 pub use exec::{ExecRequest, HookPlace, HookRequest, exec, hook};
@@ -19,7 +23,7 @@ pub use process::CAPABILITIES;
 
 use self::kept::Kept;
 use crate::host::Host;
-use crate::plan::{Plan, Source};
+use crate::plan::{NetDevice, Plan, Source};
 use crate::spec::Spec;
 use crate::spec::path::below_root;
 use crate::{Error, Result};
@@ -85,6 +89,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
     if spaces.new_loopback {
         plan.push("/linux/namespaces", Step::Loopback);
     }
+    net_devices(spec, &mut plan);
     if let Some(name) = spec.hostname() {
         plan.push("/hostname", Step::Hostname { name: name.as_str().into() });
     }
@@ -114,12 +119,13 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
     match spec.process() {
         Some(process) => process::compile(
             process,
-            spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()),
+            spec.linux().as_ref(),
             host,
             &process::Surroundings {
                 id: request.id,
                 user_namespace: spaces.user,
                 groups: spaces.groups,
+                landlock: landlock::annotation(spec),
                 keyring: request.keyring,
                 variables: request.variables,
                 listen: request.await_start,
@@ -140,6 +146,21 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
         inside::ask_for_trees(&mut plan);
     }
     Ok(plan)
+}
+
+/// Before sysctls, which may be of a device.
+fn net_devices(spec: &Spec, plan: &mut Plan) {
+    let devices = spec.linux().iter().flat_map(|l| l.net_devices().iter().flatten());
+    plan.net_devices = devices
+        .map(|(name, device)| {
+            let given = device.name().clone().filter(|given| !given.is_empty());
+            NetDevice { name: name.clone(), renamed: given.unwrap_or_else(|| name.clone()) }
+        })
+        .collect();
+    plan.net_devices.sort_by(|a, b| a.name.cmp(&b.name));
+    if !plan.net_devices.is_empty() {
+        plan.push("/linux/netDevices", Step::Wait { barrier: Barrier::NetDevices });
+    }
 }
 
 fn sysctl(spec: &Spec, plan: &mut Plan) {

@@ -1,8 +1,8 @@
 //! mounts: each entry becomes the few steps that make, place and finish it. Uses spec::mount for the options.
 
-use super::{Kept, Request, attributes, in_root, namespaces::Spaces, option};
+use super::{Kept, Request, attributes, idmap, in_root, labels, namespaces::Spaces, option};
 use crate::host::Host;
-use crate::plan::{Plan, Source};
+use crate::plan::{IdMap, Plan, Source};
 use crate::spec::Spec;
 use crate::spec::mount::{Bind, MountOptions, PropagationKind};
 use crate::{Error, Result};
@@ -31,12 +31,16 @@ pub(super) fn compile(
     let late = host.kernel >= (6, 8);
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
-        let options = MountOptions::of(entry);
+        let mut options = MountOptions::of(entry);
         let path = in_root(entry.destination());
+        if options.bind.is_none() && !changes(entry, &options) {
+            labels::mount(fs_type(entry), &mut options, spec, host);
+        }
         if changes(entry, &options) {
             change(&origin, path, &options, plan)?;
             continue;
         }
+        let idmap = idmap::of(&origin, entry, &options, spec, host)?;
         if options.bind.is_some() {
             let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
             let mut options = options;
@@ -45,7 +49,9 @@ pub(super) fn compile(
             if host.caller.is_rootless() && source == Path::new("/sys") {
                 options.rec_attr_set |= options.attr_set & libc::MOUNT_ATTR_RDONLY;
             }
-            bind(&origin, source.as_path(), path, &options, late, plan);
+            bind(&origin, source.as_path(), path, &options, (late, idmap), plan);
+        } else if let Some(idmap) = idmap {
+            mapped_file_system(&origin, entry, path, &options, host, (late, idmap), plan)?;
         } else {
             match fs_type(entry) {
                 // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
@@ -60,7 +66,7 @@ pub(super) fn compile(
                         rec_attr_set: options.rec_attr_set | options.attr_set & libc::MOUNT_ATTR_RDONLY,
                         ..options
                     },
-                    late,
+                    (late, None),
                     plan,
                 ),
                 "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
@@ -68,7 +74,7 @@ pub(super) fn compile(
                     Path::new("/dev/mqueue"),
                     path,
                     &MountOptions { bind: Some(Bind::Plain), ..options },
-                    late,
+                    (late, None),
                     plan,
                 ),
                 "cgroup" | "cgroup2" if !request.cgroup && !spaces.makes(libc::CLONE_NEWCGROUP) => {
@@ -139,7 +145,7 @@ fn bind(
     source: &Path,
     path: InRoot<Text>,
     options: &MountOptions,
-    late: bool,
+    (late, idmap): (bool, Option<IdMap>),
     plan: &mut Plan,
 ) {
     let recursive = options.bind == Some(Bind::Recursive);
@@ -155,6 +161,7 @@ fn bind(
         propagation,
         origin: format!("{origin}/source"),
         late,
+        idmap,
     });
     receive(origin, slot, late, plan);
     plan.push(origin, Step::MountPoint { path: path.clone(), like: slot });
@@ -197,14 +204,33 @@ fn new_file_system(
     let cgroup = kind == "cgroup" || kind == "cgroup2";
     let kind = if cgroup { "cgroup2" } else { kind };
     plan.push(origin, Step::FsOpen { kind: kind.into() });
+    configure(origin, kind, entry, options, host, plan)?;
+    plan.push(origin, Step::FsMount { attributes: new_attributes(kind, options) });
+    fill(origin, kind, &path, options, plan);
+    // A symlink on the way to /proc or /sys would lead the mount, and all that is written there, astray (CVE-2023-27561).
+    let plain = kind == "proc" || kind == "sysfs";
+    plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
+    let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
+    place(origin, path, &options, plain, plan);
+    Ok(())
+}
+
+/// What the new file system is told before it is made.
+fn configure(
+    origin: &str,
+    kind: &str,
+    entry: &Mount,
+    options: &MountOptions,
+    host: &Host,
+    plan: &mut Plan,
+) -> Result<()> {
     // Without a source mountinfo shows "none".
     let source = entry.source().as_ref().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(kind);
     option::push(origin, "source", ("source", source), host, plan)?;
-    let tmpfs = kind == "tmpfs";
     for (key, value) in &options.superblock {
         // cgroup2's own options would change the whole hierarchy of the machine, and v1's mean nothing to it. A tmpfs is
         // made read-only at the end: what is mounted below it needs mount points in it.
-        if cgroup || (tmpfs && key == "ro") {
+        if kind == "cgroup2" || (kind == "tmpfs" && key == "ro") {
             continue;
         }
         match value {
@@ -212,19 +238,56 @@ fn new_file_system(
             None => plan.push(origin, Step::FsFlag { key: key.as_str().into() }),
         }
     }
-    let set = options.attr_set & if tmpfs { !libc::MOUNT_ATTR_RDONLY } else { u64::MAX };
-    plan.push(origin, Step::FsMount { attributes: set as u32 });
-    if tmpfs && !options.superblock.iter().any(|(key, _)| key == "mode") {
+    Ok(())
+}
+
+fn new_attributes(kind: &str, options: &MountOptions) -> u32 {
+    let later = if kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    (options.attr_set & !later) as u32
+}
+
+/// Mode and files of the new mount, which are those of the folder that it will cover.
+fn fill(origin: &str, kind: &str, path: &InRoot<Text>, options: &MountOptions, plan: &mut Plan) {
+    if kind == "tmpfs" && !options.superblock.iter().any(|(key, _)| key == "mode") {
         plan.push(origin, Step::InheritMode { path: path.clone() });
     }
     if options.tmpcopyup {
         plan.push(origin, Step::CopyUp { path: path.clone() });
     }
-    // A symlink on the way to /proc or /sys would lead the mount, and all that is written there, astray (CVE-2023-27561).
-    let plain = kind == "proc" || kind == "sysfs";
+}
+
+/// A new file system whose mount shows other owners.
+fn mapped_file_system(
+    origin: &str,
+    entry: &Mount,
+    path: InRoot<Text>,
+    options: &MountOptions,
+    host: &Host,
+    (late, idmap): (bool, IdMap),
+    plan: &mut Plan,
+) -> Result<()> {
+    let kind = fs_type(entry);
+    let mut configured = Plan::default();
+    configure(origin, kind, entry, options, host, &mut configured)?;
+    let pairs = configured.steps.into_iter().filter_map(|planned| match planned.step {
+        Step::FsString { key, value } => Some((key.0, Some(value.0))),
+        Step::FsFlag { key } => Some((key.0, None)),
+        _ => None,
+    });
+    let slot = plan.slot(Source::FileSystem {
+        kind: kind.to_string(),
+        options: pairs.collect(),
+        attributes: new_attributes(kind, options),
+        idmap,
+        origin: origin.to_string(),
+        late,
+    });
+    receive(origin, slot, late, plan);
+    plan.push(origin, Step::Tree { slot });
+    fill(origin, kind, &path, options, plan);
     plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
     let options = MountOptions { attr_set: 0, attr_clear: 0, ..options.clone() };
-    place(origin, path, &options, plain, plan);
+    place(origin, path, &options, false, plan);
     Ok(())
 }
 

@@ -138,7 +138,7 @@ fn is_only(mappings: &Option<Vec<LinuxIdMapping>>, id: u32) -> bool {
     matches!(mappings.as_deref(), Some([map]) if map.host_id() == id && map.size() == 1)
 }
 
-fn lines(mappings: &Option<Vec<LinuxIdMapping>>) -> String {
+pub(super) fn lines(mappings: &Option<Vec<LinuxIdMapping>>) -> String {
     mappings.iter().flatten().fold(String::new(), |mut text, m| {
         let _ = writeln!(text, "{} {} {}", m.container_id(), m.host_id(), m.size());
         text

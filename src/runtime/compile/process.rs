@@ -1,12 +1,12 @@
 //! process: from session and terminal to the last step before execve. Shared by start and exec.
 
-use super::{in_root, namespaces};
+use super::{in_root, labels, landlock, namespaces, scheduling};
 use crate::host::{Arch, Host};
 use crate::plan::{Plan, Source};
 use crate::seccomp::machine::{Data, run};
 use crate::seccomp::{self, Instruction};
 use crate::{Code, Error, Result};
-use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, Capability, Linux, PosixRlimitType, Process};
 use rcrun_plan::{InRoot, Step, text::Text};
 
 /// What the process finds around it.
@@ -17,6 +17,8 @@ pub(super) struct Surroundings<'a> {
     pub user_namespace: bool,
     /// setgroups(2) is not denied in its user namespace.
     pub groups: bool,
+    /// The annotation that restricts it by Landlock.
+    pub landlock: Option<&'a str>,
     /// Join a session keyring.
     pub keyring: bool,
     /// Variables that rcrun adds.
@@ -47,14 +49,16 @@ pub(super) fn terminal(process: &Process, console: bool, plan: &mut Plan) {
 
 pub(super) fn compile(
     process: &Process,
-    filter: Option<&LinuxSeccomp>,
+    linux: Option<&Linux>,
     host: &Host,
     around: &Surroundings<'_>,
     plan: &mut Plan,
 ) -> Result<()> {
     let user = process.user();
+    let filter = linux.and_then(|l| l.seccomp().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if around.keyring {
+        labels::keyring(process, host, plan);
         plan.push("", Step::Keyring { name: format!("_ses.{}", around.id).into() });
     }
     // runc's default; the spec would keep the caller's, and files of engines' containers would change their modes.
@@ -66,6 +70,8 @@ pub(super) fn compile(
             Step::Rlimit { resource, soft: limit.soft(), hard: limit.hard() },
         );
     }
+    scheduling::compile(process, linux, around.forks, plan)?;
+    labels::process(process, host, plan);
     if no_new_privileges {
         plan.push("/process/noNewPrivileges", Step::NoNewPrivileges);
     }
@@ -75,6 +81,9 @@ pub(super) fn compile(
     let cwd = in_root(process.cwd());
     plan.push("/process/cwd", Step::ChangeDirectory { path: cwd.clone(), early: true });
 
+    if let Some(rules) = around.landlock {
+        landlock::compile(rules, host, plan)?;
+    }
     let sets = Sets::new(process, host, around.user_namespace);
     plan.push(
         "/process/capabilities/bounding",
@@ -114,11 +123,15 @@ pub(super) fn compile(
     let compiled = filter.map(|profile| seccomp::compile(profile, host.arch)).transpose()?;
     let fork = |plan: &mut Plan| {
         plan.push("", Step::Fork);
+        if plan.after_fork.is_some() {
+            plan.push("/process/scheduler", Step::AwaitScheduler);
+        }
         plan.push("", Step::Session { controlling: process.terminal().unwrap_or(false) });
     };
     // Behind the filter no privilege is left, so the fork comes there if the filter lets it through. Else the sibling shows
     // itself with CAP_SYS_ADMIN; but who would trace it is bound by that filter himself.
-    let last_of_all = admin && compiled.as_ref().is_some_and(|c| may_fork(&c.program, host.arch));
+    let last_of_all = admin
+        && compiled.as_ref().is_some_and(|c| may_fork(&c.program, host.arch, plan.after_fork.is_some()));
     if around.forks && !last_of_all {
         fork(plan);
     }
@@ -155,9 +168,9 @@ pub(super) fn filter(compiled: seccomp::Filter, plan: &mut Plan) {
     plan.push("/linux/seccomp", Step::Filter { flags: compiled.flags });
 }
 
-/// Whether the filter allows what `Step::Fork` and the session after it need.
+/// Whether the filter allows what `Step::Fork` and the session after it need, and with `waits` the wait between them.
 #[allow(clippy::unnecessary_cast, reason = "with musl the constants are c_int")]
-fn may_fork(program: &[Instruction], arch: Arch) -> bool {
+fn may_fork(program: &[Instruction], arch: Arch, waits: bool) -> bool {
     let calls = [
         ("clone", [libc::CLONE_PARENT as u64, 0]),
         ("setsid", [0, 0]),
@@ -165,7 +178,8 @@ fn may_fork(program: &[Instruction], arch: Arch) -> bool {
         ("sendto", [0, 0]),
         ("exit_group", [0, 0]),
     ];
-    calls.iter().all(|(name, [first, second])| {
+    let wait = [("recvfrom", [0, 0])];
+    calls.iter().chain(wait.iter().filter(|_| waits)).all(|(name, [first, second])| {
         let action = Data::native(name, arch, [*first, *second, 0, 0, 0, 0]).and_then(|d| run(program, &d));
         matches!(action, Some(libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG))
     })

@@ -15,14 +15,15 @@ use crate::launch::{Event, Init, launch};
 use crate::notify_socket::{self, NotifySocket};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare, wanted};
+use crate::resctrl::{self, Groups};
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::hold::Hold;
 use crate::sys::trees::Wanted;
 use crate::systemd;
-use crate::{Code, Error, Result, home, listen_fds, mountinfo, pid_file, sys, terminal};
-use oci_spec::runtime::LinuxNamespaceType;
+use crate::{Code, Error, Result, home, listen_fds, mountinfo, netdev, pid_file, sys, terminal};
+use oci_spec::runtime::{LinuxIntelRdt, LinuxNamespaceType};
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -96,7 +97,6 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let spec = spec::parse(&text)?;
     let mut host = Host::read()?;
     host.caller.groups &= !joined_denies_groups(&spec);
-    spec::check_host(&spec, &host)?;
     let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
     if !await_start && spec.process().is_none() {
         return Err(Error::config("/process", "is missing: there is nothing to start"));
@@ -152,6 +152,14 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         warnings.push("NOTIFY_SOCKET: without a mount namespace the container does not get it".to_string());
     }
 
+    let resctrl = match linux.and_then(|l| l.intel_rdt().as_ref()) {
+        Some(rdt) => {
+            let root = resctrl::mounted()?;
+            Some((Groups::find(&root, id.as_str(), rdt)?, root, rdt))
+        }
+        None => None,
+    };
+
     // From here on there is something to undo.
     let container = root.make(id)?;
     let mut state = State {
@@ -165,6 +173,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         cgroup: place.remembered(),
         unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
         process: None,
+        resctrl: resctrl.as_ref().map(|(groups, ..)| groups.clone()),
         own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
         hooks: spec.hooks().is_some(),
         startable: spec.process().is_some(),
@@ -199,6 +208,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         await_start,
         rootless,
         config: &text,
+        resctrl: resctrl.as_ref().map(|(_, root, rdt)| (root.as_path(), *rdt)),
     };
     let (init, terminal, notify) =
         match site.build(&place.cgroup, hold, &limits.writes, &policy, notify, &mut undo) {
@@ -230,6 +240,7 @@ struct Site<'a> {
     await_start: bool,
     rootless: bool,
     config: &'a [u8],
+    resctrl: Option<(&'a Path, &'a LinuxIntelRdt)>,
 }
 
 type Built = (Newborn, Option<OwnedFd>, Option<NotifySocket>);
@@ -245,6 +256,9 @@ impl Site<'_> {
         undo: &mut Undo<'_>,
     ) -> Result<Built> {
         self.container.save(self.state)?;
+        if let Some((groups, (root, rdt))) = self.state.resctrl.as_ref().zip(self.resctrl) {
+            groups.make(root, rdt)?;
+        }
         let mut means = Means::default();
         // Beside the process that holds a scope, init must have room.
         let split = hold.as_ref().map(|_| limits.iter().cloned().partition(systemd::counts_hold));
@@ -315,6 +329,9 @@ impl Site<'_> {
         trees: &[Option<Wanted>],
     ) -> Result<Option<OwnedFd>> {
         self.container.save_config(self.config)?;
+        if let Some(groups) = &self.state.resctrl {
+            groups.join(init.pid())?;
+        }
         if self.plan.clones_inside {
             init.clone_inside(trees)?;
         }
@@ -417,6 +434,7 @@ impl Site<'_> {
                     Barrier::Maps => {
                         self.plan.maps.as_ref().map_or(Ok(()), |maps| maps::write(init.pid(), maps))?;
                     }
+                    Barrier::NetDevices => netdev::move_all(init.pid(), &self.plan.net_devices)?,
                     Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
                     Barrier::ContainerHooks => {
                         hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
@@ -498,6 +516,9 @@ impl Undo<'_> {
         if let Some(unit) = &self.state.unit
             && let Err(e) = unit.stop()
         {
+            error = error.attach(&e);
+        }
+        if let Some(Err(e)) = self.state.resctrl.as_ref().map(Groups::remove) {
             error = error.attach(&e);
         }
         if self.launched {

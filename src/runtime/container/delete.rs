@@ -72,6 +72,9 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         } else if let Some(unit) = state.unit.as_ref().filter(|unit| unit.kept) {
             warnings.extend(unit.forget().err().map(|error| error.to_string()));
         }
+        if let Some(groups) = &state.resctrl {
+            warnings.extend(groups.remove().err().map(|error| error.to_string()));
+        }
         if state.hooks
             && let Ok(spec) = container.spec()
         {
@@ -131,7 +134,7 @@ impl Left {
         if let Some(cgroup) = &cgroup {
             cgroup.unlock()?;
         }
-        let more = state.hooks || state.unit.is_some();
+        let more = state.hooks || state.unit.is_some() || state.resctrl.is_some();
         Ok(Left { container, cgroup, mark: state.mark().to_string(), more })
     }
 

@@ -11,7 +11,8 @@ use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
 use crate::spec::{self, Namespace, Process, Spec};
 use crate::sys::birth::Newborn;
-use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal};
+use crate::sys::scheduling;
+use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal, words};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -97,7 +98,6 @@ fn start(
         let denied = std::fs::read(format!("/proc/{}/setgroups", init.0));
         host.caller.groups = !denied.is_ok_and(|text| text.starts_with(b"deny"));
     }
-    spec::check_process_host(&process, &host)?;
     let wants_terminal = process.terminal().unwrap_or(false);
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
     let [fds, pid, names] = &options.listen;
@@ -121,6 +121,7 @@ fn start(
     if let Some(unit) = &state.unit {
         unit.join()?;
     }
+    let processors = Processors::initial(&plan)?;
     let mut child = match bear(cgroup.as_ref()) {
         // The payload has made cgroups below and passes controllers on to them: no process can be in the one above any more.
         Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroup.is_none() => {
@@ -131,6 +132,7 @@ fn start(
         }
         born => born?,
     };
+    drop(processors);
     match attend((&spec, state, &plan), &mut child, init.0, host.caller.is_rootless(), options) {
         Ok(terminal) => {
             let warnings = process.warnings().to_vec();
@@ -138,6 +140,41 @@ fn start(
         }
         Err(error) => Err(ended(&child, error)),
     }
+}
+
+/// The CPUs that this thread had before it went to those on which a process begins.
+struct Processors(Option<Vec<u64>>);
+
+impl Processors {
+    /// A child begins where its parent runs; its cgroup may take it elsewhere.
+    fn initial(plan: &Plan) -> Result<Processors> {
+        let Some(cpus) = &plan.initial_cpus else { return Ok(Processors(None)) };
+        let at = "/execCPUAffinity/initial";
+        let before = scheduling::affinity().call("sched_getaffinity")?;
+        let call = format!("process: {at}: sched_setaffinity to {cpus}");
+        scheduling::set_affinity(0, &bits(cpus, at)?).call(call).map_err(|error| {
+            let hint = match error.errno() {
+                Some(libc::EINVAL) => Some("none of these CPUs is there and allowed to rcrun itself"),
+                _ => None,
+            };
+            error.at(at).hint(hint)
+        })?;
+        Ok(Processors(Some(before)))
+    }
+}
+
+impl Drop for Processors {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // They were allowed a moment ago.
+            let _ = scheduling::set_affinity(0, before);
+        }
+    }
+}
+
+fn bits(cpus: &str, at: &str) -> Result<Vec<u64>> {
+    spec::list::bits(cpus, spec::list::MOST_CPUS)
+        .map_err(|why| Error::new(Code::Config, format!("process: {at}: {why}")).at(at))
 }
 
 fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
@@ -194,6 +231,22 @@ fn attend(
     if let Some(adjustment) = plan.oom_score_adj {
         super::proc_file::adjust_oom_score(child.pid(), adjustment, rootless)?;
     }
+    if let Some(groups) = &state.resctrl {
+        groups.join(child.pid())?;
+    }
+    if let Some(cpus) = &plan.final_cpus {
+        let at = "/execCPUAffinity/final";
+        let call = format!("process: {at}: sched_setaffinity to {cpus}");
+        scheduling::set_affinity(child.pid(), &bits(cpus, at)?).call(call).map_err(|error| {
+            let hint = match error.errno() {
+                Some(libc::EINVAL) => {
+                    Some("none of these CPUs is there and allowed by the container's cpuset.cpus")
+                }
+                _ => None,
+            };
+            error.at(at).hint(hint)
+        })?;
+    }
     let home = plan.home_of.map(|uid| home::of(init, uid));
     // Where init asks for nothing, its answer goes ahead of its report: it need not wait for this process to wake up.
     let early = plan.questions() == 0;
@@ -216,7 +269,17 @@ fn attend(
             }
             Event::Ready if early => {}
             Event::Ready => child.go_on(home.as_deref())?,
-            Event::Forked => {}
+            Event::Forked => {
+                if let Some(to) = &plan.after_fork {
+                    let call = "process: /scheduler: sched_setattr";
+                    let set = scheduling::set_scheduler(child.pid(), to).call(call);
+                    set.map_err(|error| {
+                        let hint = words::scheduler_hint(to, error.errno().unwrap_or_default());
+                        error.at("/scheduler").hint(hint)
+                    })?;
+                    child.go_on(None)?;
+                }
+            }
             Event::Listener(listener) => {
                 let state = state.for_hooks("running", init);
                 super::hooks::tell_agent(spec, &state, child.pid(), listener.as_fd())?;

@@ -7,6 +7,7 @@ use super::end::End;
 use super::process::{Process, Status};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
+use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Spec};
 use crate::systemd::Unit;
@@ -314,6 +315,9 @@ pub struct State {
     /// Its init; missing until init is set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Groups>,
     /// It has a pid namespace that dies with its init.
     pub own_pids: bool,
     /// It has hooks that `start` and `delete` must look for in its config.

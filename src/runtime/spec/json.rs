@@ -32,7 +32,11 @@ pub(super) fn read<T: DeserializeOwned>(
         return Ok(found);
     }
     let mut tree: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
-    if drop_unknown_capabilities(&mut tree, capabilities, warnings) {
+    let mut changed = drop_unknown_capabilities(&mut tree, capabilities, warnings);
+    if let Some((_, process)) = capabilities.split_last() {
+        changed |= respell(&mut tree, process);
+    }
+    if changed {
         return serde_path_to_error::deserialize(tree).map_err(|error| typed(&error));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -68,6 +72,17 @@ pub(super) fn dropped_fields(text: &str, spec: &mut oci::Spec) -> Result<(), Fau
         let platform: Result<Platform, _> = serde_json::from_str(text);
         if platform.is_ok_and(|p| p.freebsd.is_some()) {
             return Err(Fault::unsupported("/freebsd", "rcrun runs Linux containers only"));
+        }
+    }
+    // Names of before 1.3, which oci-spec spells otherwise.
+    if text.contains("\"enableCMT\"") || text.contains("\"enableMBM\"") {
+        let tree: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
+        let asked = |name| tree.pointer(&format!("/linux/intelRdt/{name}")).and_then(Value::as_bool);
+        let rdt = spec.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut());
+        if let Some(rdt) =
+            rdt.filter(|_| asked("enableCMT") == Some(true) || asked("enableMBM") == Some(true))
+        {
+            rdt.set_enable_monitoring(Some(true));
         }
     }
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
@@ -125,6 +140,34 @@ fn find_nul(tree: &Value, at: &mut String) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
     false
+}
+
+/// Words of the spec in the process at `place` that oci-spec 0.10 spells or reads otherwise; says whether there were any.
+fn respell(tree: &mut Value, place: &[&str]) -> bool {
+    let Some(process) = place.iter().try_fold(tree, |below, key| below.get_mut(*key)) else { return false };
+    let mut changed = false;
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let theirs = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = theirs.into();
+        changed = true;
+    }
+    // They take no spaces and no empty entries; with none left, the field says as much as if it were not there.
+    for field in ["initial", "final"] {
+        let Some(cpus) = process.pointer_mut(&format!("/execCPUAffinity/{field}")) else { continue };
+        let Some(text) = cpus.as_str() else { continue };
+        let tight: String = text.split_whitespace().collect();
+        let tight = tight.split(',').filter(|range| !range.is_empty()).collect::<Vec<_>>().join(",");
+        if tight.is_empty() || tight != text {
+            *cpus = if tight.is_empty() { Value::Null } else { tight.into() };
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Takes the capabilities that oci-spec cannot read out of `tree`; says whether there were any.

@@ -1,9 +1,11 @@
 //! config.json to checked types: `load` and `parse` are the only ways to a `Spec`, so whoever holds one
 //! holds a config that was checked. The types are oci-spec's; this module owns them and its corners.
-//! Uses: error, host (two flags). Reads config.json and nothing else.
+//! Uses: error. Reads config.json and nothing else.
 
 pub mod default;
 pub mod id;
+pub mod landlock;
+pub mod list;
 pub mod mount;
 pub(crate) mod path;
 pub mod sysctl;
@@ -21,7 +23,6 @@ use std::path::Path;
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 
 use crate::error::{CallContext, Code, Error, Result};
-use crate::host::Host;
 use fault::Fault;
 
 /// The newest runtime-spec whose fields rcrun knows, as `ociVersion` of what it writes itself.
@@ -170,17 +171,6 @@ fn parse_spec(text: &[u8]) -> std::result::Result<Spec, Fault> {
     json::dropped_fields(text, &mut oci)?;
     check::spec(&oci, &mut warnings)?;
     Ok(Spec { oci, warnings })
-}
-
-/// Refuses security labels where the module that would enforce them is on: ignoring one there would take
-/// away a protection, where it is off there is nothing to take (Docker and podman write them regardless).
-pub fn check_host(spec: &Spec, host: &Host) -> Result<()> {
-    check::host(&spec.oci, host).map_err(|fault| fault.in_file("config.json"))
-}
-
-/// As `check_host`, for the process of an `exec`.
-pub fn check_process_host(process: &Process, host: &Host) -> Result<()> {
-    check::process_host(&process.oci, "", host).map_err(|fault| fault.in_file("process.json"))
 }
 
 /// The text of a config.json or process.json: a regular file of at most `MAX_SIZE` bytes.

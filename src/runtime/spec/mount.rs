@@ -68,8 +68,17 @@ pub struct MountOptions {
     pub propagation: Vec<Propagation>,
     /// Fill the new tmpfs with what it covers.
     pub tmpcopyup: bool,
-    /// The word `idmap` or `ridmap`, where it stands.
-    pub idmap: Option<usize>,
+    /// `idmap` or `ridmap`.
+    pub idmap: Option<IdMapWord>,
+}
+
+/// `idmap` or `ridmap`, where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdMapWord {
+    /// Its place among the options.
+    pub at: usize,
+    /// For the mounts below it too (`ridmap`).
+    pub recursive: bool,
 }
 
 impl MountOptions {
@@ -88,7 +97,7 @@ impl MountOptions {
         let mut options = MountOptions::default();
         for (i, word) in words.iter().enumerate() {
             match meaning(word) {
-                Some(Meaning::IdMap) => options.idmap = Some(i),
+                Some(Meaning::IdMap(recursive)) => options.idmap = Some(IdMapWord { at: i, recursive }),
                 Some(meaning) => options.apply(meaning, kind),
                 None => options.data(word),
             }
@@ -99,7 +108,7 @@ impl MountOptions {
     fn apply(&mut self, meaning: Meaning, kind: &str) {
         use Meaning::*;
         match meaning {
-            Default | IdMap => {}
+            Default | IdMap(_) => {}
             BindMount(how) => {
                 if self.bind != Some(Bind::Recursive) {
                     self.bind = Some(how);
@@ -194,7 +203,7 @@ enum Meaning {
     Acl(&'static str),
     Propagate(PropagationKind, bool),
     TmpCopyUp,
-    IdMap,
+    IdMap(bool),
 }
 
 /// Access time is one of three modes, not bits, and relatime, the kernel's default, is the number 0.
@@ -223,10 +232,9 @@ fn meaning(word: &str) -> Option<Meaning> {
     OPTIONS.binary_search_by(|(name, _)| (*name).cmp(word)).ok().map(|i| OPTIONS[i].1)
 }
 
-/// The names that are not left to the file system, sorted, for `rcrun features`. Without `idmap` and
-/// `ridmap`, which are known in order to be refused.
+/// The names that are not left to the file system, sorted, for `rcrun features`.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    OPTIONS.iter().filter(|(_, meaning)| !matches!(meaning, Meaning::IdMap)).map(|(name, _)| *name)
+    OPTIONS.iter().map(|(name, _)| *name)
 }
 
 // Sorted by name, for the binary search.
@@ -244,7 +252,7 @@ static OPTIONS: &[(&str, Meaning)] = {
         ("diratime", Clear(MOUNT_ATTR_NODIRATIME)),
         ("dirsync", Superblock("dirsync", "")),
         ("exec", Clear(MOUNT_ATTR_NOEXEC)),
-        ("idmap", IdMap),
+        ("idmap", IdMap(false)),
         ("iversion", Iversion("iversion")),
         ("lazytime", Superblock("lazytime", "nolazytime")),
         // What the kernel says about a mount by fd goes to that fd, not to its log: there is nothing to silence.
@@ -270,7 +278,7 @@ static OPTIONS: &[(&str, Meaning)] = {
         ("relatime", Atime(Mode(MOUNT_ATTR_RELATIME))),
         ("remount", Remount),
         ("rexec", RecClear(MOUNT_ATTR_NOEXEC)),
-        ("ridmap", IdMap),
+        ("ridmap", IdMap(true)),
         ("rnoatime", RecAtime(Mode(MOUNT_ATTR_NOATIME))),
         ("rnodev", RecSet(MOUNT_ATTR_NODEV)),
         ("rnodiratime", RecSet(MOUNT_ATTR_NODIRATIME)),

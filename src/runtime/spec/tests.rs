@@ -20,18 +20,6 @@ fn good_with(at: &str, value: Value) -> Vec<u8> {
     serde_json::to_vec(&config).unwrap()
 }
 
-fn host(apparmor: bool, selinux: bool) -> Host {
-    Host {
-        kernel: (6, 1),
-        last_cap: 40,
-        bounding: !0,
-        arch: crate::host::Arch::X86_64,
-        apparmor,
-        selinux,
-        caller: crate::host::Caller::ROOT,
-    }
-}
-
 #[test]
 fn the_good_config_is_good() {
     let spec = parse(good_config().to_string().as_bytes()).unwrap();
@@ -75,7 +63,6 @@ fn what_engines_emit_is_accepted() {
         }
         seen += 1;
         let spec = load(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        check_host(&spec, &host(false, false)).unwrap();
         assert_eq!(spec.warnings(), [] as [&str; 0], "{}", path.display());
     }
     assert!(seen >= 6, "only {seen} samples");
@@ -214,21 +201,6 @@ fn mounts_that_engines_make_around_proc_are_accepted() {
         json!({ "destination": "/x", "type": "bind", "source": "/y", "options": ["rbind", "size=1m"] }),
     ] {
         parse(&good_with("/mounts", json!([mount]))).unwrap_or_else(|e| panic!("{mount}: {e}"));
-    }
-}
-
-#[test]
-fn labels_are_refused_only_where_their_module_is_on() {
-    for (at, apparmor, selinux) in [
-        ("/process/apparmorProfile", true, false),
-        ("/process/selinuxLabel", false, true),
-        ("/linux/mountLabel", false, true),
-    ] {
-        let spec = parse(&good_with(at, json!("label"))).unwrap();
-        assert_eq!(check_host(&spec, &host(apparmor, selinux)).unwrap_err().pointer(), Some(at));
-        check_host(&spec, &host(!apparmor, !selinux)).unwrap();
-        let empty = parse(&good_with(at, json!(""))).unwrap();
-        check_host(&empty, &host(true, true)).unwrap();
     }
 }
 

@@ -16,6 +16,8 @@ pub mod path;
 pub mod peer;
 pub mod pidfd;
 pub mod probe;
+pub mod scheduling;
 pub mod signal;
 pub mod spawn;
 pub mod trees;
+pub mod user_namespace;

@@ -47,10 +47,14 @@ const CONFINED: Host = Host { bounding: 0xa804_25fb, ..HOST };
 const OLDER: Host = Host { kernel: (5, 14), last_cap: 37, bounding: (1 << 38) - 1, ..HOST };
 /// The first kernel whose mountinfo lists mounts by their age.
 const NEWER: Host = Host { kernel: (6, 8), ..HOST };
+/// AppArmor and SELinux at once, which only a plan can have.
+const LABELLED: Host = Host { apparmor: true, selinux: true, ..HOST };
+/// The first kernel that knows all of what Landlock is asked for.
+const RESTRICTED: Host = Host { kernel: (6, 12), ..HOST };
 const ARM: Host = Host { arch: Arch::Aarch64, ..HOST };
 
 /// Folder under plans/, the folder whose config.json it is compiled from, how, for which machine.
-const PLANS: [(&str, &str, Verb, Host); 37] = [
+const PLANS: [(&str, &str, Verb, Host); 47] = [
     ("default", "default", Verb::Create, HOST),
     ("run-with-every-flag", "run-with-every-flag", Verb::Run, HOST),
     ("user-namespace", "user-namespace", Verb::Create, HOST),
@@ -74,6 +78,16 @@ const PLANS: [(&str, &str, Verb, Host); 37] = [
     ("devices-in-a-user-namespace", "devices-in-a-user-namespace", Verb::Create, HOST),
     ("dev-of-the-machine", "dev-of-the-machine", Verb::Create, HOST),
     ("process", "process", Verb::Create, HOST),
+    ("scheduling", "scheduling", Verb::Create, HOST),
+    ("scheduling-of-an-exec", "scheduling", Verb::Exec, HOST),
+    ("scheduling-after-a-fork", "scheduling-after-a-fork", Verb::Exec, HOST),
+    ("net-devices", "net-devices", Verb::Create, HOST),
+    ("id-mapped-mounts", "id-mapped-mounts", Verb::Create, HOST),
+    ("id-mapped-mounts-since-linux-6.8", "id-mapped-mounts", Verb::Create, NEWER),
+    ("labels", "labels", Verb::Create, HOST),
+    ("labels-enforced", "labels", Verb::Create, LABELLED),
+    ("landlock", "landlock", Verb::Create, RESTRICTED),
+    ("landlock-of-an-exec", "landlock", Verb::Exec, RESTRICTED),
     ("no-process", "no-process", Verb::Create, HOST),
     ("hooks", "hooks", Verb::Create, HOST),
     ("hook-before-the-root", "hooks", Verb::CreateContainer, HOST),
@@ -287,18 +301,44 @@ fn what_needs_a_mount_namespace_does_not_compile_without_one() {
 }
 
 #[test]
-fn a_security_label_is_refused_where_its_module_is_on_and_harmless_where_it_is_off() {
-    let text = std::fs::read(folder().join("capabilities/config.json")).expect("it is there");
-    let mut changed: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    changed["process"]["apparmorProfile"] = "docker-default".into();
-    let labelled = spec::parse(changed.to_string().as_bytes()).expect("it is a config");
-    let error = spec::check_host(&labelled, &Host { apparmor: true, ..HOST }).expect_err("AppArmor is on");
-    assert_eq!(error.pointer(), Some("/process/apparmorProfile"));
-    spec::check_host(&labelled, &HOST).expect("AppArmor is off");
-    let plain =
-        plan_text::text(&compiled(&config("capabilities"), Verb::Create, &HOST).expect("it compiles"));
-    let labelled = plan_text::text(&compiled(&labelled, Verb::Create, &HOST).expect("it compiles"));
-    assert!(plain == labelled, "{}", difference(&plain, &labelled));
+fn a_security_label_is_given_where_its_module_is_on_and_harmless_where_it_is_off() {
+    use rcrun_plan::Step;
+    let config = config("labels");
+    for (apparmor, selinux, expected) in [
+        (false, false, &[][..]),
+        (true, false, &["apparmor/exec=exec web-profile"][..]),
+        (false, true, &["keycreate=web_t", "exec=web_t", "context=web_file_t", "context=web_file_t"][..]),
+        (
+            true,
+            true,
+            &[
+                "keycreate=web_t",
+                "apparmor/exec=exec web-profile",
+                "exec=web_t",
+                "context=web_file_t",
+                "context=web_file_t",
+            ],
+        ),
+    ] {
+        let host = Host { apparmor, selinux, ..HOST };
+        for verb in [Verb::Create, Verb::Exec] {
+            let plan = compiled(&config, verb, &host).expect("it compiles");
+            let told = |planned: &rcrun_runtime::plan::Planned| match &planned.step {
+                Step::Label { name, value, .. } => Some(format!("{name}={value}")),
+                Step::FsString { key, value } if key.0.ends_with("context") => Some(format!("{key}={value}")),
+                _ => None,
+            };
+            let mut labels: Vec<String> = plan.steps.iter().filter_map(told).collect();
+            // One entry has a context of its own.
+            labels.retain(|label| label != "fscontext=own_t");
+            labels.sort();
+            let of_exec = |label: &&&str| matches!(verb, Verb::Create) || !label.contains("context");
+            let mut expected: Vec<String> =
+                expected.iter().filter(of_exec).map(|label| label.to_string()).collect();
+            expected.sort();
+            assert_eq!(labels, expected, "AppArmor {apparmor}, SELinux {selinux}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::super::Namespace;
 use super::super::fault::{Fault, Quoted};
 use super::super::sysctl;
 use super::text::{Checked, absolute, bounded, count, path};
-use super::{entry, namespace};
+use super::{entry, intel_rdt, namespace, net_devices, scheduling};
 
 /// Docker's --privileged lists every device of the host, which may be thousands of disks.
 const MAX_DEVICES: usize = 65536;
@@ -25,7 +25,9 @@ const MAX_MINOR: i64 = (1 << 20) - 1;
 /// Checks the `linux` object, if there is one.
 pub fn linux(spec: &oci::Spec) -> Checked {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    unsupported(linux)?;
+    linux.intel_rdt().as_ref().map_or(Ok(()), intel_rdt::check)?;
+    scheduling::linux(linux)?;
+    net_devices::all(spec, linux)?;
     namespaces(linux)?;
     id_mappings(spec, linux)?;
     time_offsets(spec, linux)?;
@@ -62,23 +64,6 @@ pub fn linux(spec: &oci::Spec) -> Checked {
         bounded(label, 4096, format_args!("/linux/mountLabel"))?;
     }
     Ok(())
-}
-
-fn unsupported(linux: &oci::Linux) -> Checked {
-    let fields = [
-        ("intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not supported by rcrun"),
-        (
-            "netDevices",
-            linux.net_devices().as_ref().is_some_and(|m| !m.is_empty()),
-            "moving network devices is not supported by rcrun",
-        ),
-        ("memoryPolicy", linux.memory_policy().is_some(), "NUMA memory policies are not supported by rcrun"),
-        ("personality", linux.personality().is_some(), "execution domains are not supported by rcrun"),
-    ];
-    match fields.into_iter().find(|(_, there, _)| *there) {
-        Some((field, _, why)) => Err(Fault::unsupported(format_args!("/linux/{field}"), why)),
-        None => Ok(()),
-    }
 }
 
 /// What the compiler of the filter does not look at.
@@ -147,22 +132,22 @@ fn id_mappings(spec: &oci::Spec, linux: &oci::Linux) -> Checked {
             // a container that joins; it is only checked for form.
             Namespace::Join(_) => {}
         }
-        count(list.len(), MAX_MAPPINGS, format_args!("/linux/{field}"))?;
-        mapping(field, list)?;
+        mapping(&format!("/linux/{field}"), list)?;
     }
     Ok(())
 }
 
-/// What the kernel would refuse with EINVAL, and no word of which line.
-fn mapping(field: &str, list: &[oci::LinuxIdMapping]) -> Checked {
+/// What the kernel would refuse with EINVAL, and no word of which line. `base` is the list's JSON pointer.
+pub fn mapping(base: &str, list: &[oci::LinuxIdMapping]) -> Checked {
+    count(list.len(), MAX_MAPPINGS, format_args!("{base}"))?;
     for (i, map) in list.iter().enumerate() {
-        let at = format_args!("/linux/{field}/{i}");
+        let at = format_args!("{base}/{i}");
         if map.size() == 0 {
-            return Err(Fault::new(format_args!("/linux/{field}/{i}/size"), "must be greater than zero"));
+            return Err(Fault::new(format_args!("{base}/{i}/size"), "must be greater than zero"));
         }
         for (side, first) in [("containerID", map.container_id()), ("hostID", map.host_id())] {
             if first.checked_add(map.size()).is_none() {
-                let at = format_args!("/linux/{field}/{i}/{side}");
+                let at = format_args!("{base}/{i}/{side}");
                 return Err(Fault::new(
                     at,
                     format_args!("{first} and {} more ids are beyond the largest id", map.size()),

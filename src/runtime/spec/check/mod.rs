@@ -1,9 +1,12 @@
 //! One walk over a config: every field that reaches the kernel is there, well-formed, bounded, and
-//! something rcrun does. Pure. Uses: fault, mount, sysctl, and the two flags of host.
+//! something rcrun does. Pure. Uses: fault, landlock, list, mount, sysctl.
 
+mod intel_rdt;
 mod linux;
 mod mounts;
+mod net_devices;
 mod process;
+mod scheduling;
 mod text;
 
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
@@ -11,10 +14,10 @@ use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 use self::text::{Checked, count, path, string};
 use super::Namespace;
 use super::fault::{Fault, Quoted, Token};
-use crate::host::Host;
+use super::landlock;
 
 pub(super) use self::linux::resources;
-pub(super) use self::process::{host as process_host, process};
+pub(super) use self::process::process;
 
 /// Most hooks of one kind: each is a process at every start.
 const MAX_HOOKS: usize = 1024;
@@ -35,29 +38,18 @@ pub(in crate::spec) fn spec(spec: &oci::Spec, warnings: &mut Vec<String>) -> Che
     if let Some(found) = spec.hooks() {
         hooks(found)?;
     }
-    for (key, _) in spec.annotations().iter().flatten() {
+    for (key, value) in spec.annotations().iter().flatten() {
         if key.is_empty() {
             return Err(Fault::new("/annotations/", "the key of an annotation may not be empty"));
+        }
+        if key == landlock::ANNOTATION {
+            landlock::Rules::parse(value).map_err(|why| Fault::new(entry("/annotations", key), why))?;
         }
     }
     linux::linux(spec)?;
     match spec.process() {
         Some(found) => linux::user_is_mapped(found, spec),
         None => Ok(()),
-    }
-}
-
-/// Refuses labels of the security modules that are on.
-pub(in crate::spec) fn host(spec: &oci::Spec, host: &Host) -> Checked {
-    if let Some(found) = spec.process() {
-        process_host(found, "/process", host)?;
-    }
-    match spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()) {
-        Some(label) if host.selinux && !label.is_empty() => Err(Fault::unsupported(
-            "/linux/mountLabel",
-            "SELinux is on here, and rcrun does not support SELinux labels",
-        )),
-        _ => Ok(()),
     }
 }
 

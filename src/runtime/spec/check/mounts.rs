@@ -1,12 +1,12 @@
-//! The list of mounts. Uses: fault, text, mount, path.
+//! The list of mounts. Uses: fault, linux, text, mount, path.
 
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 
 use super::super::Namespace;
 use super::super::fault::{Fault, Quoted};
 use super::super::mount::{Bind, MountOptions};
-use super::namespace;
 use super::text::{Checked, bounded, count, path};
+use super::{linux, namespace};
 use crate::spec::path::below_root;
 
 const MAX_MOUNTS: usize = 4096;
@@ -37,10 +37,11 @@ pub fn all(spec: &oci::Spec, warnings: &mut Vec<String>) -> Checked {
     if !mounts.is_empty() && namespace(spec, LinuxNamespaceType::Mount) == Namespace::Inherit {
         warnings.push("/mounts: without a mount namespace nothing is mounted".to_string());
     }
-    mounts.iter().enumerate().try_for_each(|(i, mount)| one(i, mount))
+    let user = namespace(spec, LinuxNamespaceType::User) != Namespace::Inherit;
+    mounts.iter().enumerate().try_for_each(|(i, mount)| one(i, mount, user))
 }
 
-fn one(i: usize, mount: &oci::Mount) -> Checked {
+fn one(i: usize, mount: &oci::Mount, user: bool) -> Checked {
     path(mount.destination(), format_args!("/mounts/{i}/destination"))?;
     let words = mount.options().as_deref().unwrap_or_default();
     count(words.len(), MAX_OPTIONS, format_args!("/mounts/{i}/options"))?;
@@ -52,17 +53,7 @@ fn one(i: usize, mount: &oci::Mount) -> Checked {
     bounded(kind, 255, format_args!("/mounts/{i}/type"))?;
     let options = MountOptions::of(mount);
 
-    let mapped = [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())];
-    for (field, mappings) in mapped {
-        if mappings.as_ref().is_some_and(|m| !m.is_empty()) {
-            let at = format_args!("/mounts/{i}/{field}");
-            return Err(Fault::unsupported(at, "id-mapped mounts are not supported by rcrun"));
-        }
-    }
-    if let Some(n) = options.idmap {
-        let at = format_args!("/mounts/{i}/options/{n}");
-        return Err(Fault::unsupported(at, "id-mapped mounts are not supported by rcrun"));
-    }
+    id_map(i, mount, &options, user)?;
 
     let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
     match (options.bind, source) {
@@ -82,6 +73,36 @@ fn one(i: usize, mount: &oci::Mount) -> Checked {
         return Err(Fault::new(format_args!("/mounts/{i}/type"), text));
     }
     over_proc(i, mount, &options)
+}
+
+/// `user`: the container has a user namespace, whose maps are taken where the mount has none of its own.
+fn id_map(i: usize, mount: &oci::Mount, options: &MountOptions, user: bool) -> Checked {
+    let list = |list: &Option<Vec<oci::LinuxIdMapping>>| list.as_deref().unwrap_or_default().len();
+    let (uids, gids) = (list(mount.uid_mappings()), list(mount.gid_mappings()));
+    for (field, there, other, mappings) in [
+        ("uidMappings", uids > 0, gids > 0, mount.uid_mappings()),
+        ("gidMappings", gids > 0, uids > 0, mount.gid_mappings()),
+    ] {
+        let at = format!("/mounts/{i}/{field}");
+        if there && !other {
+            return Err(Fault::new(at, "uidMappings and gidMappings of a mount need each other"));
+        }
+        linux::mapping(&at, mappings.as_deref().unwrap_or_default())?;
+    }
+    let at = match &options.idmap {
+        Some(word) => format!("/mounts/{i}/options/{}", word.at),
+        None if uids > 0 => format!("/mounts/{i}/uidMappings"),
+        None => return Ok(()),
+    };
+    if options.remount || options.bind.is_none() && mount.typ().as_deref().unwrap_or_default().is_empty() {
+        return Err(Fault::new(at, "a mount that is there already cannot get an id map: only a new one can"));
+    }
+    if uids == 0 && !user {
+        let text =
+            "needs uidMappings and gidMappings of the mount, or a user namespace whose maps it can take";
+        return Err(Fault::new(at, text));
+    }
+    Ok(())
 }
 
 /// Nothing but a procfs may cover /proc, and little inside it may be covered: what the runtime and the

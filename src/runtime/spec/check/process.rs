@@ -1,12 +1,12 @@
-//! The process of a config, or of an exec. Uses: fault, text.
+//! The process of a config, or of an exec. Uses: fault, scheduling, text.
 
 use std::fmt::Arguments;
 
 use oci_spec::runtime as oci;
 
 use super::super::fault::{Fault, Quoted};
+use super::scheduling;
 use super::text::{Checked, absolute, bounded, count, string};
-use crate::host::Host;
 
 /// MAX_ARG_STRLEN of execve(2), which counts the NUL.
 const MAX_ARG_STRLEN: usize = 128 << 10;
@@ -69,34 +69,12 @@ pub fn process(process: &oci::Process, base: &str) -> Checked {
         let at = format_args!("{base}/oomScoreAdj");
         return Err(Fault::new(at, format_args!("{score} is not between -1000 and 1000")));
     }
+    scheduling::process(process, base)?;
     for (field, label) in
         [("apparmorProfile", process.apparmor_profile()), ("selinuxLabel", process.selinux_label())]
     {
         if let Some(label) = label {
             bounded(label, 4096, format_args!("{base}/{field}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Refuses labels of the security modules that are on.
-pub fn host(process: &oci::Process, base: &str, host: &Host) -> Checked {
-    for (field, label, on, module) in [
-        (
-            "apparmorProfile",
-            process.apparmor_profile(),
-            host.apparmor,
-            "AppArmor is on here, and rcrun does not support AppArmor profiles",
-        ),
-        (
-            "selinuxLabel",
-            process.selinux_label(),
-            host.selinux,
-            "SELinux is on here, and rcrun does not support SELinux labels",
-        ),
-    ] {
-        if on && label.as_ref().is_some_and(|label| !label.is_empty()) {
-            return Err(Fault::unsupported(format_args!("{base}/{field}"), module));
         }
     }
     Ok(())
@@ -139,13 +117,6 @@ fn unsupported(process: &oci::Process, base: &str) -> Checked {
             "user/username",
             process.user().username().as_ref().is_some_and(|u| !u.is_empty()),
             "is a field of Windows containers, use uid and gid",
-        ),
-        ("scheduler", process.scheduler().is_some(), "scheduling attributes are not supported by rcrun"),
-        ("ioPriority", process.io_priority().is_some(), "I/O priorities are not supported by rcrun"),
-        (
-            "execCPUAffinity",
-            process.exec_cpu_affinity().is_some(),
-            "CPU affinity of exec is not supported by rcrun",
         ),
     ];
     match fields.into_iter().find(|(_, there, _)| *there) {
