@@ -53,9 +53,23 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: Vec<String>,
+    flags: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +103,23 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-const NOT_YET: Enabled = Enabled { enabled: false };
+/// Also where the machine lacks it: the document tells of the runtime, not of where it runs.
+const SUPPORTED: Enabled = Enabled { enabled: true };
+
+/// Annotations that an untrusted config must not have: they reach systemd. One that ends with a dot is a prefix.
+const UNSAFE_ANNOTATIONS: [&str; 1] = ["org.systemd.property."];
+
+const MEMORY_MODES: [&str; 7] = [
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 const ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
@@ -139,8 +169,12 @@ const ARCHITECTURES: [&str; 23] = [
     "SCMP_ARCH_SHEB",
 ];
 
-const FLAGS: [&str; 3] =
-    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
 
 /// `rcrun features`: nothing may go to stderr, for CRI-O reads both.
 #[inline(never)]
@@ -186,14 +220,18 @@ pub fn features(known: &Known) -> Features {
                 known_flags: sorted(known.flags),
                 supported_flags: sorted(known.flags),
             },
-            apparmor: NOT_YET,
-            selinux: NOT_YET,
-            intel_rdt: NOT_YET,
-            mount_extensions: MountExtensions { idmap: NOT_YET },
-            net_devices: NOT_YET,
+            apparmor: SUPPORTED,
+            selinux: SUPPORTED,
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+            memory_policy: MemoryPolicy { modes: sorted(&MEMORY_MODES), flags: sorted(&MEMORY_FLAGS) },
+            mount_extensions: MountExtensions { idmap: SUPPORTED },
+            net_devices: SUPPORTED,
         },
-        annotations: BTreeMap::new(),
-        unsafe_annotations: Vec::new(),
+        annotations: BTreeMap::from([
+            ("org.rcrun.commit".to_string(), version::COMMIT.to_string()),
+            ("org.rcrun.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ]),
+        unsafe_annotations: UNSAFE_ANNOTATIONS.to_vec(),
     }
 }
 
@@ -237,16 +275,35 @@ mod tests {
             ("/linux/seccomp/archs", r#"["SCMP_ARCH_X86_64"]"#),
             ("/linux/seccomp/knownFlags", r#"["SECCOMP_FILTER_FLAG_LOG"]"#),
             ("/linux/seccomp/supportedFlags", r#"["SECCOMP_FILTER_FLAG_LOG"]"#),
-            ("/linux/apparmor/enabled", "false"),
-            ("/linux/selinux/enabled", "false"),
-            ("/linux/intelRdt/enabled", "false"),
-            ("/linux/mountExtensions/idmap/enabled", "false"),
-            ("/linux/netDevices/enabled", "false"),
-            ("/annotations", "{}"),
-            ("/potentiallyUnsafeConfigAnnotations", "[]"),
+            ("/linux/apparmor/enabled", "true"),
+            ("/linux/selinux/enabled", "true"),
+            ("/linux/intelRdt", r#"{"enabled":true,"monitoring":true,"schemata":true}"#),
+            (
+                "/linux/memoryPolicy/modes",
+                r#"["MPOL_BIND","MPOL_DEFAULT","MPOL_INTERLEAVE","MPOL_LOCAL","MPOL_PREFERRED","MPOL_PREFERRED_MANY","MPOL_WEIGHTED_INTERLEAVE"]"#,
+            ),
+            (
+                "/linux/memoryPolicy/flags",
+                r#"["MPOL_F_NUMA_BALANCING","MPOL_F_RELATIVE_NODES","MPOL_F_STATIC_NODES"]"#,
+            ),
+            ("/linux/mountExtensions/idmap/enabled", "true"),
+            ("/linux/netDevices/enabled", "true"),
+            ("/annotations/org.rcrun.version", concat!("\"", env!("CARGO_PKG_VERSION"), "\"")),
+            ("/potentiallyUnsafeConfigAnnotations", r#"["org.systemd.property."]"#),
         ] {
             let found = json.pointer(pointer).map(|value| value.to_string());
             assert_eq!(found.as_deref(), Some(expected), "{pointer}");
+        }
+    }
+    /// What `features` lists is what a config may say: its words are read by the types that read a config.
+    #[test]
+    fn every_word_that_is_listed_is_one_of_the_spec() {
+        use oci_spec::runtime::{MemoryPolicyFlagType, MemoryPolicyModeType};
+        for mode in MEMORY_MODES {
+            mode.parse::<MemoryPolicyModeType>().unwrap_or_else(|e| panic!("{mode}: {e}"));
+        }
+        for flag in MEMORY_FLAGS {
+            flag.parse::<MemoryPolicyFlagType>().unwrap_or_else(|e| panic!("{flag}: {e}"));
         }
     }
 }
