@@ -27,6 +27,8 @@ const BUS: Method = Method {
     member: "Hello",
 };
 
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
 const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
 
 /// A call that was answered with an error.
@@ -45,8 +47,21 @@ pub struct Bus {
     path: PathBuf,
     received: Vec<u8>,
     serial: u32,
+    manager: Manager,
     /// Jobs that ended while something else was waited for.
     removed: Vec<(String, String)>,
+}
+
+/// Whose word about jobs counts. On a bus anybody may send anybody a signal that looks like systemd's (the match rule is for
+/// what is broadcast). Answers the bus lets through from who was called alone.
+#[derive(Debug, PartialEq, Eq)]
+enum Manager {
+    /// There is nobody else at the other end.
+    Alone,
+    /// The bus was asked in the call of this serial.
+    Asked(u32),
+    /// The unique name of the connection that has systemd's.
+    Named(String),
 }
 
 impl Bus {
@@ -76,7 +91,14 @@ impl Bus {
         let what = format!("connect to {}", address.path.display());
         let socket = unix_socket::stream_to(&address.path)?;
         let path = address.path.clone();
-        let mut bus = Bus { socket, path, received: Vec::new(), serial: 0, removed: Vec::new() };
+        let mut bus = Bus {
+            socket,
+            path,
+            received: Vec::new(),
+            serial: 0,
+            manager: Manager::Alone,
+            removed: Vec::new(),
+        };
         // An empty identity: who connects is what the kernel says, as it counts, not as this user namespace does.
         bus.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").map_err(|error| error.context(&what))?;
         bus.authenticated().map_err(|error| error.context(&what))?;
@@ -84,6 +106,8 @@ impl Bus {
             // The bus answers in the order of the calls: nothing of these is waited for.
             bus.post(&BUS, &[])?;
             bus.post(&Method { member: "AddMatch", ..BUS }, &[Value::text(MATCH)])?;
+            let owner = Method { member: "GetNameOwner", ..BUS };
+            bus.manager = Manager::Asked(bus.post(&owner, &[Value::text(SYSTEMD)])?);
         }
         Ok(bus)
     }
@@ -157,13 +181,31 @@ impl Bus {
                 if let Some(bytes) = self.received.get(..length) {
                     let message = wire::read(bytes).ok_or_else(garbled)?;
                     self.received.drain(..length);
-                    if let Message::JobRemoved(job, result) = &message {
-                        self.removed.push((job.clone(), result.clone()));
-                    }
+                    self.hear(&message);
                     return Ok(message);
                 }
             }
             self.receive(deadline)?;
+        }
+    }
+
+    fn hear(&mut self, message: &Message) {
+        match message {
+            Message::Reply(to, texts) if self.manager == Manager::Asked(*to) => {
+                self.manager = Manager::Named(texts.first().cloned().unwrap_or_default());
+            }
+            Message::JobRemoved(job, result, sender) => {
+                let counts = match &self.manager {
+                    Manager::Alone => true,
+                    // The bus answers before systemd has heard of a job.
+                    Manager::Asked(_) => false,
+                    Manager::Named(name) => name == sender,
+                };
+                if counts {
+                    self.removed.push((job.clone(), result.clone()));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -249,7 +291,7 @@ fn path_of(address: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::tests::{job_removed, reply};
+    use super::super::wire::tests::{job_removed, job_removed_by, reply};
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
@@ -287,11 +329,15 @@ mod tests {
 
     /// A server that takes whoever comes, reads one call and says `answer`.
     fn serve(answer: Vec<u8>) -> (Address, std::thread::JoinHandle<usize>) {
+        serve_as(false, answer)
+    }
+
+    fn serve_as(is_bus: bool, answer: Vec<u8>) -> (Address, std::thread::JoinHandle<usize>) {
         let name = format!("rcrun-bus-{}-{:?}", std::process::id(), std::thread::current().id());
         let path = std::env::temp_dir().join(name);
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
-        let address = Address { path: path.clone(), is_bus: false };
+        let address = Address { path: path.clone(), is_bus };
         let server = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             std::fs::remove_file(path).unwrap();
@@ -323,6 +369,27 @@ mod tests {
         assert!(server.join().unwrap() > 0);
         let error = bus.job("/job/6").unwrap_err();
         assert!(error.to_string().contains("systemd has closed the connection"), "{error}");
+    }
+
+    #[test]
+    fn on_a_bus_only_systemds_own_word_about_a_job_counts() {
+        let answer = [
+            // Whoever knows our name may send us this, also before the bus has told us systemd's.
+            job_removed_by(":1.66", "/job/5", "failed"),
+            reply(1, "s", &[Value::text(":1.99")]),
+            reply(2, "", &[]),
+            reply(3, "s", &[Value::text(":1.2")]),
+            job_removed_by(":1.66", "/job/5", "failed"),
+            job_removed("/job/5", "failed"),
+            job_removed_by(":1.2", "/job/5", "done"),
+            reply(4, "o", &[Value::text("/job/5")]),
+        ];
+        let (address, server) = serve_as(true, answer.concat());
+        let mut bus = Bus::at(&address).unwrap();
+        assert_eq!(bus.call(&BUS, &[]).unwrap(), Ok(vec!["/job/5".to_string()]));
+        assert_eq!(bus.manager, Manager::Named(":1.2".to_string()));
+        assert_eq!(bus.job("/job/5").unwrap(), "done");
+        server.join().unwrap();
     }
 
     #[test]

@@ -14,6 +14,7 @@ const MEMBER: u8 = 3;
 const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
+const SENDER: u8 = 7;
 const SIGNATURE: u8 = 8;
 
 /// Bytes of a header before its fields: all that is needed to know how long a message is.
@@ -169,8 +170,8 @@ pub enum Message {
     Reply(u32, Vec<String>),
     /// The refusal of the call of that serial: its name and its text.
     Error(u32, String, String),
-    /// A job of systemd is done: its path, and how it went.
-    JobRemoved(String, String),
+    /// A job is done: its path, and how it went, and the unique name of who says so, which a bus fills in.
+    JobRemoved(String, String, String),
     /// Something else.
     Other,
 }
@@ -182,7 +183,7 @@ pub fn read(bytes: &[u8]) -> Option<Message> {
     let end = FIXED.checked_add(usize::try_from(number_at(bytes, 12, little)?).ok()?)?;
     let mut fields = Reader { bytes: bytes.get(..end)?, at: FIXED, little };
     let mut serial = None;
-    let [mut name, mut member, mut interface, mut signature] = [const { String::new() }; 4];
+    let [mut name, mut member, mut interface, mut signature, mut sender] = [const { String::new() }; 5];
     while fields.at < end {
         fields.pad(8)?;
         let code = fields.byte()?;
@@ -191,6 +192,7 @@ pub fn read(bytes: &[u8]) -> Option<Message> {
             (ERROR_NAME, "s") => name = fields.text()?,
             (MEMBER, "s") => member = fields.text()?,
             (INTERFACE, "s") => interface = fields.text()?,
+            (SENDER, "s") => sender = fields.text()?,
             (SIGNATURE, "g") => signature = fields.signature()?,
             (_, "s" | "o") => drop(fields.text()?),
             (_, "g") => drop(fields.signature()?),
@@ -219,7 +221,7 @@ pub fn read(bytes: &[u8]) -> Option<Message> {
             body.u32()?;
             let job = body.text()?;
             body.text()?;
-            Message::JobRemoved(job, body.text()?)
+            Message::JobRemoved(job, body.text()?, sender)
         }
         _ => Message::Other,
     })

@@ -39,13 +39,21 @@ pub(in super::super) fn reply(serial: u32, signature: &str, body: &[Value]) -> V
     message(REPLY, &[(REPLY_SERIAL, Value::Uint32(serial))], signature, body)
 }
 
-/// The end of a job.
+/// The end of a job, as systemd says it on its own socket.
 pub(in super::super) fn job_removed(job: &str, result: &str) -> Vec<u8> {
-    let fields = [
+    job_removed_by("", job, result)
+}
+
+/// The same as a bus passes it on.
+pub(in super::super) fn job_removed_by(sender: &str, job: &str, result: &str) -> Vec<u8> {
+    let mut fields = vec![
         (PATH, Value::text("/org/freedesktop/systemd1")),
         (INTERFACE, Value::text("org.freedesktop.systemd1.Manager")),
         (MEMBER, Value::text("JobRemoved")),
     ];
+    if !sender.is_empty() {
+        fields.push((SENDER, Value::text(sender)));
+    }
     let body = [Value::Uint32(7), Value::text(job), Value::text("x.scope"), Value::text(result)];
     message(SIGNAL, &fields, "uoss", &body)
 }
