@@ -1,8 +1,9 @@
 //! A user namespace of rcrun's own, in which an ordinary user is root, with the other ids that /etc/subuid and /etc/subgid
 //! give him: what he does with images happens there (docs/adr/0016). Uses: container (its maps), error, plan,
-//! subids.
+//! subids, sys.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -12,7 +13,7 @@ use crate::container::write_maps;
 use crate::error::{CallContext, Context};
 use crate::plan::{Maps, Unprivileged};
 use crate::subids::ranges;
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, sys};
 
 /// The argument by which this program, started anew, knows that it writes the maps of the process that started it: two more
 /// arguments. Who is in a new user namespace cannot do it himself.
@@ -101,10 +102,11 @@ pub fn join(pid: i32) -> Result<()> {
     let path = format!("/proc/{pid}/ns/user");
     let call = || format!("open {path}");
     let theirs = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(call())?;
-    let own = rustix::fs::stat("/proc/self/ns/user").call("stat /proc/self/ns/user")?;
-    if rustix::fs::fstat(&theirs).call(call())?.st_ino == own.st_ino {
+    let own = rustix::fs::stat("/proc/self/ns/user").call("stat /proc/self/ns/user")?.st_ino;
+    if rustix::fs::fstat(&theirs).call(call())?.st_ino == own {
         return Ok(());
     }
+    is_own_child(&theirs, own).context(&path)?;
     nix::sched::setns(&theirs, nix::sched::CloneFlags::CLONE_NEWUSER)
         .map_err(std::io::Error::from)
         .call(format!("setns to {path}"))
@@ -112,6 +114,22 @@ pub fn join(pid: i32) -> Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(std::io::Error::from)
         .call("unshare CLONE_NEWNS")
+}
+
+/// A container's user namespace was made by this user, in the one that he is in. The process may have gone since its number was
+/// written down, and the number be that of one in a namespace inside of a container, whose maps somebody else has written.
+fn is_own_child(theirs: &OwnedFd, own: u64) -> Result<()> {
+    let refuse = |why: &str| {
+        Err(Error::new(Code::Host, format!("is no user namespace of a container of yours: {why}")))
+    };
+    let parent = sys::namespace::parent(theirs.as_fd()).call("NS_GET_PARENT")?;
+    if rustix::fs::fstat(&parent).call("fstat of a user namespace")?.st_ino != own {
+        return refuse("it was made in another user namespace than this process is in");
+    }
+    match sys::namespace::owner(theirs.as_fd()).call("NS_GET_OWNER_UID")? {
+        owner if owner == rustix::process::geteuid().as_raw() => Ok(()),
+        owner => refuse(&format!("it is user {owner}'s")),
+    }
 }
 
 /// The last group of those that this process's user namespace has, from 0 on.
@@ -174,6 +192,26 @@ mod tests {
         }
         let many = "ann:100000:1\n".repeat(500);
         assert_eq!(maps((7, 8), passwd, [&many, &many]).uid.lines().count(), LINES_MAX);
+    }
+
+    #[test]
+    fn a_user_namespace_of_another_user_or_inside_of_another_one_is_not_joined() {
+        use std::os::unix::process::CommandExt;
+        for (program, uid, why) in [
+            (&["unshare", "-U", "unshare", "-U"][..], None, "made in another user namespace"),
+            (&["unshare", "-U"], Some(12345), "it is user 12345's"),
+        ] {
+            let mut command = Command::new(program[0]);
+            command.args(&program[1..]).args(["sh", "-c", "echo; exec cat"]);
+            uid.into_iter().for_each(|uid| drop(command.uid(uid)));
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+            let joined = join(child.id() as i32);
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            let error = joined.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ const USES: [(&str, &[&str]); 34] = [
             "words",
         ],
     ),
-    ("users", &["container", "error", "plan", "subids"]),
+    ("users", &["container", "error", "plan", "subids", "sys"]),
     ("scratch", &[]),
     ("subids", &[]),
 ];
