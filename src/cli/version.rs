@@ -4,11 +4,9 @@
 use crate::ExitCode;
 
 use rcrun_runtime::Result;
+use rcrun_runtime::features::SPEC;
 
 use crate::output;
-
-/// The version of the runtime spec that rcrun implements.
-pub const SPEC: &str = "1.3.0";
 
 /// The commit that this program was built from, or `unknown`.
 pub const COMMIT: &str = env!("RCRUN_COMMIT");

@@ -8,6 +8,7 @@ pub mod console;
 pub mod container;
 pub mod doctor;
 pub mod error;
+pub mod features;
 pub mod foreground;
 pub mod home;
 pub mod hooks;

@@ -1,5 +1,6 @@
 //! `-v` and `-info`: what this shim is.
 
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use rcrun_runtime::error::CallContext;
@@ -8,6 +9,9 @@ use std::io::{Read, Write};
 
 /// The runtime's name for containerd.
 pub const RUNTIME: &str = "io.containerd.rcrun.v2";
+
+/// What containerd calls the type of features: a type of Go's, which goes as JSON.
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 /// Prints the version for a person.
 pub fn version() -> Result<()> {
@@ -31,6 +35,10 @@ pub fn info() -> Result<()> {
         ..RuntimeVersion::default()
     });
     info.options = options.into();
+    let features = serde_json::to_vec(&rcrun_runtime::features::document(None))
+        .map_err(|e| Error::new(Code::System, format!("the features cannot be written: {e}")))?;
+    info.features =
+        MessageField::some(Any { type_url: FEATURES.to_string(), value: features, ..Any::default() });
     let bytes = info
         .write_to_bytes()
         .map_err(|e| Error::new(Code::System, format!("the answer cannot be written: {e}")))?;

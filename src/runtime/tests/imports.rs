@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 34] = [
+const USES: [(&str, &[&str]); 35] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -67,6 +67,7 @@ const USES: [(&str, &[&str]); 34] = [
         ],
     ),
     ("users", &["container", "error", "plan", "subids", "sys"]),
+    ("features", &["compile", "plan", "spec"]),
     ("scratch", &[]),
     ("subids", &[]),
 ];
