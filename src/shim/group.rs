@@ -3,6 +3,7 @@
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::{Code, Error, Result};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -36,9 +37,58 @@ pub fn socket(folder: Option<&str>, containerd: &str, namespace: &str, group: &s
 /// A socket that somebody listens on, or not.
 pub enum Taken {
     /// Nobody did.
-    Ours(OwnedFd),
+    Ours(OwnedFd, Place),
     /// A shim of this group does.
     Others,
+}
+
+/// The file of a socket of our own.
+#[derive(Clone, Debug)]
+pub struct Place {
+    path: PathBuf,
+    /// Device and inode. No other file gets the number while the socket is open.
+    file: (u64, u64),
+}
+
+impl Place {
+    /// Takes the socket's name away, unless it is another's by now: from here on nobody who starts a container of the group
+    /// is told to come to us.
+    pub fn leave(&self) -> Result<()> {
+        let _lock = lock(&self.path)?;
+        match file_of(&self.path) {
+            Ok(file) if file == self.file => unlink(&self.path),
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).call(format!("stat {}", self.path.display())),
+        }
+    }
+}
+
+/// The folder of a socket for ourselves: between bind and listen a socket looks deserted, and of two that find a deserted
+/// one only one may remove it. Whoever binds or unlinks there holds this.
+fn lock(path: &Path) -> Result<OwnedFd> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(folder, flags, Mode::empty()).call(format!("open {}", folder.display()))?;
+    let exclusive = rustix::fs::FlockOperation::LockExclusive;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, exclusive))
+        .call(format!("flock {}", folder.display()))?;
+    Ok(lock)
+}
+
+fn file_of(path: &Path) -> rustix::io::Result<(u64, u64)> {
+    rustix::fs::lstat(path).map(|found| (found.st_dev, found.st_ino))
+}
+
+fn unlink(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).call(format!("unlink {}", path.display()))
+}
+
+fn socket_at(path: &Path, flags: SocketFlags) -> Result<(OwnedFd, SocketAddrUnix)> {
+    let address = SocketAddrUnix::new(path).call(format!("address {}", path.display()))?;
+    let flags = SocketFlags::CLOEXEC | flags;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).call("socket")?;
+    Ok((socket, address))
 }
 
 /// Listens at `path`; only root may connect. What a shim that was killed has left there is removed.
@@ -50,40 +100,52 @@ pub fn listen(path: &Path) -> Result<Taken> {
         ));
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let what = || format!("{}", folder.display());
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o711)
         .create(folder)
-        .call(format!("mkdir {}", what()))?;
-    // Between bind and listen a socket looks deserted, and of two that find a deserted one only one may remove it.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(folder, flags, Mode::empty()).call(format!("open {}", what()))?;
-    let exclusive = rustix::fs::FlockOperation::LockExclusive;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, exclusive)).call(format!("flock {}", what()))?;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .call("socket")?;
+        .call(format!("mkdir {}", folder.display()))?;
+    let _lock = lock(path)?;
+    let (socket, address) = socket_at(path, SocketFlags::empty())?;
     // What the file gets at bind (unix(7)): there is no moment at which others may connect.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).call("fchmod of a socket")?;
-    let address = SocketAddrUnix::new(path).call(format!("address {}", path.display()))?;
     loop {
         match rustix::net::bind(&socket, &address) {
             Ok(()) => break,
-            Err(rustix::io::Errno::ADDRINUSE) if is_served(path) => return Ok(Taken::Others),
-            Err(rustix::io::Errno::ADDRINUSE) => {
-                std::fs::remove_file(path).call(format!("unlink {}", path.display()))?;
-            }
+            Err(Errno::ADDRINUSE) if is_served(path)? => return Ok(Taken::Others),
+            Err(Errno::ADDRINUSE) => unlink(path)?,
             Err(e) => return Err(e).call(format!("bind {}", path.display())),
         }
     }
+    let file = file_of(path).call(format!("stat {}", path.display()))?;
     rustix::net::listen(&socket, 128).call(format!("listen on {}", path.display()))?;
-    Ok(Taken::Ours(socket))
+    Ok(Taken::Ours(socket, Place { path: path.to_path_buf(), file }))
 }
 
-/// Whether somebody listens at `path`.
-pub fn is_served(path: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(path).is_ok()
+/// Removes the socket of a shim that is no more; that of one that serves stays.
+pub fn forget(path: &Path) -> Result<()> {
+    if !path.try_exists().call(format!("stat {}", path.display()))? {
+        return Ok(());
+    }
+    let _lock = lock(path)?;
+    // Looked at under the lock: what was deserted before may be a new shim's by now.
+    match file_of(path) {
+        Err(Errno::NOENT) => Ok(()),
+        _ if is_served(path)? => Ok(()),
+        _ => unlink(path),
+    }
+}
+
+/// Whether somebody listens at `path`, where a socket is. Not waiting: this is asked while others wait for the lock.
+fn is_served(path: &Path) -> Result<bool> {
+    let (socket, address) = socket_at(path, SocketFlags::NONBLOCK)?;
+    match rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address)) {
+        // Of a full queue, too, somebody has said that he takes from it.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        // Anything else says nothing about who listens there.
+        Err(e) => Err(e).call(format!("connect to {}", path.display())),
+    }
 }
 
 #[cfg(test)]
@@ -116,15 +178,71 @@ mod tests {
         assert!(socket(Some("/x"), "a", "b", "c").starts_with("/x"));
     }
 
+    fn folder(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("rcrun-shim-group-{name}-{}", std::process::id()))
+    }
+
+    fn ours(path: &Path) -> (OwnedFd, Place) {
+        match listen(path).unwrap() {
+            Taken::Ours(socket, place) => (socket, place),
+            Taken::Others => panic!("somebody is at {}", path.display()),
+        }
+    }
+
     #[test]
     fn a_socket_is_roots_alone_and_a_deserted_one_is_taken() {
-        let folder = std::env::temp_dir().join(format!("rcrun-shim-group-{}", std::process::id()));
+        let folder = folder("deserted");
         let path = folder.join("s");
-        let Taken::Ours(first) = listen(&path).unwrap() else { panic!("nobody was there") };
+        let (first, _) = ours(&path);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(matches!(listen(&path).unwrap(), Taken::Others));
         drop(first);
-        assert!(matches!(listen(&path).unwrap(), Taken::Ours(_)));
+        ours(&path);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_has_been_left_is_nobodys_and_the_next_ones_stays() {
+        let folder = folder("left");
+        let path = folder.join("s");
+        let (first, place) = ours(&path);
+        place.leave().unwrap();
+        // Whoever left is still there.
+        let (second, other) = ours(&path);
+        place.leave().unwrap();
+        forget(&path).unwrap();
+        assert!(path.exists(), "it is the second one's");
+        drop((first, second));
+        forget(&path).unwrap();
+        assert!(!path.exists());
+        other.leave().unwrap();
+        forget(&path).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_served() {
+        let folder = folder("full");
+        let path = folder.join("s");
+        let (socket, _) = ours(&path);
+        rustix::net::listen(&socket, 0).unwrap();
+        // One that waits for nobody to accept it: the next connect would wait.
+        let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let (next, address) = socket_at(&path, SocketFlags::NONBLOCK).unwrap();
+        assert_eq!(rustix::net::connect(&next, &address), Err(Errno::AGAIN));
+        assert!(matches!(listen(&path).unwrap(), Taken::Others));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_not_taken_for_deserted() {
+        let folder = folder("file");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("s");
+        // A datagram socket: EPROTOTYPE.
+        let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(listen(&path).is_err() && forget(&path).is_err());
+        assert!(path.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

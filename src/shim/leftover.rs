@@ -65,8 +65,9 @@ pub fn delete(flags: &Flags) -> Result<()> {
 fn forget_socket(bundle: &Path) {
     if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS))
         && let Some(path) = address.trim().strip_prefix("unix://")
-        && !group::is_served(Path::new(path))
+        && let Err(error) = group::forget(Path::new(path))
     {
-        let _ = std::fs::remove_file(path);
+        // The container is what counts; the next shim of that name takes the socket.
+        eprintln!("containerd-shim-rcrun-v2: {error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The containers that this shim serves, a pod's or one, and what is done to them. The work is rcrun-runtime's; here is who
-//! may do what when, and what containerd is told of it. Uses: events, life, log, options, rootfs, stdio, watch.
+//! may do what when, and what containerd is told of it. Uses: events, group, life, log, namespaces, options,
+//! pod_config, rootfs, stdio, watch.
 
 mod container;
 mod create;
@@ -8,6 +9,7 @@ mod ends;
 pub use create::Wanted;
 
 use crate::events::Events;
+use crate::group::Place;
 use crate::life::{Ended, INIT, Phase};
 use crate::log;
 use crate::logger::Whose;
@@ -25,6 +27,7 @@ use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,9 +47,13 @@ pub struct Pod {
     watches: Watches,
     /// None for an id that somebody makes a container of just now.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
+    place: Place,
+    /// This process is about to end. Set with the table locked.
+    ending: AtomicBool,
     stop: Arc<OwnedFd>,
     quiet: Arc<OwnedFd>,
 }
+
 /// How a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -63,8 +70,8 @@ pub struct Seen {
 }
 
 impl Pod {
-    /// Without containers. Who waits for `stop` ends this process.
-    pub fn new(namespace: &str, events: Events, stop: Arc<OwnedFd>) -> Result<Pod> {
+    /// Without containers. Who waits for `stop` ends this process, which is found at `place`.
+    pub fn new(namespace: &str, events: Events, place: Place, stop: Arc<OwnedFd>) -> Result<Pod> {
         Ok(Pod {
             namespace: namespace.to_string(),
             events,
@@ -74,6 +81,8 @@ impl Pod {
                     .call("timerfd_create")?,
             ),
             containers: Mutex::new(HashMap::new()),
+            place,
+            ending: AtomicBool::new(false),
             stop,
         })
     }
@@ -386,12 +395,18 @@ impl Pod {
         Ok(())
     }
 
-    /// Ends this process, if it serves no container.
-    pub fn shut_down(&self) {
-        if self.table().is_empty() {
-            // An eventfd takes it.
-            let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+    /// Ends this process, if it serves no container. Whoever starts one of this pod from now on gets another shim.
+    pub fn shut_down(&self) -> Result<()> {
+        let table = self.table();
+        if !table.is_empty() {
+            return Ok(());
         }
+        self.place.leave()?;
+        self.ending.store(true, Ordering::Relaxed);
+        drop(table);
+        // An eventfd takes it.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        Ok(())
     }
 }
 

@@ -1,16 +1,16 @@
-//! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: events,
-//! log, pod, sandbox, service.
+//! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: children,
+//! events, group, log, pod, sandbox, service.
 
 use crate::events::Events;
+use crate::group::Place;
 use crate::pod::Pod;
+use crate::start::READY;
 use crate::watch::Next;
-use crate::{log, sandbox, service};
+use crate::{children, log, sandbox, service};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rcrun_runtime::cgroup::Hierarchy;
 use rcrun_runtime::error::CallContext;
-use rcrun_runtime::foreground::Exit;
 use rcrun_runtime::{Code, Error, Result, sys};
 use rustix::event::epoll::EventFlags;
 use rustix::event::{EventfdFlags, eventfd};
@@ -33,15 +33,15 @@ pub struct Serving {
     pub bundle: PathBuf,
     /// Where containerd connects.
     pub socket: OwnedFd,
-    /// Its path.
-    pub path: PathBuf,
+    /// The file of that.
+    pub place: Place,
     /// The cgroup to go to.
     pub cgroup: String,
 }
 
-/// Serves, and ends this process. `ready` is closed when all is set up, or gets the reason why it is not.
+/// Serves, and ends this process. `ready` is told when all is set up, or gets the reason why it is not.
 pub fn serve(serving: Serving, ready: OwnedFd) -> ! {
-    let path = serving.path.clone();
+    let place = serving.place.clone();
     let status = match run(serving, ready) {
         Ok(()) => 0,
         Err(error) => {
@@ -49,19 +49,25 @@ pub fn serve(serving: Serving, ready: OwnedFd) -> ! {
             1
         }
     };
-    let _ = std::fs::remove_file(path);
+    if let Err(error) = place.leave() {
+        log::error(error);
+    }
     sys::exit::now(status)
 }
 
 fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
     log::open(&serving.bundle);
     std::panic::set_hook(Box::new(|panic| log::error(panic)));
+    // Nobody reads it if containerd has given up.
     let mut ready = std::fs::File::from(ready);
-    let set_up = set_up(serving).inspect_err(|error| {
-        // Nobody reads it if containerd has given up.
-        let _ = ready.write_all(error.to_string().as_bytes());
-    });
-    let (pod, stopped) = set_up?;
+    let (pod, stopped) = match set_up(serving) {
+        Ok(set_up) => set_up,
+        Err(error) => {
+            let _ = ready.write_all(error.to_string().as_bytes());
+            return Err(error);
+        }
+    };
+    let _ = ready.write_all(&[READY]);
     drop(ready);
     while !stopped.load(Ordering::Relaxed) {
         pod.watches().turn()?;
@@ -86,7 +92,7 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).call("eventfd")?);
     let stopped = Arc::new(AtomicBool::new(false));
     let events = Events::new(&serving.namespace, &serving.ttrpc).call("thread for events")?;
-    let pod = Arc::new(Pod::new(&serving.namespace, events, Arc::clone(&stop))?);
+    let pod = Arc::new(Pod::new(&serving.namespace, events, serving.place, Arc::clone(&stop))?);
 
     let flag = Arc::clone(&stopped);
     let end = Box::new(move || {
@@ -162,16 +168,8 @@ fn enter_cgroup(path: &str) -> Result<()> {
 /// Waits for children that this thread has got: orphans of containers, and what a thread that is no more has made. Not for
 /// those of other threads, which are still at work with theirs.
 fn adopt(pod: &Pod) {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
-    loop {
-        match waitid(Id::All, flags) {
-            Ok(WaitStatus::Exited(pid, code)) => pod.adopted(pid.as_raw(), Exit::Code(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                pod.adopted(pid.as_raw(), Exit::Signal(signal as i32))
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) | Err(_) => return,
-        }
+    while let Some((pid, exit)) = children::of_this_thread() {
+        pod.adopted(pid, exit);
     }
 }
 

@@ -55,7 +55,8 @@ fn refuse(error: &Error) -> ttrpc::Error {
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, error))
 }
 
-fn answer<T>(result: rcrun_runtime::Result<T>) -> ttrpc::Result<T> {
+/// A result as ttrpc has it.
+pub fn answer<T>(result: rcrun_runtime::Result<T>) -> ttrpc::Result<T> {
     result.map_err(|error| refuse(&error))
 }
 
@@ -234,8 +235,7 @@ impl Task for Service {
     }
 
     fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
-        self.pod.shut_down();
-        Ok(Empty::new())
+        answer(self.pod.shut_down()).map(|()| Empty::new())
     }
 }
 

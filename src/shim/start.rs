@@ -1,15 +1,17 @@
 //! `start`: finds the shim of the container's group, or leaves one behind; then says where it listens, in the protocol that
-//! this containerd speaks. Uses: group, options, serve.
+//! this containerd speaks. Uses: children, group, info, options,
+//! serve.
 
 use crate::args::Flags;
 use crate::group::{self, Taken};
 use crate::leftover::ADDRESS;
 use crate::serve::{self, Serving};
-use crate::{info, options};
+use crate::{children, info, options};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use rcrun_runtime::error::CallContext;
+use rcrun_runtime::foreground::Exit;
 use rcrun_runtime::sys::daemon::{self, Side};
 use rcrun_runtime::{Code, Error, Result, spec};
 use serde::Deserialize;
@@ -41,7 +43,7 @@ struct Asked {
 }
 
 /// What counts of a config.json here.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
     annotations: BTreeMap<String, String>,
@@ -118,8 +120,13 @@ pub fn start(flags: &Flags) -> Result<()> {
     let asked = asked(flags, &stdin, |name| std::env::var(name).ok())?;
     let options = options::read(asked.options.as_ref())?;
     let bundle = std::env::current_dir().call("getcwd")?;
-    let config: Config = serde_json::from_slice(&spec::read(&bundle.join("config.json"))?)
-        .map_err(|e| Error::new(Code::Config, format!("config.json: {e}")))?;
+    let config = bundle.join("config.json");
+    // A sandbox may have none.
+    let config: Config = match config.try_exists().call(format!("stat {}", config.display()))? {
+        false => Config::default(),
+        true => serde_json::from_slice(&spec::read(&config)?)
+            .map_err(|e| Error::new(Code::Config, format!("config.json: {e}")))?,
+    };
     let path = match flags.socket.as_str() {
         "" => {
             let group = group::of(&config.annotations, &flags.id);
@@ -128,18 +135,20 @@ pub fn start(flags: &Flags) -> Result<()> {
         socket => Path::new(socket.strip_prefix("unix://").unwrap_or(socket)).to_path_buf(),
     };
     let address = format!("unix://{}", path.display());
-    if let Taken::Ours(socket) = group::listen(&path)? {
+    if let Taken::Ours(socket, place) = group::listen(&path)? {
         let serving = Serving {
             namespace: flags.namespace.clone(),
             ttrpc: asked.ttrpc.clone(),
             bundle: bundle.clone(),
             socket,
-            path: path.clone(),
+            place: place.clone(),
             cgroup: options.shim_cgroup,
         };
         if let Err(error) = leave_behind(serving) {
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
+            return Err(match place.leave() {
+                Ok(()) => error,
+                Err(other) => error.attach(&other),
+            });
         }
     }
     // Read again by a containerd that is started anew.
@@ -148,6 +157,9 @@ pub fn start(flags: &Flags) -> Result<()> {
     std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
     std::io::stdout().write_all(&answer(asked.protocol, &address)?).call("write of the answer")
 }
+
+/// What the server says when it is ready. An end without it is that of a server that has died.
+pub const READY: u8 = b'\n';
 
 /// Forks the server; returns when it is ready to serve, or with why it is not.
 fn leave_behind(serving: Serving) -> Result<()> {
@@ -158,17 +170,32 @@ fn leave_behind(serving: Serving) -> Result<()> {
             drop(reader);
             serve::serve(serving, writer);
         }
-        Side::Parent(_) => {
+        Side::Parent(pid) => {
             drop(writer);
+            // The socket stays open here: its file is ours until it is removed.
+            let mut said = Vec::new();
+            std::fs::File::from(reader).read_to_end(&mut said).call("read from the shim")?;
             drop(serving);
-            let mut why = String::new();
-            std::fs::File::from(reader).read_to_string(&mut why).call("read from the shim")?;
-            match why.is_empty() {
-                true => Ok(()),
-                false => Err(Error::new(Code::System, format!("{}: {why}", info::RUNTIME))),
+            match said.split_last() {
+                Some((&READY, [])) => Ok(()),
+                _ => Err(Error::new(Code::System, format!("{}: {}", info::RUNTIME, why(&said, pid)))),
             }
         }
     }
+}
+
+/// Why a server is not ready: its own words, and how it has ended where it had none.
+fn why(said: &[u8], pid: i32) -> String {
+    let said = String::from_utf8_lossy(said);
+    if !said.is_empty() {
+        return said.trim_end().to_string();
+    }
+    let how = match children::end_of(pid) {
+        Ok(Exit::Code(status)) => format!("with status {status}"),
+        Ok(Exit::Signal(signal)) => format!("by signal {signal}"),
+        Err(error) => format!("and how is not known: {error}"),
+    };
+    format!("the shim has ended before it was ready, {how}: containerd's log has what it has logged")
 }
 
 #[cfg(test)]

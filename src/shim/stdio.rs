@@ -125,27 +125,41 @@ pub fn open(
 }
 
 impl Ends {
-    /// Begins to move bytes; `master` is that of the terminal, where there is one.
+    /// Begins to move bytes; `master` is that of the terminal, where there is one. After an error nothing is moved.
     pub fn join(self, watches: &Watches, master: Option<&OwnedFd>) -> Result<Streams> {
         let mut streams = Streams { open: self.open, logger: self.logger, ..Streams::default() };
-        let terminal = || -> Result<OwnedFd> {
-            let gone = || Error::new(Code::System, "the process has no terminal");
-            master.ok_or_else(gone)?.try_clone().call("dup of a terminal")
-        };
-        for Output { from, to } in self.outputs {
-            let from = from.map_or_else(terminal, Ok)?;
-            streams.outputs.push(stream::join(watches, from, to, Some(&streams.open))?);
+        let joined = streams.join(self.outputs, self.stdin, watches, master);
+        if joined.is_err() {
+            streams.end(watches);
         }
-        if let Some(Input { from, keep, to }) = self.stdin {
-            let to = to.map_or_else(terminal, Ok)?;
-            streams.input = Some(stream::join(watches, from, to, None)?);
-            streams.keep = Some(keep);
-        }
-        Ok(streams)
+        joined.map(|()| streams)
     }
 }
 
 impl Streams {
+    fn join(
+        &mut self,
+        outputs: Vec<Output>,
+        stdin: Option<Input>,
+        watches: &Watches,
+        master: Option<&OwnedFd>,
+    ) -> Result<()> {
+        let terminal = || -> Result<OwnedFd> {
+            let gone = || Error::new(Code::System, "the process has no terminal");
+            master.ok_or_else(gone)?.try_clone().call("dup of a terminal")
+        };
+        for Output { from, to } in outputs {
+            let from = from.map_or_else(terminal, Ok)?;
+            self.outputs.push(stream::join(watches, from, to, Some(&self.open))?);
+        }
+        if let Some(Input { from, keep, to }) = stdin {
+            let to = to.map_or_else(terminal, Ok)?;
+            self.input = Some(stream::join(watches, from, to, None)?);
+            self.keep = Some(keep);
+        }
+        Ok(())
+    }
+
     /// From now on input ends when whoever feeds it has closed it.
     pub fn close_stdin(&mut self) {
         self.keep = None;

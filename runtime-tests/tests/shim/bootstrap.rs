@@ -125,10 +125,10 @@ fn a_shim_that_cannot_start_says_why_and_leaves_nothing() {
     let place = Place::new("shim-refused");
     let bundle = Bundle::new("shim-refused", &["true"]);
     let none = Bundle::new("shim-none", &["true"]);
-    std::fs::remove_file(none.path().join("config.json")).expect("unlink");
+    std::fs::write(none.path().join("config.json"), "{").expect("write");
     let said = run(place.command(&none, "none").arg("start"), b"");
     assert_eq!(said.status, 1);
-    assert!(said.err.contains("config.json not found"), "{}", said.err);
+    assert!(said.err.contains("config.json: "), "{}", said.err);
     let said = run(place.command(&bundle, "none").arg("start"), b"no message at all");
     assert!(said.err.contains("what containerd wrote to stdin cannot be read"), "{}", said.err);
     let mut options = containerd_shim_protos::shim::oci::Options::new();
@@ -142,6 +142,32 @@ fn a_shim_that_cannot_start_says_why_and_leaves_nothing() {
     assert!(said.err.contains("ShimCgroup: write"), "{}", said.err);
     let left: Vec<_> = std::fs::read_dir("/run/containerd/s").expect("sockets").collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn who_starts_a_container_after_shutdown_gets_a_shim_that_stays() {
+    let place = Place::new("shim-again");
+    let bundle = Bundle::new("shim-again", &["true"])
+        .with(|c| c["linux"]["cgroupsPath"] = format!("/{}/again", place.namespace).into());
+    // A containerd that takes no events: the shim waits some seconds for that before it ends, and is there meanwhile.
+    let deaf = place.folder.path().join("deaf.sock");
+    let _deaf = std::os::unix::net::UnixListener::bind(&deaf).expect("bind");
+    let start = || run(place.command(&bundle, "again").env("TTRPC_ADDRESS", &deaf).arg("start"), b"").out;
+    let address = start();
+    let first = Shim::at(&address);
+    first.create(&bundle, "again", &Io::none()).expect("create");
+    let own = first.pid("again");
+    first.delete("again", "").expect("delete");
+    let living = Living::of(own);
+    first.shut_down();
+    assert_eq!(start(), address);
+    let second = Shim::at(&address);
+    second.create(&bundle, "again", &Io::none()).expect("create");
+    assert_ne!(second.pid("again"), own);
+    living.ends();
+    assert!(second.socket().exists(), "it is the second one's");
+    second.clear("again");
+    assert!(!second.socket().exists());
 }
 
 #[test]
@@ -180,4 +206,10 @@ fn the_shim_tells_what_it_is() {
     let info = RuntimeInfo::parse_from_bytes(&info.stdout).expect("protobuf");
     assert_eq!(info.name, "io.containerd.rcrun.v2");
     assert!(!info.version.version.is_empty());
+    assert_eq!(info.features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    let features: serde_json::Value = serde_json::from_slice(&info.features.value).expect("JSON");
+    let rcrun = Command::new(std::env::var_os("RCRUN").expect("RCRUN")).arg("features").output();
+    let of_rcrun: serde_json::Value = serde_json::from_slice(&rcrun.expect("rcrun").stdout).expect("JSON");
+    assert!(features["linux"]["namespaces"].as_array().is_some_and(|all| all.len() > 5), "{features}");
+    assert_eq!(features, of_rcrun);
 }

@@ -295,14 +295,14 @@ impl Shim {
         PathBuf::from(self.address.strip_prefix("unix://").expect("unix://"))
     }
 
-    /// What the sandbox API answers.
-    pub fn ping_sandbox(&self) -> Refusal {
+    /// A call of the sandbox API.
+    pub fn sandbox<Q: Message, A: MessageFull>(&self, method: &str, request: &Q) -> Result<A, Refusal> {
         let sandbox = Shim {
             service: "containerd.runtime.sandbox.v1.Sandbox",
             client: self.client.clone(),
             address: self.address.clone(),
         };
-        sandbox.call::<_, Empty>("PingSandbox", &Empty::new()).expect_err("a refusal")
+        sandbox.call(method, request)
     }
 
     fn call<Q: Message, A: MessageFull>(&self, method: &str, request: &Q) -> Result<A, Refusal> {
@@ -487,6 +487,18 @@ impl Shim {
         let shim = Living::of(pid);
         self.shut_down();
         shim.ends();
+    }
+}
+
+impl Shim {
+    /// Asks a shim that may be killed meanwhile; whether it has done as asked.
+    pub fn try_call<Q: Message>(&self, method: &str, request: &Q) -> bool {
+        let mut asked = ttrpc::Request::new();
+        asked.service = self.service.to_string();
+        asked.method = method.to_string();
+        asked.timeout_nano = PATIENCE.as_nanos() as i64;
+        asked.payload = request.write_to_bytes().expect("encode");
+        self.client.request(asked).is_ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod harness;
+mod killed;
 mod processes;
 mod streams;
 mod tasks;

@@ -1,6 +1,6 @@
 //! Processes that exec adds, and the order in which ends are told.
 
-use crate::harness::{Io, Place};
+use crate::harness::{Io, Living, Place};
 use containerd_shim_protos::api::Status;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
@@ -120,4 +120,80 @@ fn orphans_of_a_container_in_the_machines_pid_namespace_do_not_stay_as_zombies()
     });
     assert_eq!(zombies.count(), 0);
     shim.clear("orphans");
+}
+
+#[test]
+fn a_process_that_a_real_time_signal_has_killed_is_told_with_it() {
+    let place = Place::new("shim-real-time");
+    let bundle = Bundle::new("shim-real-time", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "real-time", &Io::none());
+    shim.start("real-time", "").expect("start");
+    for (name, signal) in [("e35", 35), ("e64", 64)] {
+        // A child of a thread that goes with its connection: then it is the main thread's.
+        let other = crate::harness::Shim::at(&shim.address);
+        other.exec("real-time", name, &Io::none(), "exec sleep 1000").expect("exec");
+        other.start("real-time", name).expect("start");
+        drop(other);
+        shim.kill("real-time", name, signal, false).expect("kill");
+        assert_eq!(shim.wait("real-time", name), Ok(128 + signal as u32));
+    }
+    shim.clear("real-time");
+}
+
+#[test]
+fn a_traced_process_that_is_killed_is_told_once_its_tracer_has_heard_of_it() {
+    use nix::sys::{ptrace, wait};
+    let place = Place::new("shim-traced");
+    let bundle = Bundle::new("shim-traced", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "traced", &Io::none());
+    shim.start("traced", "").expect("start");
+    shim.exec("traced", "e", &Io::none(), "exec sleep 1000").expect("exec");
+    let pid = nix::unistd::Pid::from_raw(shim.start("traced", "e").expect("start") as i32);
+    ptrace::seize(pid, ptrace::Options::empty()).expect("ptrace");
+    shim.kill("traced", "e", libc::SIGKILL, false).expect("kill");
+    // Its pidfd is readable, and it is nobody's but the tracer's yet. Others are attended meanwhile.
+    let dead = Living::of(pid.as_raw());
+    dead.ends();
+    shim.exec("traced", "f", &Io::none(), "exit 3").expect("exec");
+    shim.start("traced", "f").expect("start");
+    assert_eq!(shim.wait("traced", "f"), Ok(3));
+    assert_eq!(shim.status("traced", "e"), Status::RUNNING);
+    let heard = wait::waitpid(pid, Some(wait::WaitPidFlag::__WALL));
+    assert_eq!(heard, Ok(wait::WaitStatus::Signaled(pid, nix::sys::signal::Signal::SIGKILL, false)));
+    assert_eq!(shim.wait("traced", "e"), Ok(137));
+    shim.clear("traced");
+}
+
+#[test]
+fn a_process_that_cannot_be_attended_is_ended_and_the_error_told() {
+    let place = Place::new("shim-unattended");
+    let bundle = Bundle::new("shim-unattended", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "unattended", &Io::none());
+    let init = shim.start("unattended", "").expect("start");
+    let second = shell("shim-unattended", "exec sleep 1000", |c| {
+        c["linux"]["cgroupsPath"] = json!(format!("/{}/second", place.namespace));
+    });
+    let state = std::path::Path::new("/run/containerd/rcrun").join(&place.namespace).join("second");
+    // A file can be opened as stdin, and not be waited for (EPERM of epoll_ctl(2)): that comes after the birth.
+    let file = place.folder.path().join("no-fifo");
+    std::fs::write(&file, "").expect("write");
+    let io = Io { stdin: file.display().to_string(), ..Io::fifos(place.folder.path(), "unattended") };
+    shim.exec("unattended", "e", &io, "exec sleep 1000").expect("exec");
+    let (_, text) = shim.start("unattended", "e").expect_err("it cannot be attended");
+    assert!(text.contains("epoll_ctl"), "{text}");
+    for process in shim.pids("unattended").expect("pids") {
+        if process.pid != init
+            && let Some(living) = Living::of_some(process.pid as i32)
+        {
+            living.ends();
+        }
+    }
+    assert_eq!(shim.status("unattended", "e"), Status::CREATED);
+    shim.delete("unattended", "e").expect("delete");
+    let (_, text) = shim.create(&second, "second", &io).expect_err("it cannot be attended");
+    assert!(text.contains("epoll_ctl"), "{text}");
+    assert!(!state.exists());
+    shim.create(&second, "second", &Io::none()).expect("nothing is left of it");
+    shim.delete("second", "").expect("delete");
+    shim.clear("unattended");
 }

@@ -76,27 +76,32 @@ fn statistics_and_limits_are_those_of_the_cgroup() {
 }
 
 #[test]
-fn with_the_option_systemd_makes_the_cgroup() {
+fn systemd_makes_the_cgroup_by_the_option_or_by_the_form_of_its_path() {
     let place = Place::new("shim-systemd");
     let bundle = Bundle::new("shim-systemd", &["sleep", "1000"])
         .with(|c| c["linux"]["cgroupsPath"] = json!("rcruntest-shim.slice:rt:shim"));
-    let shim = place.shim(&bundle, "scope");
     let options = Options { systemd_cgroup: true, ..Options::default() };
-    shim.create_with(&bundle, "scope", &Io::none(), |request| {
-        let any = request.options.mut_or_insert_default();
-        any.type_url = "containerd.runc.v1.Options".into();
-        any.value = options.write_to_bytes().expect("encode");
-    })
-    .expect("create");
-    let pid = shim.start("scope", "").expect("start");
-    let cgroup = Path::new("/sys/fs/cgroup/rcruntest.slice/rcruntest-shim.slice/rt-shim.scope");
-    let inside = fs::read_to_string(cgroup.join("cgroup.procs")).expect("the scope");
-    assert_eq!(inside.trim(), pid.to_string());
-    shim.exec("scope", "e", &Io::none(), "exec sleep 1000").expect("exec");
-    shim.start("scope", "e").expect("start");
-    assert_eq!(shim.pids("scope").expect("pids").len(), 2);
-    shim.clear("scope");
-    assert!(!cgroup.exists());
+    // Docker tells a runtime that it does not know nothing but the path.
+    for options in [Some(options), None] {
+        let shim = place.shim(&bundle, "scope");
+        shim.create_with(&bundle, "scope", &Io::none(), |request| {
+            if let Some(options) = &options {
+                let any = request.options.mut_or_insert_default();
+                any.type_url = "containerd.runc.v1.Options".into();
+                any.value = options.write_to_bytes().expect("encode");
+            }
+        })
+        .expect("create");
+        let pid = shim.start("scope", "").expect("start");
+        let cgroup = Path::new("/sys/fs/cgroup/rcruntest.slice/rcruntest-shim.slice/rt-shim.scope");
+        let inside = fs::read_to_string(cgroup.join("cgroup.procs")).expect("the scope");
+        assert_eq!(inside.trim(), pid.to_string());
+        shim.exec("scope", "e", &Io::none(), "exec sleep 1000").expect("exec");
+        shim.start("scope", "e").expect("start");
+        assert_eq!(shim.pids("scope").expect("pids").len(), 2);
+        shim.clear("scope");
+        assert!(!cgroup.exists());
+    }
 }
 
 #[test]

@@ -3,24 +3,27 @@
 use super::Pod;
 use super::container::{Belongings, Container, Terminal, lock};
 use crate::life::{INIT, Life, Phase};
-use crate::log;
 use crate::logger::Whose;
 use crate::options::Options;
 use crate::rootfs::{self, Mount};
 use crate::stdio::{self, Names, Owner};
 use crate::watch::Next;
+use crate::{children, log};
 use containerd_shim_protos::events::task as events;
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::types;
 use rcrun_runtime::container::{self, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
-use rcrun_runtime::spec::id::ContainerId;
+use rcrun_runtime::spec::{self, id::ContainerId};
 use rcrun_runtime::sys::birth::Newborn;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, sys};
 use rustix::event::epoll::EventFlags;
+use rustix::process::WaitIdOptions;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
-use std::os::fd::OwnedFd;
+use serde::Deserialize;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// What a container is made from.
@@ -43,6 +46,9 @@ impl Pod {
         let id: ContainerId = wanted.id.parse()?;
         {
             let mut table = self.table();
+            if self.ending.load(Ordering::Relaxed) {
+                return Err(Error::new(Code::Status, "this shim is about to end: start another one"));
+            }
             if table.contains_key(wanted.id) {
                 return Err(Error::new(Code::Exists, "container with given ID already exists"));
             }
@@ -91,7 +97,7 @@ impl Pod {
                 bundle: wanted.bundle.to_path_buf(),
                 no_pivot: wanted.options.no_pivot_root,
                 no_new_keyring: wanted.options.no_new_keyring,
-                systemd: wanted.options.systemd_cgroup,
+                systemd: by_systemd(wanted)?,
                 keep_terminal: true,
                 stdio: Some(child),
                 ..container::Options::default()
@@ -100,29 +106,19 @@ impl Pod {
         for warning in &made.warnings {
             log::warn(format_args!("{id}: {warning}"));
         }
-        let opened = root.open(id)?;
-        let own_pids = opened.state()?.is_some_and(|state| state.own_pids);
-        let container = Arc::new(Container {
-            id: id.clone(),
-            bundle: wanted.bundle.to_path_buf(),
-            root,
-            owner,
-            own_pids,
-            left: Mutex::new(Some(made.left)),
-            notices: Mutex::new(None),
-            life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
-        });
-        let pid = made.init.pid;
-        self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
-        let ready = self.attend(&container, INIT, made.init, made.terminal, ends);
-        let ready = ready.and_then(|()| self.watch_oom(&container));
-        if let Err(error) = ready {
-            // Nobody would hear of its end.
-            return Err(match container::delete(&container.root, id, true) {
-                Ok(_) => error,
-                Err(other) => error.attach(&other),
-            });
-        }
+        let (pid, left) = (made.init.pid, made.left);
+        let born = (made.init, made.terminal, ends);
+        let attended = self.attend_init(id, wanted, StateRoot::new(root.path()), owner, left, born);
+        let container = match attended {
+            Ok(container) => container,
+            // It is there by now, and nobody would hear of its end.
+            Err(error) => {
+                return Err(match container::delete(&root, id, true) {
+                    Ok(_) => error,
+                    Err(other) => error.attach(&other),
+                });
+            }
+        };
         let mut event = events::TaskCreate::new();
         event.container_id = wanted.id.to_string();
         event.bundle = wanted.bundle.display().to_string();
@@ -140,7 +136,35 @@ impl Pod {
         Ok(pid)
     }
 
-    /// A process has been born: its end is waited for, and its bytes are moved.
+    /// A container has been made: it gets its place in the table, and its first process is attended.
+    fn attend_init(
+        self: &Arc<Self>,
+        id: &ContainerId,
+        wanted: &Wanted<'_>,
+        root: StateRoot,
+        owner: Owner,
+        left: container::Left,
+        (init, master, ends): (Newborn, Option<OwnedFd>, stdio::Ends),
+    ) -> Result<Arc<Container>> {
+        let own_pids = root.open(id)?.state()?.is_some_and(|state| state.own_pids);
+        let container = Arc::new(Container {
+            id: id.clone(),
+            bundle: wanted.bundle.to_path_buf(),
+            root,
+            owner,
+            own_pids,
+            left: Mutex::new(Some(left)),
+            notices: Mutex::new(None),
+            life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
+        });
+        self.attend(&container, INIT, init, master, ends)?;
+        self.watch_oom(&container)?;
+        self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
+        Ok(container)
+    }
+
+    /// A process has been born: its end is waited for, and its bytes are moved. Where that cannot be, it is ended: nobody
+    /// would hear of it.
     pub(super) fn attend(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -150,6 +174,31 @@ impl Pod {
         ends: stdio::Ends,
     ) -> Result<()> {
         let pidfd = Arc::new(born.pidfd);
+        let attended = self.try_attend(container, name, (born.pid, &pidfd), master, ends);
+        if attended.is_err() {
+            if let Some(process) = container.life().get_mut(name) {
+                process.with.streams.end(&self.watches);
+                process.with.terminal = None;
+                process.with.pidfd = None;
+                process.pid = 0;
+            }
+            // ESRCH: it has ended by itself.
+            let _ = sys::pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            // Not here: where it is traced its end takes as long as the tracer likes. Without a thread it stays a zombie.
+            let wait = move || children::ended(&pidfd, WaitIdOptions::empty());
+            let _ = std::thread::Builder::new().name("unattended".into()).spawn(wait);
+        }
+        attended
+    }
+
+    fn try_attend(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        name: &str,
+        (pid, pidfd): (i32, &Arc<OwnedFd>),
+        master: Option<OwnedFd>,
+        ends: stdio::Ends,
+    ) -> Result<()> {
         let streams = ends.join(&self.watches, master.as_ref())?;
         let terminal = master.map(|master| {
             let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -157,8 +206,8 @@ impl Pod {
             Terminal { master, peer }
         });
         if let Some(process) = container.life().get_mut(name) {
-            process.pid = born.pid;
-            process.with.pidfd = Some(Arc::clone(&pidfd));
+            process.pid = pid;
+            process.with.pidfd = Some(Arc::clone(pidfd));
             process.with.streams = streams;
             if process.with.stdin_closed {
                 process.with.streams.close_stdin();
@@ -170,7 +219,7 @@ impl Pod {
             pod.reap(&of, &whose);
             Next::Nothing
         });
-        self.watches.add(pidfd, EventFlags::IN, react)?;
+        self.watches.add(Arc::clone(pidfd), EventFlags::IN, react)?;
         Ok(())
     }
 
@@ -199,6 +248,40 @@ impl Pod {
     }
 }
 
+/// What counts of a config.json here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    linux: Linux,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Linux {
+    cgroups_path: String,
+}
+
+/// Whether cgroups are systemd's: the options say so. To a runtime that it does not know Docker passes none, and says it by the
+/// form of the path alone.
+fn by_systemd(wanted: &Wanted<'_>) -> Result<bool> {
+    if wanted.options.systemd_cgroup || *wanted.options != Options::default() {
+        return Ok(wanted.options.systemd_cgroup);
+    }
+    let config: Config = serde_json::from_slice(&spec::read(&wanted.bundle.join("config.json"))?)
+        .map_err(|e| Error::new(Code::Config, format!("config.json: {e}")))?;
+    Ok(names_a_scope(&config.linux.cgroups_path))
+}
+
+/// `system.slice:docker:ID`, or with no slice: no cgroupfs path that anybody wants.
+fn names_a_scope(path: &str) -> bool {
+    match path.split(':').collect::<Vec<_>>()[..] {
+        [slice, _, name] => {
+            (slice.is_empty() || slice.ends_with(".slice")) && !path.contains('/') && !name.is_empty()
+        }
+        _ => false,
+    }
+}
+
 fn told_mount(mount: &Mount) -> types::mount::Mount {
     types::mount::Mount {
         type_: mount.kind.clone(),
@@ -206,5 +289,28 @@ fn told_mount(mount: &Mount) -> types::mount::Mount {
         target: mount.target.clone(),
         options: mount.options.clone(),
         ..types::mount::Mount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_scope;
+
+    #[test]
+    fn a_path_of_systemds_form_is_told_from_one_of_cgroupfs() {
+        for (path, is_scope) in [
+            ("system.slice:docker:abc", true),
+            (":docker:abc", true),
+            ("-.slice::abc", true),
+            ("", false),
+            ("/docker/abc", false),
+            ("/system.slice:docker:abc", false),
+            ("a:b:c", false),
+            ("system.slice:docker:", false),
+            ("system.slice:docker:a/b", false),
+            ("system.slice:docker:a:b", false),
+        ] {
+            assert_eq!(names_a_scope(path), is_scope, "{path}");
+        }
     }
 }

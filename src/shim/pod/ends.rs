@@ -3,32 +3,16 @@
 use super::container::{Container, Known, lock};
 use super::{Pod, QUIET};
 use crate::life::{Ended, INIT, Phase, Told};
-use crate::log;
+use crate::{children, log};
 use containerd_shim_protos::events::task as events;
 use containerd_shim_protos::protobuf::MessageField;
 use rcrun_runtime::cgroup::Notice;
 use rcrun_runtime::container;
 use rcrun_runtime::foreground::Exit;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
-
-/// How a child has ended; None if it cannot be told yet.
-fn ended_now(pidfd: &OwnedFd, how: WaitIdOptions) -> Option<rustix::io::Result<Exit>> {
-    loop {
-        return match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | how) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => Some(Err(error)),
-            Ok(None) => None,
-            Ok(Some(ended)) => Some(Ok(match ended.exit_status() {
-                Some(code) => Exit::Code(code),
-                None => Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)),
-            })),
-        };
-    }
-}
 
 impl Pod {
     /// Tells what the OOM killer has done since the last time; false when nothing more can come.
@@ -48,17 +32,17 @@ impl Pod {
     pub(super) fn reap(self: &Arc<Self>, container: &Arc<Container>, name: &str) {
         let pidfd = container.life().get(name).and_then(|process| process.with.pidfd.clone());
         let Some(pidfd) = pidfd else { return };
-        match ended_now(&pidfd, WaitIdOptions::NOHANG) {
-            Some(Ok(exit)) => return self.ended(container, name, exit),
+        match children::ended(&pidfd, WaitIdOptions::NOHANG) {
+            Ok(Some(exit)) => return self.ended(container, name, exit),
             // ECHILD: `adopted` was quicker, and has told it.
-            Some(Err(_)) => return,
-            None => {}
+            Err(_) => return,
+            Ok(None) => {}
         }
         // It is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
         // ptrace". The pidfd is readable already and tells no more; only who waits learns of the rest.
         let (pod, of, whose) = (Arc::clone(self), Arc::clone(container), name.to_string());
         let wait = move || {
-            if let Some(Ok(exit)) = ended_now(&pidfd, WaitIdOptions::empty()) {
+            if let Ok(Some(exit)) = children::ended(&pidfd, WaitIdOptions::empty()) {
                 pod.ended(&of, &whose, exit);
             }
         };
