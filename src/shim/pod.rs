@@ -5,8 +5,10 @@
 mod container;
 mod create;
 mod ends;
+mod sandbox;
 
 pub use create::Wanted;
+pub use sandbox::SandboxSeen;
 
 use crate::events::Events;
 use crate::group::Place;
@@ -47,6 +49,7 @@ pub struct Pod {
     watches: Watches,
     /// None for an id that somebody makes a container of just now.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
+    sandbox: Mutex<Option<sandbox::Sandbox>>,
     place: Place,
     /// This process is about to end. Set with the table locked.
     ending: AtomicBool,
@@ -81,6 +84,7 @@ impl Pod {
                     .call("timerfd_create")?,
             ),
             containers: Mutex::new(HashMap::new()),
+            sandbox: Mutex::new(None),
             place,
             ending: AtomicBool::new(false),
             stop,
@@ -395,10 +399,10 @@ impl Pod {
         Ok(())
     }
 
-    /// Ends this process, if it serves no container. Whoever starts one of this pod from now on gets another shim.
+    /// Ends this process, if it serves no container and no sandbox. Whoever starts one of this pod from now on gets another shim.
     pub fn shut_down(&self) -> Result<()> {
         let table = self.table();
-        if !table.is_empty() {
+        if !table.is_empty() || self.has_sandbox() {
             return Ok(());
         }
         self.place.leave()?;

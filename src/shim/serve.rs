@@ -130,7 +130,7 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
         .map_err(failed)?
         .set_accept_hook(RootOnly)
         .register_service(service::methods(&pod))
-        .register_service(sandbox::methods());
+        .register_service(sandbox::methods(&pod));
     server.start().map_err(failed)?;
     // It serves for as long as this process is.
     std::mem::forget(server);

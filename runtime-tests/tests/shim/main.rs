@@ -4,6 +4,7 @@ mod bootstrap;
 mod harness;
 mod killed;
 mod processes;
+mod sandbox;
 mod streams;
 mod tasks;
 mod under_containerd;

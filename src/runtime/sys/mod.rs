@@ -9,6 +9,7 @@ pub mod dispositions;
 pub mod exit;
 pub mod hold;
 pub mod inherited;
+pub mod loopback;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

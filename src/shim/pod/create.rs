@@ -54,7 +54,16 @@ impl Pod {
             }
             table.insert(wanted.id.to_string(), None);
         }
-        let made = self.make(&id, wanted);
+        let mut made = self.takes_containers().and_then(|()| self.make(&id, wanted));
+        // It may have been stopped meanwhile, and then nobody has ended this one with it.
+        if made.is_ok()
+            && let Err(error) = self.takes_containers()
+        {
+            made = Err(match self.delete(wanted.id, INIT) {
+                Ok(_) => error,
+                Err(other) => error.attach(&other),
+            });
+        }
         if made.is_err() {
             self.table().remove(wanted.id);
         }
