@@ -35,7 +35,7 @@ pub struct Events {
 
 enum Sent {
     Event(Box<Envelope>, Instant),
-    /// Send what is there, then answer.
+    /// Answer when all is sent.
     Finish(Sender<()>),
 }
 
@@ -59,11 +59,12 @@ impl Events {
         let _ = self.sender.send(Sent::Event(Box::new(envelope), Instant::now()));
     }
 
-    /// Waits until all are sent, but not for long.
+    /// Waits until all are sent, or too old. Who has ended the last container may be a containerd that does not take events
+    /// yet: it clears up before it serves.
     pub fn finish(&self) {
         let (sender, receiver) = channel();
         if self.sender.send(Sent::Finish(sender)).is_ok() {
-            let _ = receiver.recv_timeout(Duration::from_secs(3));
+            let _ = receiver.recv();
         }
     }
 }
@@ -77,14 +78,13 @@ pub fn any(name: &str, message: &impl Message) -> Any {
 fn send(path: &str, receiver: &Receiver<Sent>) {
     let mut client: Option<Client> = None;
     let mut waiting: VecDeque<(Box<Envelope>, Instant)> = VecDeque::new();
-    let mut pause = None;
+    let (mut pause, mut finish) = (None, None);
     loop {
         let next = match pause {
             // Containerd is away: nothing tells when it is back.
             Some(pause) => receiver.recv_timeout(pause),
             None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let mut finish = None;
         match next {
             Ok(Sent::Event(envelope, at)) => waiting.push_back((envelope, at)),
             Ok(Sent::Finish(answer)) => finish = Some(answer),
@@ -114,9 +114,9 @@ fn send(path: &str, receiver: &Receiver<Sent>) {
         }
         if waiting.is_empty() {
             pause = None;
-        }
-        if let Some(answer) = finish {
-            let _ = answer.send(());
+            if let Some(answer) = finish.take() {
+                let _: Result<(), _> = Sender::send(&answer, ());
+            }
         }
     }
 }
