@@ -122,17 +122,17 @@ pub fn listen(path: &Path) -> Result<Taken> {
     Ok(Taken::Ours(socket, Place { path: path.to_path_buf(), file }))
 }
 
-/// Removes the socket of a shim that is no more; that of one that serves stays.
-pub fn forget(path: &Path) -> Result<()> {
+/// Removes the socket of a shim that is no more; that of one that serves stays, and `true` tells of it.
+pub fn forget(path: &Path) -> Result<bool> {
     if !path.try_exists().call(format!("stat {}", path.display()))? {
-        return Ok(());
+        return Ok(false);
     }
     let _lock = lock(path)?;
     // Looked at under the lock: what was deserted before may be a new shim's by now.
     match file_of(path) {
-        Err(Errno::NOENT) => Ok(()),
-        _ if is_served(path)? => Ok(()),
-        _ => unlink(path),
+        Err(Errno::NOENT) => Ok(false),
+        _ if is_served(path)? => Ok(true),
+        _ => unlink(path).map(|()| false),
     }
 }
 
@@ -210,13 +210,11 @@ mod tests {
         // Whoever left is still there.
         let (second, other) = ours(&path);
         place.leave().unwrap();
-        forget(&path).unwrap();
-        assert!(path.exists(), "it is the second one's");
+        assert!(forget(&path).unwrap() && path.exists(), "it is the second one's");
         drop((first, second));
-        forget(&path).unwrap();
-        assert!(!path.exists());
+        assert!(!forget(&path).unwrap() && !path.exists());
         other.leave().unwrap();
-        forget(&path).unwrap();
+        assert!(!forget(&path).unwrap());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -1,9 +1,10 @@
-//! `delete`: what is left of a container whose shim was killed. Uses: group, rootfs.
+//! `delete`: what is left of a container whose shim was killed. Uses: client, group, rootfs.
 
 use crate::args::Flags;
+use crate::client::Client;
 use crate::group;
 use crate::rootfs;
-use containerd_shim_protos::api::DeleteResponse;
+use containerd_shim_protos::api::{DeleteResponse, ShutdownRequest};
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use rcrun_runtime::container::{self, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
@@ -34,7 +35,7 @@ pub fn delete(flags: &Flags) -> Result<()> {
         false => PathBuf::from(&flags.bundle),
     };
     // First: containerd may remove the bundle while this goes on.
-    forget_socket(&bundle);
+    let served = forget_socket(&bundle);
     // A create may have come to nothing before it noted anything.
     let root = match std::fs::read_to_string(bundle.join(NOTE)) {
         Ok(root) => Some(StateRoot::new(root)),
@@ -51,6 +52,9 @@ pub fn delete(flags: &Flags) -> Result<()> {
         container::delete(&root, &id, true).context(format!("delete {id}"))?;
     }
     rootfs::unmount_all(&rootfs::of(&bundle))?;
+    if let Some(path) = served {
+        release(&path, &flags.id);
+    }
     let mut response = DeleteResponse::new();
     response.pid = pid as u32;
     response.exit_status = KILLED;
@@ -61,13 +65,24 @@ pub fn delete(flags: &Flags) -> Result<()> {
     std::io::stdout().write_all(&bytes).call("write of the answer")
 }
 
-/// Removes the socket of a shim that is no more.
-fn forget_socket(bundle: &Path) {
-    if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS))
-        && let Some(path) = address.trim().strip_prefix("unix://")
-        && let Err(error) = group::forget(Path::new(path))
-    {
+/// Removes the socket of a shim that is no more; where one serves there, tells where that is.
+fn forget_socket(bundle: &Path) -> Option<PathBuf> {
+    let address = std::fs::read_to_string(bundle.join(ADDRESS)).ok()?;
+    let path = PathBuf::from(address.trim().strip_prefix("unix://")?);
+    let served = group::forget(&path).unwrap_or_else(|error| {
         // The container is what counts; the next shim of that name takes the socket.
         eprintln!("containerd-shim-rcrun-v2: {error}");
+        false
+    });
+    served.then_some(path)
+}
+
+/// Ends the shim that serves there, unless it has containers: one that was started for a containerd that was killed before it
+/// could ask for anything. containerd does not know it, and nobody else would end it.
+pub fn release(path: &Path, id: &str) {
+    let request = ShutdownRequest { id: id.to_string(), ..ShutdownRequest::default() };
+    // Of one that has ended meanwhile nothing is left to be done.
+    if let Ok(mut shim) = Client::connect(&path.to_string_lossy()) {
+        let _ = shim.call("containerd.task.v2.Task", "Shutdown", &request);
     }
 }

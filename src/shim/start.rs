@@ -4,7 +4,7 @@
 
 use crate::args::Flags;
 use crate::group::{self, Taken};
-use crate::leftover::ADDRESS;
+use crate::leftover::{self, ADDRESS};
 use crate::serve::{self, Serving};
 use crate::{children, info, options};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
@@ -135,7 +135,12 @@ pub fn start(flags: &Flags) -> Result<()> {
         socket => Path::new(socket.strip_prefix("unix://").unwrap_or(socket)).to_path_buf(),
     };
     let address = format!("unix://{}", path.display());
-    if let Taken::Ours(socket, place) = group::listen(&path)? {
+    let taken = group::listen(&path)?;
+    // Read again by a containerd that is started anew. Before there is a server: one whose address nobody knows would stay.
+    let next = bundle.join(format!(".{ADDRESS}"));
+    std::fs::write(&next, &address).call(format!("write {}", next.display()))?;
+    std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
+    if let Taken::Ours(socket, place) = taken {
         let serving = Serving {
             namespace: flags.namespace.clone(),
             ttrpc: asked.ttrpc.clone(),
@@ -151,11 +156,9 @@ pub fn start(flags: &Flags) -> Result<()> {
             });
         }
     }
-    // Read again by a containerd that is started anew.
-    let next = bundle.join(format!(".{ADDRESS}"));
-    std::fs::write(&next, &address).call(format!("write {}", next.display()))?;
-    std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
-    std::io::stdout().write_all(&answer(asked.protocol, &address)?).call("write of the answer")
+    let answered = std::io::stdout().write_all(&answer(asked.protocol, &address)?);
+    // Without a containerd there is nobody to end the server.
+    answered.inspect_err(|_| leftover::release(&path, &flags.id)).call("write of the answer")
 }
 
 /// What the server says when it is ready. An end without it is that of a server that has died.
