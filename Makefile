@@ -63,7 +63,7 @@ lint: setup ## formatting, lints, documentation; aarch64 must compile
 	@runtime-tests/install-packages fuzz/packages
 	cargo fmt --manifest-path fuzz/engine/Cargo.toml --check
 	CARGO_TARGET_DIR=target/fuzz cargo clippy --locked --manifest-path fuzz/engine/Cargo.toml -- -D warnings
-	cargo clippy --locked --package runtime-tests --test vm --test driver_cost --test real_engines -- -D warnings
+	cargo clippy --locked --package runtime-tests --test vm --test driver_cost --test real_engines --test endurance -- -D warnings
 	cargo clippy --locked --release --package rcrun-init --features freestanding --target $(TARGET) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 	$(if $(AARCH64),cargo check --locked --package rcrun-init --features freestanding --target $(AARCH64),@echo 'make lint: the aarch64 target cannot be installed here' && exit 1)

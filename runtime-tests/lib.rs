@@ -3,9 +3,12 @@
 
 pub mod broken_configs;
 pub mod bundle;
+pub mod containerd;
+pub mod daemon;
 pub mod image;
 pub mod inside;
 pub mod machine;
+pub mod namespaces;
 pub mod programs;
 pub mod runtime;
 pub mod suite;

@@ -1,4 +1,4 @@
-# Real engines with rcrun in runc's place. Included by the top Makefile, which has the target `build`.
+# Real engines with rcrun in runc's place, and containerd with rcrun's shim for long. Included by the top Makefile, which has the target `build`.
 #
 #   make engines                                all of it natively: with Debian 12's engines, then with trixie's
 #   make engines-trixie TESTS="docker:: podman::exec"    those whose names have one of these in them
@@ -32,3 +32,13 @@ engines-vm: setup build ## run trixie's engines on rcrun in a machine with all o
 	$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- "$$(runtime-tests/machines/build engines)" \
 		$(RCRUN) $(ENGINES_MACHINE) --program real_engines \
 		--command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
+
+.PHONY: endurance
+# Containers made, entered, killed and deleted under containerd, while the shim and containerd are killed at random.
+#
+#   make endurance MINUTES=60 SEED=7
+MINUTES ?= 3
+SEED ?=
+
+endurance: setup build ## a random load on containerd through the shim, both killed at random; nothing may be left
+	cargo test --locked --package runtime-tests --test endurance -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -19,7 +19,6 @@ mod database;
 mod docker;
 mod images;
 mod limits;
-mod namespaces;
 mod network;
 mod podman;
 mod rootless;
@@ -30,6 +29,7 @@ mod user;
 mod volumes;
 mod world;
 
+use runtime_tests::namespaces;
 use setup::{Machine, Need, SETUPS, Setup, Shim};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -8,12 +8,12 @@
 //!        └ suite   the tests
 //! ```
 
+use crate::bundle::Folder;
+use crate::machine::cgroup2;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::wait::{WaitStatus, wait};
-use runtime_tests::bundle::Folder;
-use runtime_tests::machine::cgroup2;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn stage(name: &str) -> Command {
 }
 
 fn status(status: std::process::ExitStatus) -> ExitCode {
-    ExitCode::from(u8::try_from(runtime_tests::runtime::code(status)).unwrap_or(u8::MAX))
+    ExitCode::from(u8::try_from(crate::runtime::code(status)).unwrap_or(u8::MAX))
 }
 
 fn outside() -> ExitCode {
