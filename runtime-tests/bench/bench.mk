@@ -2,6 +2,8 @@
 # `make bench-gate` checks only what rcrun promises, in a minute or two; `make bench-steps` shows where a run's time goes.
 # `make bench-load` times verbs with hundreds of containers, thousands of cgroups and of mounts and writes
 # docs/benchmarks-load.md (`make bench` does too); `make bench-load-gate` checks what is promised of that.
+# `make bench-engines` times containers through containerd and Docker and writes docs/benchmarks-engines.md; `make
+# bench-engines-gate` checks what is promised of that.
 # `make layout` finds which functions a start executes, for the linker.
 # `make bench-image` times how an image becomes a root file system and writes docs/benchmarks-image.md; `make
 # bench-image-gate` checks what is promised of that.
@@ -13,6 +15,9 @@ BENCH_GATE_ROUNDS ?= 40
 # Under load: how often rounds alone and rounds under a load take turns.
 BENCH_LOAD_BLOCKS ?= 8
 BENCH_LOAD_GATE_BLOCKS ?= 6
+# Through engines: a round is five containers through containerd, two rounds one of Docker's.
+BENCH_ENGINES_ROUNDS ?= 40
+BENCH_ENGINES_GATE_ROUNDS ?= 15
 # The gate lets a promise be missed by this factor. 1 is the promise itself; CI, on shared cores, catches what grows.
 BENCH_SLACK ?= 1
 # Which runtimes stand beside the floor.
@@ -34,7 +39,7 @@ BENCH = $(BENCH_PREFIX) $(BENCH_BINARY)
 BENCH_LOAD = $(BENCH) load $(BENCH_OPTIONS) --blocks $(BENCH_LOAD_BLOCKS) --runtimes "$(BENCH_RUNTIMES)"
 BENCH_OPTIONS = --rcrun $(RCRUN) --seccomp-command '$(BENCH_SECCOMP_COMMAND)' --profile $(BENCH_PROFILE)
 
-.PHONY: bench bench-gate bench-steps bench-load bench-load-gate bench-image bench-image-gate bench-image-setup bench-setup bench-setup-quick bench-binary layout
+.PHONY: bench bench-gate bench-steps bench-load bench-load-gate bench-image bench-image-gate bench-image-setup bench-engines bench-engines-gate bench-setup bench-setup-quick bench-binary layout
 
 bench: build bench-setup bench-binary
 	$(BENCH) table $(BENCH_OPTIONS) --rounds $(BENCH_ROUNDS) --runtimes "$(BENCH_RUNTIMES)"
@@ -63,6 +68,14 @@ bench-image: build bench-image-setup bench-binary ## time how an image is unpack
 bench-image-gate: build bench-image-setup bench-binary
 	$(BENCH) image-gate --rcrun $(RCRUN) --rounds $(BENCH_IMAGE_GATE_ROUNDS) --slack $(BENCH_SLACK) \
 		--unpack-in '$(BENCH_IMAGE_DIR)'
+
+bench-engines: build bench-setup-quick bench-binary ## time containers through containerd and Docker, by rcrun's shim and by runc's
+	@runtime-tests/install-packages runtime-tests/packages runtime-tests/engines/packages
+	$(BENCH) engines --rcrun $(RCRUN) --rounds $(BENCH_ENGINES_ROUNDS)
+
+bench-engines-gate: build bench-setup-quick bench-binary
+	@runtime-tests/install-packages runtime-tests/packages
+	$(BENCH) engines-gate --rcrun $(RCRUN) --rounds $(BENCH_ENGINES_GATE_ROUNDS) --slack $(BENCH_SLACK)
 
 bench-image-setup:
 	runtime-tests/bench/image.sh

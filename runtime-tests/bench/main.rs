@@ -1,8 +1,10 @@
 //! `make bench`, `make bench-gate` and `make bench-steps`: times container runtimes against the floor; `make bench-load` and
 //! `make bench-load-gate`: the same on a full machine; `make bench-image` and `make bench-image-gate`: tools that unpack
-//! images; `make layout`: where rcrun's functions lie. Started by bench.mk, which says what each option is.
+//! images; `make bench-engines` and `make bench-engines-gate`: containers through containerd and Docker; `make layout`: where
+//! rcrun's functions lie. Started by bench.mk, which says what each option is.
 
 mod bundles;
+mod engines;
 mod facts;
 mod gate;
 mod host;
@@ -138,7 +140,10 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    let verb = std::env::args().nth(1).unwrap_or_default();
     let done = match host::Role::own() {
+        // Engines need more namespaces than this private machine has.
+        _ if ["engines", "engines-gate"].contains(&&verb[..]) => engines::run(),
         host::Role::Supervisor => host::supervise(),
         host::Role::Worker(prefix) => measure(prefix),
         host::Role::Sweeper(prefix) => host::sweep(&prefix),
@@ -184,7 +189,7 @@ fn measure(prefix: String) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         verb => fail(format!(
-            "bench table, gate, steps, layout, load, load-gate, image or image-gate, not {verb:?}"
+            "bench table, gate, steps, layout, load, load-gate, image, image-gate, engines or engines-gate, not {verb:?}"
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! The plot of docs/benchmarks.md: one bar for each runtime in each row, on a logarithmic scale. Pure text.
+//! The plots of docs/benchmarks.md and docs/benchmarks-engines.md: one bar for each runtime in each row, on a logarithmic scale. Pure text.
 
 use std::fmt::Write;
 
@@ -18,8 +18,16 @@ pub struct Bars {
     pub ratios: Vec<f64>,
 }
 
+/// What a length means.
+pub struct Axis {
+    /// Above the picture.
+    pub title: &'static str,
+    /// What is 1.
+    pub one: &'static str,
+}
+
 /// An SVG picture. `legend` names the runtimes.
-pub fn svg(legend: &[&str], rows: &[Bars]) -> String {
+pub fn svg(axis: &Axis, legend: &[&str], rows: &[Bars]) -> String {
     let row_height = legend.len() as f64 * BAR + GAP;
     let bottom = TOP + rows.len() as f64 * row_height;
     let (width, height) = (LEFT + WIDTH + 60.0, bottom + 34.0);
@@ -32,13 +40,12 @@ pub fn svg(legend: &[&str], rows: &[Bars]) -> String {
          font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">"
     ));
     line(format!("<rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#fff\"/>"));
-    line(
-        "<text x=\"16\" y=\"26\" font-size=\"16\" font-weight=\"bold\">Time as a multiple of the floor's \
-          (logarithmic; shorter is better)</text>"
-            .to_owned(),
-    );
+    line(format!(
+        "<text x=\"16\" y=\"26\" font-size=\"16\" font-weight=\"bold\">{} (logarithmic; shorter is better)</text>",
+        axis.title
+    ));
     for (i, name) in legend.iter().enumerate() {
-        let x = LEFT + i as f64 * 110.0;
+        let x = LEFT + i as f64 * 150.0;
         line(format!("<rect x=\"{x:.0}\" y=\"40\" width=\"14\" height=\"14\" fill=\"{}\"/>", colour(i)));
         line(format!("<text x=\"{:.0}\" y=\"52\">{name}</text>", x + 20.0));
     }
@@ -48,7 +55,7 @@ pub fn svg(legend: &[&str], rows: &[Bars]) -> String {
         line(format!(
             "<line x1=\"{x:.1}\" y1=\"{TOP:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" stroke=\"#ddd\"/>"
         ));
-        let label = if grid == 1.0 { "floor".to_owned() } else { format!("{grid}×") };
+        let label = if grid == 1.0 { axis.one.to_owned() } else { format!("{grid}×") };
         line(format!("<text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{label}</text>", bottom + 18.0));
         grid *= 2.0;
     }

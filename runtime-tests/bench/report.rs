@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::Result;
 use crate::facts::Facts;
 use crate::gate::Verdict;
-use crate::plot::{Bars, svg};
+use crate::plot::{Axis, Bars, svg};
 use crate::rounds::{Pace, Series};
 use crate::runtimes::Runtime;
 use crate::stats::Quartiles;
@@ -132,7 +132,7 @@ impl Report<'_> {
                 ratios: (1..self.runtimes.len()).map(|r| s.ratio(r, 0).median).collect(),
             })
             .collect();
-        svg(&legend, &rows)
+        svg(&Axis { title: "Time as a multiple of the floor's", one: "floor" }, &legend, &rows)
     }
 }
 
@@ -180,7 +180,8 @@ const PREFACE: &str = "# Benchmarks
 system calls: it parses nothing and checks nothing. Every other figure is a multiple of it. Only these ratios travel to
 another machine. **bare** is the same program without the C library's start: how far a program that is nothing but system
 calls gets. The promises are made against the floor; the column shows what is left to gain. What a full machine changes is in
-[benchmarks-load.md](benchmarks-load.md), how fast images unpack in [benchmarks-image.md](benchmarks-image.md).
+[benchmarks-load.md](benchmarks-load.md), how fast images unpack in [benchmarks-image.md](benchmarks-image.md), what a
+container costs through containerd and Docker in [benchmarks-engines.md](benchmarks-engines.md).
 
 ";
 
