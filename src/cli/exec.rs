@@ -54,7 +54,7 @@ pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
     let Some(pid) = rustix::process::Pid::from_raw(started.process.pid) else {
         return Err(Error::new(Code::System, "the process has no pid"));
     };
-    let attended = attend(started.process.pidfd.as_fd(), pid, &signals, console, None);
+    let attended = attend(started.process.pidfd.as_fd(), pid, &signals, console, None, None);
     let attended = attended.context(format!("exec {id}"))?;
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
     Ok(ExitCode::from(attended.exit.status() as u8))

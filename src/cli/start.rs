@@ -6,6 +6,7 @@ use crate::containers::parse;
 use crate::images::{self, run::Ready};
 use crate::target::{self, Machine, Target};
 use crate::{Global, output};
+use rcrun_runtime::cgroup::Notices;
 use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, Options, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
@@ -101,19 +102,20 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     global.log.succeeded();
-    let container::Run { init, terminal, notify, left, .. } = started;
+    let container::Run { init, terminal, notify, left, mut notices, .. } = started;
     if let Some(ready) = &mut ready {
         // What earlier runs left, beside what follows. What is not removed now, a later one meets again.
         let _ = ready.store.clear_discarded();
     }
-    let status = stay(global, &id, (&init, terminal, notify), &signals);
+    let status = stay(global, &id, (&init, terminal, notify), &signals, notices.as_mut());
+    let last = notices.map(|notices| notices.last().clone());
     if let Ok(exit) = status
-        && left.by_oom_killer(exit)
+        && left.by_oom_killer(exit, last.as_ref())
     {
         global.log.warn(format!("run {id}: the OOM killer has ended it: memory.max is too low"));
     }
     if let (true, Ok(exit)) = (args.keep, &status) {
-        left.record(*exit).context(format!("run {id}"))?;
+        left.record(*exit, last).context(format!("run {id}"))?;
     }
     if !args.keep {
         let deleted = match status {
@@ -189,12 +191,13 @@ fn stay(
     id: &ContainerId,
     (init, terminal, notify): (&Newborn, Option<OwnedFd>, Option<NotifySocket>),
     signals: &Signals,
+    cgroup: Option<&mut Notices>,
 ) -> Result<Exit> {
     let console = terminal.map(Console::new).transpose().context(format!("run {id}"))?;
     let Some(pid) = rustix::process::Pid::from_raw(init.pid) else {
         return Err(Error::new(Code::System, "init has no pid"));
     };
-    let attended = attend(init.pidfd.as_fd(), pid, signals, console, notify);
+    let attended = attend(init.pidfd.as_fd(), pid, signals, console, notify, cgroup);
     let attended = attended.context(format!("run {id}"))?;
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
     Ok(attended.exit)

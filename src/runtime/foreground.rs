@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
 
+use crate::cgroup::{Notice, Notices};
 use crate::console::Console;
 use crate::error::{CallContext, Error, Result};
 use crate::notify_socket::{NotifySocket, Progress};
@@ -95,13 +96,15 @@ pub struct Attended {
 }
 
 /// Attends `container`, a child of ours with number `pid`, until it has exited: forwards signals, moves the
-/// console's bytes, serves sd_notify, and waits for orphans that fell to us as a subreaper.
+/// console's bytes, serves sd_notify, looks at a cgroup that may soon be gone, and waits for orphans that fell to us as a
+/// subreaper.
 pub fn attend(
     container: BorrowedFd<'_>,
     pid: Pid,
     signals: &Signals,
     mut console: Option<Console>,
     mut notify: Option<NotifySocket>,
+    mut cgroup: Option<&mut Notices>,
 ) -> Result<Attended> {
     let mut warnings = Vec::new();
     loop {
@@ -112,9 +115,22 @@ pub fn attend(
             ];
             wanted.extend(console.iter().flat_map(Console::wanted));
             wanted.extend(notify.as_ref().map(NotifySocket::wanted));
+            let news = cgroup.iter().flat_map(|notices| notices.fds());
+            wanted.extend(news.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
             until_ready(&mut wanted)?
         };
         let is_ready = |fd: BorrowedFd<'_>| ready.contains(&fd.as_raw_fd());
+
+        // First of all: systemd is about to remove it.
+        if let Some(notices) = &mut cgroup
+            && notices.fds().any(is_ready)
+        {
+            match notices.take() {
+                Ok(news) if !news.contains(&Notice::Ended) => {}
+                // The files of a removed cgroup are ready for ever.
+                _ => cgroup = None,
+            }
+        }
 
         while let Some((signal, sender)) = signals.next()? {
             warnings.extend(take_signal(signal, sender, container, console.as_ref()).err());

@@ -307,6 +307,35 @@ fn a_run_in_the_foreground_leaves_no_unit_however_it_ends() {
     nothing_is_left("eater");
 }
 
+/// systemd removes the cgroup of an empty scope, and with it the figures: what was not seen before that is not told.
+#[test]
+fn of_a_scope_that_is_gone_state_tells_what_was_seen_and_nothing_that_is_not_so() {
+    let runtime = Runtime::new();
+    let resources = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    let eater = bundle("kept", &EATS_MEMORY, resources);
+    let path = eater.path().to_str().expect("UTF-8");
+    let (mut killer, mut usage) = (0, 0);
+    for _ in 0..10 {
+        let said = runtime.say([BY_SYSTEMD, "run", "--keep", "--bundle", path, "kept"]);
+        assert_eq!(said.status, 137, "{}", said.err);
+        let end = runtime.state("kept")["end"].clone();
+        assert_eq!((&end["status"], &end["signal"]), (&json!("killed"), &json!(9)), "{end}");
+        match end.get("oomKilled") {
+            Some(told) => assert_eq!((told, &end["oomKills"]), (&json!(true), &json!(1)), "{end}"),
+            None => assert_eq!(end.get("oomKills"), None, "{end}"),
+        }
+        if let Some(used) = end.get("usage") {
+            assert!(used["memoryPeak"].as_u64() >= Some(15 << 20) && used["cpuSystem"] != 0, "{end}");
+        }
+        killer += u32::from(end.get("oomKilled").is_some());
+        usage += u32::from(end.get("usage").is_some());
+        runtime.ok(["delete", "kept"]);
+        nothing_is_left("kept");
+    }
+    // How often it is seen is a matter of who is woken first.
+    println!("of 10 the OOM killer was seen {killer} times, the usage {usage} times");
+}
+
 #[test]
 fn room_for_one_process_is_room_for_init() {
     let runtime = Runtime::new();

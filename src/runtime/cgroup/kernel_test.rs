@@ -119,6 +119,28 @@ fn who_watches_a_cgroup_that_is_gone_has_the_count_that_was_left() {
 }
 
 #[test]
+fn who_watches_a_cgroup_remembers_what_it_showed_at_the_end_when_it_is_gone() {
+    let place = Place::new("last");
+    let cgroup = place.create("");
+    let mut notices = Notices::open(&cgroup).unwrap().unwrap();
+    let mut payload =
+        Payload::enters(&cgroup, Command::new("sh").args(["-c", "read x"]).stdin(Stdio::piped()));
+    assert_eq!(notices.take().unwrap(), []);
+    assert_eq!(*notices.last(), Shown::default());
+    drop(payload.0.stdin.take());
+    assert!(cgroup.wait_empty(LONG).unwrap());
+    assert_eq!(notices.take().unwrap(), [Notice::Ended]);
+    let used = |shown: &Shown| shown.cpu.as_ref().map(|cpu| cpu.total);
+    assert!(used(notices.last()) > Some(0), "{:?}", notices.last());
+    cgroup.destroy(LONG).unwrap();
+    // Nothing is not zero.
+    assert_eq!(cgroup.shown(), Shown::default());
+    assert!(cgroup.stats().unwrap_err().to_string().contains("is gone"));
+    assert_eq!(notices.take().unwrap(), [Notice::Ended]);
+    assert!(used(notices.last()) > Some(0), "{:?}", notices.last());
+}
+
+#[test]
 fn abandoning_removes_those_above_that_were_made_and_no_others() {
     let place = Place::new("abandon");
     let first = place.create("/pods/one");

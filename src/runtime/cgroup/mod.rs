@@ -20,6 +20,7 @@ mod processes;
 mod reclaim;
 mod remove;
 pub mod resources;
+mod shown;
 pub mod stats;
 mod update;
 mod walk;
@@ -41,6 +42,7 @@ pub use hierarchy::Hierarchy;
 pub use notices::{Notice, Notices};
 pub use path::CgroupPath;
 pub use resources::Write;
+pub use shown::Shown;
 pub use update::Change;
 
 use crate::error::{CallContext, errno_text};

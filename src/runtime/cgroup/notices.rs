@@ -1,5 +1,7 @@
 //! What happens in a cgroup, for who watches it: the OOM killer kills, the last process ends. Also to who is slow: a cgroup
-//! that is removed takes its count of kills along, so who removes it leaves the count behind.
+//! that is removed takes its figures along, so who removes it leaves the count of kills behind. systemd does not: it removes
+//! an empty scope before who waits for its last process hears of the end. But it learns of that by inotify, which the kernel
+//! serves by a work queue, after it has woken poll(2): who watches looks first, and remembers what was there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,6 +9,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::Cgroup;
 use super::events::{EventsFile, Watched};
+use super::shown::{Figures, Shown};
 use crate::Result;
 use crate::error::CallContext;
 
@@ -21,6 +24,8 @@ pub struct Notices {
     tree: EventsFile,
     memory: Option<Watched>,
     oom_kills: u64,
+    figures: Figures,
+    last: Shown,
 }
 
 /// One thing that happened.
@@ -38,7 +43,8 @@ impl Notices {
         let Some(tree) = EventsFile::open(cgroup)? else { return Ok(None) };
         let memory = Watched::open(cgroup, "memory.events")?;
         let dir = cgroup.as_fd().try_clone_to_owned().call("dup")?;
-        let mut notices = Notices { dir, tree, memory, oom_kills: 0 };
+        let (figures, last) = (Figures::open(cgroup), Shown::default());
+        let mut notices = Notices { dir, tree, memory, oom_kills: 0, figures, last };
         notices.oom_kills = notices.count()?.unwrap_or(0);
         Ok(Some(notices))
     }
@@ -55,11 +61,25 @@ impl Notices {
 
     /// What has happened since the last call. A kill stands before the end that it brought.
     pub fn take(&mut self) -> Result<Vec<Notice>> {
+        let before = self.count()?;
         let ended = !self.tree.read()?.is_some_and(|events| events.populated);
-        let kills = self.count()?.or_else(|| self.left()).unwrap_or(self.oom_kills);
+        let mut kills = before;
+        if ended || before > Some(self.oom_kills) {
+            let mut now = self.figures.read();
+            // A kill that came in between is among them. Where all is gone, what was read before it is the last word.
+            now.oom_kills = now.oom_kills.or(before).or_else(|| self.left());
+            kills = now.oom_kills;
+            self.last = now.or(std::mem::take(&mut self.last));
+        }
+        let kills = kills.unwrap_or(self.oom_kills);
         let killed = (kills > self.oom_kills).then_some(Notice::OomKill);
         self.oom_kills = kills;
         Ok(killed.into_iter().chain(ended.then_some(Notice::Ended)).collect())
+    }
+
+    /// What the cgroup has shown when the OOM killer had killed, or all had ended: its end may have left nothing to be read.
+    pub fn last(&self) -> &Shown {
+        &self.last
     }
 
     fn count(&self) -> Result<Option<u64>> {
@@ -78,9 +98,7 @@ impl Notices {
 impl Cgroup {
     /// Before it is removed: leaves the count of kills for who watches it. A notice that is lost is no reason to keep it.
     pub fn leave_oom_kills(&self) {
-        if let Ok(Some(kills)) = self.oom_kills()
-            && kills > 0
-        {
+        if let Ok(Some(kills)) = self.oom_kills() {
             let _ = fsetxattr(self, KILLS, kills.to_string().as_bytes(), XattrFlags::empty());
         }
     }

@@ -61,6 +61,14 @@ pub struct CpuUsage {
     pub user: u64,
 }
 
+impl CpuUsage {
+    /// Of cpu.stat.
+    pub(super) fn of(cpu_stat: &BTreeMap<String, u64>) -> CpuUsage {
+        let micro = |key: &str| cpu_stat.get(key).copied().unwrap_or(0).saturating_mul(1000);
+        CpuUsage { total: micro("usage_usec"), kernel: micro("system_usec"), user: micro("user_usec") }
+    }
+}
+
 /// Of cpu.max.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -230,15 +238,16 @@ impl Cgroup {
     /// What it has used so far.
     pub fn stats(&self) -> Result<Stats> {
         let text = |file: &str| self.file(file);
-        let cpu_stat = keyed(&text("cpu.stat")?);
+        // Every cgroup has this one (cgroup-v2.rst, "CPU Interface Files"): without it all figures would be zeros of nothing.
+        let cpu_stat = text("cpu.stat")?;
+        if cpu_stat.is_empty() {
+            return Err(self.gone());
+        }
+        let cpu_stat = keyed(&cpu_stat);
         let micro = |key: &str| cpu_stat.get(key).copied().unwrap_or(0).saturating_mul(1000);
         let count = |key: &str| cpu_stat.get(key).copied().unwrap_or(0);
         let cpu = Cpu {
-            usage: CpuUsage {
-                total: micro("usage_usec"),
-                kernel: micro("system_usec"),
-                user: micro("user_usec"),
-            },
+            usage: CpuUsage::of(&cpu_stat),
             throttling: Throttling {
                 periods: count("nr_periods"),
                 throttled_periods: count("nr_throttled"),
@@ -332,7 +341,7 @@ impl Cgroup {
 }
 
 /// Lines `KEY NUMBER`.
-fn keyed(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (key, value) = line.split_once(' ')?;
         Some((key.to_string(), value.trim().parse().ok()?))
@@ -361,7 +370,7 @@ fn list(text: &str) -> Vec<u16> {
 }
 
 /// io.stat: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`, as bytes and as requests.
-fn io(text: &str) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
+pub(super) fn io(text: &str) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
     const BYTES: [(&str, &str); 3] = [("rbytes", "Read"), ("wbytes", "Write"), ("dbytes", "Discard")];
     const REQUESTS: [(&str, &str); 3] = [("rios", "Read"), ("wios", "Write"), ("dios", "Discard")];
     let of = |keys: &[(&str, &'static str)]| {

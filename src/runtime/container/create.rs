@@ -7,7 +7,7 @@ use super::proc_file::{adjust_oom_score, is_denied};
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{hooks, maps};
-use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Policy, Whose, resources};
+use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Notices, Policy, Whose, resources};
 use crate::compile::{self, Request};
 use crate::error::CallContext;
 use crate::host::Host;
@@ -78,6 +78,8 @@ pub struct Run {
     pub warnings: Vec<String>,
     /// What `delete_ended` removes when it has ended.
     pub left: Left,
+    /// With systemd: to be listened to until it has ended. Its cgroup is removed then.
+    pub notices: Option<Notices>,
 }
 
 /// Makes container `id`; its process starts with `start`.
@@ -210,14 +212,14 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         config: &text,
         resctrl: resctrl.as_ref().map(|(_, root, rdt)| (root.as_path(), *rdt)),
     };
-    let (init, terminal, notify) =
+    let (init, terminal, notify, notices) =
         match site.build(&place.cgroup, hold, &limits.writes, &policy, notify, &mut undo) {
             Ok(built) => built,
             Err(error) => return Err(undo.all(error)),
         };
     let cgroup = undo.cgroup.take();
     let left = Left::of(container, cgroup, &state)?;
-    Ok(Run { init, terminal, notify, warnings, left })
+    Ok(Run { init, terminal, notify, warnings, left, notices })
 }
 
 /// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a
@@ -243,7 +245,7 @@ struct Site<'a> {
     resctrl: Option<(&'a Path, &'a LinuxIntelRdt)>,
 }
 
-type Built = (Newborn, Option<OwnedFd>, Option<NotifySocket>);
+type Built = (Newborn, Option<OwnedFd>, Option<NotifySocket>, Option<Notices>);
 
 impl Site<'_> {
     fn build(
@@ -297,9 +299,12 @@ impl Site<'_> {
         let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), stdio)
             .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
+        // Before anything can end: systemd removes an empty scope.
+        let scope = cgroup.filter(|_| hold.is_some());
+        let notices = scope.map(Notices::open).transpose()?.flatten();
         drop(hold);
         match self.limit(cgroup, late).and_then(|()| self.attend(&mut init, cgroup, policy, &trees)) {
-            Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket)),
+            Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket, notices)),
             Err(error) => {
                 let error = ended(&init, error);
                 let error = for_lack_of_memory(cgroup, error);

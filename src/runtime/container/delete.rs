@@ -3,7 +3,7 @@
 use super::hooks;
 use super::process::{END, Status, wait_for_end};
 use super::state::{Container, State, StateRoot, does_not_exist};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Shown};
 use crate::error::CallContext;
 use crate::foreground::Exit;
 use crate::spec::id::ContainerId;
@@ -138,20 +138,22 @@ impl Left {
         Ok(Left { container, cgroup, mark: state.mark().to_string(), more })
     }
 
-    /// Whether `exit` was the OOM killer's work.
-    pub fn by_oom_killer(&self, exit: Exit) -> bool {
-        exit == Exit::Signal(libc::SIGKILL)
-            && self
-                .cgroup
-                .as_ref()
-                .is_some_and(|cgroup| super::end::by_oom_killer(exit, cgroup.oom_kills().unwrap_or_default()))
+    /// Whether `exit` was the OOM killer's work, as far as is known. `last` is what was seen of the cgroup.
+    pub fn by_oom_killer(&self, exit: Exit, last: Option<&Shown>) -> bool {
+        let count = || {
+            let now = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
+            now.or(last.and_then(|last| last.oom_kills))
+        };
+        exit == Exit::Signal(libc::SIGKILL) && super::end::by_oom_killer(exit, count()) == Some(true)
     }
 
-    /// Keeps in the container's state how it has ended, for as long as it is not deleted.
-    pub fn record(&self, exit: Exit) -> Result<()> {
+    /// Keeps in the container's state how it has ended, for as long as it is not deleted. `last` is what was seen of the
+    /// cgroup: systemd may have removed it.
+    pub fn record(&self, exit: Exit, last: Option<Shown>) -> Result<()> {
+        let now = self.cgroup.as_ref().map(Cgroup::shown).unwrap_or_default();
+        let shown = now.or(last.unwrap_or_default());
         match self.container.relock()? {
-            true => super::end::record(&self.container, self.cgroup.as_ref(), exit)
-                .and_then(|()| self.container.unlock()),
+            true => super::end::record(&self.container, exit, &shown).and_then(|()| self.container.unlock()),
             // It was deleted meanwhile.
             false => Ok(()),
         }

@@ -3,7 +3,7 @@
 use super::process::Status;
 use super::state::{Container, State};
 use crate::Result;
-use crate::cgroup::Cgroup;
+use crate::cgroup::Shown;
 use crate::foreground::Exit;
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
@@ -53,32 +53,22 @@ pub struct Usage {
     pub io_written: Option<u64>,
 }
 
-/// What a cgroup shows of those who were in it.
-fn shown(cgroup: &Cgroup) -> Result<(Option<u64>, Usage)> {
-    let stats = cgroup.stats()?;
-    let sum = |op: &str| {
-        let entries = stats.blkio.io_service_bytes_recursive.iter().filter(|entry| entry.op == op);
-        entries.map(|entry| entry.value).reduce(u64::saturating_add)
-    };
-    let usage = Usage {
-        cpu_user: stats.cpu.usage.user,
-        cpu_system: stats.cpu.usage.kernel,
-        memory_peak: Some(stats.memory.usage.max).filter(|bytes| *bytes > 0),
-        io_read: sum("Read"),
-        io_written: sum("Write"),
-    };
-    Ok((cgroup.oom_kills()?, usage))
+impl Usage {
+    /// None where not even the time is known, which every cgroup counts.
+    fn of(shown: &Shown) -> Option<Usage> {
+        shown.cpu.as_ref().map(|cpu| Usage {
+            cpu_user: cpu.user,
+            cpu_system: cpu.kernel,
+            memory_peak: shown.memory_peak.filter(|bytes| *bytes > 0),
+            io_read: shown.io_read,
+            io_written: shown.io_written,
+        })
+    }
 }
 
-/// The same; what cannot be read any more is not told: a container has ended all the same.
-fn seen(cgroup: &Cgroup) -> (Option<u64>, Option<Usage>) {
-    shown(cgroup).map_or((None, None), |(oom_kills, usage)| (oom_kills, Some(usage)))
-}
-
-/// Keeps in its state how the container's first process has ended.
-pub(super) fn record(container: &Container, cgroup: Option<&Cgroup>, exit: Exit) -> Result<()> {
+/// Keeps in its state how the container's first process has ended, and what its cgroup has shown.
+pub(super) fn record(container: &Container, exit: Exit, shown: &Shown) -> Result<()> {
     let Some(state) = container.state()? else { return Ok(()) };
-    let (oom_kills, usage) = cgroup.map_or((None, None), seen);
     let (status, code, signal) = match exit {
         Exit::Code(code) => ("exited", Some(code), None),
         Exit::Signal(signal) => ("killed", None, Some(signal)),
@@ -88,16 +78,19 @@ pub(super) fn record(container: &Container, cgroup: Option<&Cgroup>, exit: Exit)
         code,
         signal,
         at: Some(humantime::format_rfc3339_nanos(SystemTime::now()).to_string()),
-        oom_killed: Some(by_oom_killer(exit, oom_kills)),
-        oom_kills,
-        usage,
+        oom_killed: by_oom_killer(exit, shown.oom_kills),
+        oom_kills: shown.oom_kills,
+        usage: Usage::of(shown),
     };
     container.save(&State { end: Some(end), ..state })
 }
 
-/// The OOM killer kills with SIGKILL, and counts.
-pub(super) fn by_oom_killer(exit: Exit, oom_kills: Option<u64>) -> bool {
-    exit == Exit::Signal(libc::SIGKILL) && oom_kills.is_some_and(|kills| kills > 0)
+/// The OOM killer kills with SIGKILL, and counts. None where nobody knows what it has counted.
+pub(super) fn by_oom_killer(exit: Exit, oom_kills: Option<u64>) -> Option<bool> {
+    match exit {
+        Exit::Signal(libc::SIGKILL) => oom_kills.map(|kills| kills > 0),
+        _ => Some(false),
+    }
 }
 
 /// How a container with this state has ended; None where it has not, or never ran.
@@ -106,8 +99,9 @@ pub(super) fn of(state: Option<&State>, status: Status) -> Option<End> {
     if let Some(end) = &state.end {
         return Some(end.clone());
     }
-    let (oom_kills, usage) = state.open_cgroup().ok().flatten().map_or((None, None), |cgroup| seen(&cgroup));
-    Some(End { status: "unknown".to_string(), oom_kills, usage, ..End::default() })
+    let shown = state.open_cgroup().ok().flatten().map(|cgroup| cgroup.shown()).unwrap_or_default();
+    let usage = Usage::of(&shown);
+    Some(End { status: "unknown".to_string(), oom_kills: shown.oom_kills, usage, ..End::default() })
 }
 
 #[cfg(test)]
@@ -117,11 +111,12 @@ mod tests {
     #[test]
     fn the_oom_killer_is_named_only_where_it_killed() {
         for (exit, kills, expected) in [
-            (Exit::Signal(9), Some(1), true),
-            (Exit::Signal(9), Some(0), false),
-            (Exit::Signal(9), None, false),
-            (Exit::Signal(15), Some(3), false),
-            (Exit::Code(137), Some(1), false),
+            (Exit::Signal(9), Some(1), Some(true)),
+            (Exit::Signal(9), Some(0), Some(false)),
+            (Exit::Signal(9), None, None),
+            (Exit::Signal(15), Some(3), Some(false)),
+            (Exit::Signal(15), None, Some(false)),
+            (Exit::Code(137), Some(1), Some(false)),
         ] {
             assert_eq!(by_oom_killer(exit, kills), expected, "{exit:?} with {kills:?}");
         }

@@ -53,7 +53,14 @@ pub fn events(
         for notice in notices.take()? {
             match notice {
                 Notice::OomKill => tell(Happening::OomKill)?,
-                Notice::Ended => return Ok(warnings),
+                Notice::Ended => {
+                    if notices.sees_oom_kills() && notices.last().oom_kills.is_none() {
+                        warnings.push(
+                            "the container's cgroup was removed, by systemd or by another, before its last figures could be read: a kill by the OOM killer in its last moment is not told".into(),
+                        );
+                    }
+                    return Ok(warnings);
+                }
             }
         }
         if wait(&notices, &timer)? {

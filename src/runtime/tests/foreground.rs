@@ -122,7 +122,7 @@ fn attending_process(how: &str, script: &str) -> ! {
     })
     .unwrap();
     drop(slave);
-    let attended = attend(child.pidfd.as_fd(), child.pid, &signals, console, notify).unwrap();
+    let attended = attend(child.pidfd.as_fd(), child.pid, &signals, console, notify, None).unwrap();
     for warning in attended.warnings {
         eprintln!("warning: {warning}");
     }

@@ -38,7 +38,7 @@ const USES: [(&str, &[&str]); 35] = [
     ("seccomp_agent", &["error", "unix_socket"]),
     ("terminal", &["error", "unix_socket"]),
     ("console", &["error", "terminal"]),
-    ("foreground", &["console", "error", "notify_socket", "sys"]),
+    ("foreground", &["cgroup", "console", "error", "notify_socket", "sys"]),
     (
         "container",
         &[
