@@ -2,6 +2,7 @@
 //! killed and one that clears after it.
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::machine::cgroup2;
@@ -11,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Seek};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -184,6 +185,36 @@ fn delete_with_force_waits_for_no_child_that_a_killed_create_has_left() {
         let _ = fs::write(folder.join("cgroup.kill"), "1");
     }
     assert_eq!((said.status, said.err.as_str(), left), (0, "", false));
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+}
+
+#[test]
+fn delete_with_force_names_the_stopped_process_that_holds_the_container_and_waits_no_longer() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("stopped-holder", &STAY);
+    runtime.created(&bundle, "stopped-holder");
+    // As a run or an update has it while it is at work.
+    let mut flock = Command::new("flock");
+    flock.args(["--exclusive", "--no-fork"]).arg(runtime.root().join("stopped-holder"));
+    flock.args(["sh", "-c", "echo locked; exec sleep 1000"]).stdout(Stdio::piped());
+    let mut holder = flock.spawn().expect("execute flock");
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "locked\n");
+    let pid = Pid::from_raw(holder.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("SIGSTOP");
+    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("it is stopped");
+    let mut delete = Command::new("timeout");
+    delete.args(["--kill-after=1", "60"]).arg(runtime.binary()).arg("--root").arg(runtime.root());
+    let said = said(&delete.args(["delete", "--force", "stopped-holder"]).output().expect("timeout"));
+    let words = format!("process {pid} (");
+    let remedy = format!("`kill -KILL {pid}` ends it");
+    assert!(said.status == 1 && said.err.contains(&words) && said.err.contains(&remedy), "{said:?}");
+    assert!(said.err.contains("is stopped") && said.err.lines().count() == 1, "{}", said.err);
+    // What it says to do helps.
+    holder.kill().expect("SIGKILL");
+    holder.wait().expect("wait");
+    runtime.ok(["delete", "--force", "stopped-holder"]);
     assert_eq!(runtime.ok(["list", "-q"]).out, "");
 }
 

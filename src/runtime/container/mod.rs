@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod hooks;
 mod list;
+mod lock;
 mod maps;
 mod proc_file;
 mod process;

@@ -4,6 +4,7 @@
 //! killed, and once more when init is set up. Every write is a rename.
 
 use super::end::End;
+use super::lock::{lock, lock_file, lock_in_time};
 use super::process::{Process, Status};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
@@ -13,7 +14,7 @@ use crate::spec::{self, Spec};
 use crate::systemd::Unit;
 use crate::{Code, Error, Result};
 use oci_spec::runtime::LinuxDeviceCgroup;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -111,28 +112,6 @@ pub(super) fn does_not_exist() -> Error {
     Error::new(Code::NotFound, "container does not exist")
 }
 
-/// Opens and locks a folder; None when it is gone or, not waiting, somebody else has the lock.
-fn lock(folder: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
-    lock_file(folder, OFlags::DIRECTORY, how)
-}
-
-fn lock_file(path: &Path, kind: OFlags, how: FlockOperation) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
-    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(e) => return Err(Error::call(format!("open {}", path.display()), e)),
-    };
-    loop {
-        match rustix::fs::flock(&fd, how) {
-            Ok(()) => return Ok(Some(fd)),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(Error::call(format!("flock {}", path.display()), e)),
-        }
-    }
-}
-
 /// A container's folder.
 #[derive(Debug)]
 pub struct Container {
@@ -147,10 +126,10 @@ impl Container {
         &self.folder
     }
 
-    /// Waits until nobody else makes or removes it.
+    /// Waits until nobody else makes, changes or removes it; not for ever.
     pub(super) fn lock(&mut self) -> Result<()> {
         if self.lock.is_none() {
-            self.lock = lock(&self.folder, FlockOperation::LockExclusive)?;
+            self.lock = lock_in_time(&self.folder)?;
         }
         match self.lock {
             Some(_) => Ok(()),
