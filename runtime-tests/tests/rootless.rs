@@ -635,6 +635,21 @@ fn a_user_unpacks_an_image_into_a_bundle_of_his_own() {
 }
 
 #[test]
+fn who_is_logged_in_without_a_runtime_folder_is_the_user_and_not_the_root_that_he_becomes() {
+    let user = User::with_ranges("images-login");
+    let nowhere = None::<&str>;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nowhere).expect("mount on /run");
+    for number in [0, UID] {
+        let folder = Path::new("/run/containers").join(number.to_string());
+        fs::create_dir_all(&folder).expect("mkdir");
+        // What it says is met, and told with the file's name, before anybody is asked.
+        fs::write(folder.join("auth.json"), "no JSON").expect("write");
+    }
+    let said = user.of_images(&["image", "pull", "localhost:1/app:1"]);
+    assert!(said.status != 0 && said.err.contains(&format!("/run/containers/{UID}/auth.json")), "{}", said.err);
+}
+
+#[test]
 fn a_second_container_joins_the_namespaces_of_the_first() {
     let user = User::plain("pod");
     let first = user.bundle("pod-first", &["sh", "-c", "echo up; exec sleep 1000"], |_| {});

@@ -53,10 +53,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// With the auth files, the certificates and the proxies that users of other tools have set up.
-    pub fn of_environment() -> Options {
+    /// With the auth files of `user`, the certificates and the proxies that users of other tools have set up. Who is root of a
+    /// user namespace of his own logged in as somebody else.
+    pub fn of_environment(user: u32) -> Options {
         Options {
-            auth_files: auth_files(rustix::process::getuid().as_raw(), &|name| std::env::var_os(name)),
+            auth_files: auth_files(user, &|name| std::env::var_os(name)),
             certificates: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
             proxies: Proxies::of(&|name| std::env::var(name).ok()),
             ..Options::default()

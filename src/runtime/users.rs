@@ -25,10 +25,17 @@ const LINES_MAX: usize = 340;
 const GROUP_MAX: u64 = i32::MAX as u64;
 
 static ENTERED: OnceLock<Maps> = OnceLock::new();
+/// Who this process was before it was root in a namespace.
+static CALLER: OnceLock<u32> = OnceLock::new();
 
 /// The maps of the namespace that this process has made for itself, if it has.
 pub fn entered() -> Option<&'static Maps> {
     ENTERED.get()
+}
+
+/// The user that started this process, as the namespace that it was started in calls him.
+pub fn caller() -> u32 {
+    CALLER.get().copied().unwrap_or_else(|| rustix::process::getuid().as_raw())
 }
 
 /// Goes into a new user namespace and a new mount namespace, and is root there. This process must have one thread.
@@ -54,6 +61,7 @@ pub fn enter() -> Result<()> {
     }
     let said = mapper.wait_with_output().call("wait for the writer of id maps")?;
     unshared?;
+    let _ = CALLER.set(uid);
     if !said.status.success() {
         let why = String::from_utf8_lossy(&said.stderr).trim().to_string();
         return Err(Error::new(Code::Host, format!("a user namespace for images: {why}")));

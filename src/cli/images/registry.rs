@@ -9,7 +9,7 @@ use rcrun_image::import::{self, Imported};
 use rcrun_image::store::Store;
 use rcrun_image::{Digest, Name, Platform};
 use rcrun_registry::{Options, Progress};
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, users};
 
 use super::progress::Bar;
 use super::table::bytes;
@@ -109,7 +109,7 @@ pub fn push(store: &Store, word: &OsStr, name: Option<&str>, plain_http: bool, q
 
 /// How registries are spoken to.
 fn spoken(plain_http: bool) -> Options {
-    Options { plain_http, ..Options::of_environment() }
+    Options { plain_http, ..Options::of_environment(users::caller()) }
 }
 
 /// The name of an image in a registry.
