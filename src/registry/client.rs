@@ -18,6 +18,8 @@ use crate::{trust, words};
 
 /// Redirects in a row.
 const REDIRECTS_MAX: usize = 5;
+/// Bytes of a blob that come in a second at least: who sends less would be waited for without end.
+const SLOWEST: u64 = 1 << 10;
 /// Bytes of an answer that only explains something.
 const WORDS_MAX: u64 = 64 << 10;
 /// Where the hub's registry is: not at the host of its names.
@@ -45,12 +47,14 @@ pub(crate) struct Ask<'a> {
     pub(crate) at: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Payload<'a>,
+    /// Bytes of the answer that are worth waiting for: those of a blob.
+    pub(crate) size: u64,
 }
 
 impl<'a> Ask<'a> {
     /// A request without headers and body.
     pub(crate) fn new(method: &'a Method, at: &'a str) -> Ask<'a> {
-        Ask { method, at, headers: &[], body: Payload::Nothing }
+        Ask { method, at, headers: &[], body: Payload::Nothing, size: 0 }
     }
 }
 
@@ -184,6 +188,7 @@ impl<'a> Client<'a> {
                 .proxy(options.proxies.of_scheme(scheme, loopback)?)
                 .timeout_connect(Some(options.patience))
                 .timeout_recv_response(Some(options.patience))
+                .timeout_recv_body(Some(whole_answer(options, 0)))
                 .timeout_per_read(Some(options.patience))
                 .timeout_per_write(Some(options.patience))
                 .max_idle_connections_per_host(16);
@@ -269,7 +274,10 @@ impl<'a> Client<'a> {
             request = request.header("authorization", authorization);
         }
         match ask.body {
-            Payload::Nothing => self.agent.run(request.body(())?),
+            Payload::Nothing => {
+                let request = self.agent.configure_request(request.body(())?);
+                self.agent.run(request.timeout_recv_body(Some(whole_answer(self.options, ask.size))).build())
+            }
             Payload::Bytes(bytes) => self.agent.run(request.body(bytes)?),
             Payload::Made(size, make) => {
                 let mut body = make().map_err(|e| ureq::Error::Io(e.into()))?;
@@ -436,6 +444,12 @@ impl<'a> Client<'a> {
         let factor = 1 << failures.clamp(1, 6).saturating_sub(1);
         std::thread::sleep((self.options.pause * factor).min(Duration::from_secs(10)));
     }
+}
+
+/// How long an answer may take from its first byte to its last, where `size` bytes of a blob are among them. A byte now and
+/// then, or trailers without end, keep nobody waiting for ever.
+fn whole_answer(options: &Options, size: u64) -> Duration {
+    options.patience * 2 + Duration::from_secs(size / SLOWEST)
 }
 
 /// Whether it may go better the next time: the server's fault, not this one's.

@@ -21,11 +21,12 @@ pub struct Options {
     pub certificates: Vec<PathBuf>,
     /// The proxies of the environment.
     pub proxies: Proxies,
-    /// How often in a row a connection may fail without a byte of progress.
+    /// How often in a row a connection may fail without progress, which is 32 KiB.
     pub attempts: u32,
     /// The wait after the first such failure; twice as long after the second, and so on.
     pub pause: Duration,
-    /// How long to wait for a connection, for an answer, and for the next byte of one.
+    /// How long to wait for a connection, for an answer, and for the next byte of one. All of an answer may take twice as long,
+    /// and a second more for each KiB of a blob.
     pub patience: Duration,
     /// Blobs that are pushed at the same time. How many are pulled is for the import's options to say.
     pub parallel: usize,

@@ -200,7 +200,7 @@ impl Blobs for Remote<'_> {
 
     fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let Descriptor { digest, size, .. } = layer.descriptor;
-        let blob = Blob { remote: self, digest, size, at, body: None, failures: 0 };
+        let blob = Blob { remote: self, digest, size, at, body: None, failures: 0, came: 0 };
         blob.tell();
         Ok(Box::new(blob))
     }
@@ -213,9 +213,14 @@ struct Blob<'a> {
     size: u64,
     at: u64,
     body: Option<BodyReader<'static>>,
-    /// In a row, without a byte.
+    /// In a row, with less than [`PROGRESS`] bytes in between.
     failures: u32,
+    /// Bytes since the last of them.
+    came: u64,
 }
+
+/// So many bytes are worth another connection: a registry that gives one byte in each would be asked without end.
+const PROGRESS: u64 = 32 << 10;
 
 impl Blob<'_> {
     fn tell(&self) {
@@ -230,7 +235,7 @@ impl Blob<'_> {
         let range = format!("bytes={}-", self.at);
         let with_range = [("range", range.as_str())];
         let headers = if self.at > 0 { &with_range[..] } else { &[] };
-        let answer = client.ask(&Ask { headers, ..Ask::new(&Method::GET, &at) })?;
+        let answer = client.ask(&Ask { headers, size: self.size, ..Ask::new(&Method::GET, &at) })?;
         let skip = match answer.status() {
             StatusCode::OK => self.at,
             StatusCode::PARTIAL_CONTENT if self.at > 0 => {
@@ -287,7 +292,10 @@ impl Read for Blob<'_> {
             let error = match came {
                 Ok(came) if came > 0 => {
                     self.at += came as u64;
-                    self.failures = 0;
+                    self.came += came as u64;
+                    if self.came >= PROGRESS {
+                        self.failures = 0;
+                    }
                     self.tell();
                     return Ok(came);
                 }
@@ -295,6 +303,7 @@ impl Read for Blob<'_> {
                 Err(error) => error,
             };
             self.body = None;
+            self.came = 0;
             self.failures += 1;
             if self.failures >= self.remote.client.options.attempts {
                 let (at, size) = (self.at, self.size);

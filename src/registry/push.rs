@@ -255,7 +255,7 @@ impl Push<'_> {
         let make = || self.open(blob, begin, size);
         let body = if begin == size { Payload::Bytes(b"") } else { Payload::Made(size - begin, &make) };
         let headers = &[("content-type", "application/octet-stream")];
-        let answer = self.client.ask(&Ask { method: &Method::PUT, at: &last, headers, body })?;
+        let answer = self.client.ask(&Ask { method: &Method::PUT, at: &last, headers, body, size: 0 })?;
         if answer.status() != StatusCode::CREATED {
             return Err(self.client.refused(answer, "take it"));
         }
@@ -268,7 +268,7 @@ impl Push<'_> {
         let headers = &[("content-type", "application/octet-stream"), ("content-range", range.as_str())];
         let make = || self.open(blob, begin, end);
         let body = Payload::Made(end - begin, &make);
-        let answer = self.client.ask(&Ask { method: &Method::PATCH, at, headers, body })?;
+        let answer = self.client.ask(&Ask { method: &Method::PATCH, at, headers, body, size: 0 })?;
         match answer.status() {
             StatusCode::ACCEPTED => self.client.next(at, answer.headers()),
             _ => Err(self.client.refused(answer, "take a chunk of it")),
@@ -319,7 +319,7 @@ impl Push<'_> {
         let body = Payload::Bytes(&self.image.manifest);
         let mut failures = 0;
         loop {
-            let error = match self.client.ask(&Ask { method: &Method::PUT, at: &at, headers, body }) {
+            let error = match self.client.ask(&Ask { method: &Method::PUT, at: &at, headers, body, size: 0 }) {
                 Ok(answer) if answer.status() == StatusCode::CREATED => {
                     return match content_digest(answer.headers()) {
                         Some(other) if other != digest && other.algorithm() == digest.algorithm() => {

@@ -351,6 +351,74 @@ fn the_proxy_of_the_environment_is_used_but_not_for_this_machine() {
 }
 
 #[test]
+fn a_registry_that_gives_a_byte_now_and_then_is_not_waited_for_for_ever() {
+    use std::io::{BufRead, BufReader, Write};
+    let has = content(1);
+    let layer = Digest::of(&layers()[0].1).to_string();
+    let options = Options { patience: Duration::from_millis(500), attempts: 3, ..quick() };
+    // What it sends after the head of its answer, again and again.
+    for (at, head, piece, every, why) in [
+        ("/manifests/", "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", 20, "timeout"),
+        ("/manifests/", "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X: y\r\n", 0, "timeout"),
+        ("/blobs/", "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X: y\r\n", 0, "timeout"),
+        // One byte in each connection.
+        (layer.as_str(), "Content-Length: 100000\r\n\r\nx", "", 0, "3 of"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("{}/app:1", listener.local_addr().unwrap());
+        let (has, at, begin) = (has.clone(), at.to_string(), format!("HTTP/1.1 200 OK\r\n{head}"));
+        let size = layers()[0].1.len();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map_while(std::io::Result::ok) {
+                let (has, at, begin) = (has.clone(), at.clone(), begin.clone());
+                std::thread::spawn(move || -> std::io::Result<()> {
+                    let mut lines = BufReader::new(client.try_clone()?).lines();
+                    while let Some(first) = lines.next().transpose()?.filter(|line| line.is_ascii()) {
+                        let asked = first.split(' ').nth(1).unwrap_or_default().to_string();
+                        let range = lines.by_ref().map_while(std::result::Result::ok);
+                        let range = range.take_while(|line| !line.is_empty()).find_map(|line| {
+                            line.to_ascii_lowercase()
+                                .strip_prefix("range: bytes=")?
+                                .trim_end_matches('-')
+                                .parse()
+                                .ok()
+                        });
+                        if asked.contains(&at) {
+                            let from: usize = range.unwrap_or(0);
+                            let last = size - 1;
+                            let begin = match piece {
+                                "" if from > 0 => format!(
+                                    "HTTP/1.1 206 OK\r\nContent-Range: bytes {from}-{last}/{size}\r\nContent-Length: {}\r\n\r\nx",
+                                    size - from
+                                ),
+                                "" => begin.replace("100000", &size.to_string()),
+                                _ => begin,
+                            };
+                            client.write_all(begin.as_bytes())?;
+                            while !piece.is_empty() {
+                                client.write_all(piece.as_bytes())?;
+                                std::thread::sleep(Duration::from_millis(every));
+                            }
+                            return Ok(());
+                        }
+                        let request =
+                            Asked { method: "GET".into(), at: asked, headers: Vec::new(), body: Vec::new() };
+                        let (status, headers, body) = has.answer(&request);
+                        let headers: String = headers.iter().map(|(k, v)| format!("{k}: {v}\r\n")).collect();
+                        let length = body.len();
+                        write!(client, "HTTP/1.1 {status} OK\r\n{headers}Content-Length: {length}\r\n\r\n")?;
+                        client.write_all(&body)?;
+                    }
+                    Ok(())
+                });
+            }
+        });
+        let error = pull_into(&Place::new(), &name, &options).unwrap_err().to_string();
+        assert!(error.contains(why), "{head:?}: {error}");
+    }
+}
+
+#[test]
 fn a_registry_that_is_silent_is_not_waited_for_for_ever() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let name = format!("{}/app:1", silent.local_addr().unwrap());
