@@ -646,7 +646,11 @@ fn who_is_logged_in_without_a_runtime_folder_is_the_user_and_not_the_root_that_h
         fs::write(folder.join("auth.json"), "no JSON").expect("write");
     }
     let said = user.of_images(&["image", "pull", "localhost:1/app:1"]);
-    assert!(said.status != 0 && said.err.contains(&format!("/run/containers/{UID}/auth.json")), "{}", said.err);
+    assert!(
+        said.status != 0 && said.err.contains(&format!("/run/containers/{UID}/auth.json")),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -305,7 +305,7 @@ impl Import<'_> {
             limits: self.options.limits,
             form: self.store.form(),
             rootless: self.rootless,
-            lower: Some(self.store.layer_folders()),
+            lower: Some(self.store.layer_folders()?),
             stop: &self.stop,
         };
         let blob_name = self.workspace.fresh();

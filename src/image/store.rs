@@ -25,6 +25,7 @@
 
 mod folder;
 mod fsck;
+mod kind;
 mod lease;
 mod partial;
 mod prune;
@@ -47,6 +48,7 @@ use crate::layer::Form;
 use crate::source::{Blobs, Image, Layer};
 pub(crate) use folder::Folder;
 pub use fsck::Problem;
+pub(crate) use kind::Kind;
 pub use lease::{CONTAINER_MAX, Lease};
 pub(crate) use partial::{Continued, Partial};
 pub use prune::Pruned;
@@ -65,13 +67,8 @@ pub struct Store {
     path: PathBuf,
     form: Form,
     top: Folder,
-    blobs: [Folder; 2],
-    all_layers: Folder,
-    partials: [Folder; 2],
-    layers: [Folder; 2],
-    all_chains: Folder,
-    chains: [Folder; 2],
-    images: [Folder; 2],
+    /// What is kept by digest.
+    opened: kind::Opened,
     names: Folder,
     leases: Folder,
     tmp: Folder,
@@ -98,8 +95,8 @@ pub(crate) struct Workspace<'a> {
 const DISCARDED: &str = "discarded-";
 /// More of them are not left to anybody.
 const DISCARDED_MAX: usize = 16;
-/// What a process that leaves one removes of them.
-const CLEARED: usize = 2;
+/// So many have come together before a process that leaves one removes them, all at once: a thread costs more than one of them.
+const CLEARED: usize = 8;
 /// Of the thread that removes them: [`Folder::remove_tree`] goes some levels deep by calls.
 const DISCARDING_STACK: usize = 256 << 10;
 
@@ -117,24 +114,10 @@ impl Store {
     fn at(path: &Path, discarded: usize) -> Result<Store> {
         let top = Folder::top(path)?;
         let path = path.canonicalize().map_err(|e| Error::call("realpath", e))?;
-        let all = |name: &str| -> Result<(Folder, [Folder; 2])> {
-            let folder = top.make(name)?;
-            let [one, two] = Algorithm::ALL.map(|algorithm| folder.make(algorithm.as_str()));
-            Ok((folder, [one?, two?]))
-        };
-        let pair = |name: &str| all(name).map(|(_, pair)| pair);
-        let (all_layers, layers) = all("layers")?;
-        let (all_chains, chains) = all("chains")?;
         let mut store = Store {
             path,
             form: Form::UserOverlay,
-            blobs: pair("blobs")?,
-            partials: pair("partials")?,
-            layers,
-            all_layers,
-            chains,
-            all_chains,
-            images: pair("images")?,
+            opened: kind::Opened::default(),
             names: top.make("names")?,
             leases: top.make("leases")?,
             tmp: top.make("tmp")?,
@@ -177,16 +160,16 @@ impl Store {
         }
     }
 
-    /// Removes some of what [`Store::open_in_haste`] left, more than one process leaves, beside the caller: a tree may be
-    /// large, and removing waits for the disk. What is not done when the process ends, a later one does. The thread has the
+    /// Removes what [`Store::open_in_haste`] left, if enough of it has come together, beside the caller: removing waits for the
+    /// disk. What is not done when the process ends, a later one does. The thread has the
     /// caller's mask of signals.
     pub fn clear_discarded(&mut self) -> Result<Option<JoinHandle<()>>> {
-        if self.discarded.is_empty() {
+        if self.discarded.len() < CLEARED {
             return Ok(None);
         }
         let (tmp, names) = (self.tmp.again()?, std::mem::take(&mut self.discarded));
         let clear = move || {
-            for name in names.into_iter().take(CLEARED) {
+            for name in names {
                 // Whoever discarded it holds its lock until it has ended.
                 if let Ok(Some(folder)) = tmp.find(&name)
                     && folder.try_lock().unwrap_or(false)
@@ -249,7 +232,7 @@ impl Store {
         }
         let workspace = self.workspace_locked()?;
         for algorithm in Algorithm::ALL {
-            let blobs = &self.blobs[algorithm as usize];
+            let blobs = self.of(Kind::Blobs, algorithm)?;
             for name in blobs.names()? {
                 if blobs.mode(&name)? == Some(FILE[0]) {
                     match Digest::from_hex(algorithm, &name) {
@@ -258,14 +241,15 @@ impl Store {
                     }
                 }
             }
-            for layers in [&self.layers, &self.chains].map(|folders| &folders[algorithm as usize]) {
+            for kind in [Kind::Layers, Kind::Chains] {
+                let layers = self.of(kind, algorithm)?;
                 for name in layers.names()? {
                     if layers.mode(&name)? == Some(FOLDER[0]) {
                         workspace.take(layers, &name)?;
                     }
                 }
             }
-            let partials = &self.partials[algorithm as usize];
+            let partials = self.of(Kind::Partials, algorithm)?;
             for name in partials.names()? {
                 partials.remove(&name)?;
             }
@@ -278,8 +262,9 @@ impl Store {
         // Shared is enough against prune; what is published after the listing is settled by the next.
         let _lock = self.lock(FlockOperation::LockShared)?;
         let mut unsettled: Vec<(&Folder, String, u32)> = Vec::new();
-        for (folders, modes) in [(&self.blobs, FILE), (&self.layers, FOLDER), (&self.chains, FOLDER)] {
-            for folder in folders {
+        for (kind, modes) in [(Kind::Blobs, FILE), (Kind::Layers, FOLDER), (Kind::Chains, FOLDER)] {
+            for algorithm in Algorithm::ALL {
+                let folder = self.of(kind, algorithm)?;
                 for name in folder.names()? {
                     if folder.mode(&name)? == Some(modes[0]) {
                         unsettled.push((folder, name, modes[1]));
@@ -364,23 +349,23 @@ impl Store {
         }
     }
 
-    fn blob_folder(&self, digest: &Digest) -> &Folder {
-        &self.blobs[digest.algorithm() as usize]
+    fn blob_folder(&self, digest: &Digest) -> Result<&Folder> {
+        self.of(Kind::Blobs, digest.algorithm())
     }
 
     /// Whether the blob is there.
     pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.blob_folder(digest).mode(&digest.hex())?.is_some())
+        Ok(self.blob_folder(digest)?.mode(&digest.hex())?.is_some())
     }
 
     /// How many bytes the blob has, if it is there.
     pub(crate) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let Some(file) = self.blob_folder(digest).file(&digest.hex())? else { return Ok(None) };
+        let Some(file) = self.blob_folder(digest)?.file(&digest.hex())? else { return Ok(None) };
         file.metadata().map(|there| Some(there.len())).map_err(|e| Error::call("fstat", e))
     }
 
     fn blob_is_whole(&self, digest: &Digest) -> Result<bool> {
-        let Some(file) = self.blob_folder(digest).file(&digest.hex())? else { return Ok(false) };
+        let Some(file) = self.blob_folder(digest)?.file(&digest.hex())? else { return Ok(false) };
         let size = file.metadata().map_err(|e| Error::call("fstat", e))?.len();
         let mut blob = Verified::new(file, *digest, size);
         match std::io::copy(&mut blob, &mut std::io::sink()) {
@@ -395,7 +380,7 @@ impl Store {
     /// The text of a document's blob, verified.
     fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
         let text = self
-            .blob_folder(digest)
+            .blob_folder(digest)?
             .read(&digest.hex(), SIZE_MAX)?
             .ok_or_else(|| damaged(digest, "is not there"))?;
         let mut out = Vec::new();
@@ -442,7 +427,7 @@ impl Blobs for Store {
     fn open_at<'a>(&'a self, layer: &Layer, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let digest = &layer.descriptor.digest;
         let mut file =
-            self.blob_folder(digest).file(&digest.hex())?.ok_or_else(|| damaged(digest, "is not there"))?;
+            self.blob_folder(digest)?.file(&digest.hex())?.ok_or_else(|| damaged(digest, "is not there"))?;
         file.seek(SeekFrom::Start(at)).map_err(|e| Error::call(format_args!("seek in blob {digest}"), e))?;
         Ok(Box::new(file))
     }
@@ -480,7 +465,7 @@ impl Workspace<'_> {
 
     /// Publishes the file `name` as the blob of `digest`.
     pub(crate) fn publish_blob(&self, name: &str, digest: &Digest) -> Result<()> {
-        self.folder.hand_over(name, self.store.blob_folder(digest), &digest.hex())?;
+        self.folder.hand_over(name, self.store.blob_folder(digest)?, &digest.hex())?;
         Ok(())
     }
 }

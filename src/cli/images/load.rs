@@ -203,16 +203,17 @@ pub fn load(
     Ok(())
 }
 
-/// The image that `word` means, in the store when this returns with all its layers unpacked: a file or folder, which
-/// gives no name to it and keeps it as long as the lease lives; or what the store has already.
+/// The image that `word` means, in the store when this returns with all its layers unpacked: the file or folder `place`,
+/// which gives no name to it and keeps it as long as the lease lives; or what the store has already.
 pub fn fetch(
     global: &Global,
     store: &Store,
     word: &OsStr,
+    place: Option<Place>,
     platform: &Platform,
     quiet: bool,
 ) -> Result<(Digest, Option<Lease>)> {
-    match place(word) {
+    match place {
         Some(place) => {
             let source = source(store, &place.path)?;
             let image = source.select(place.reference.as_deref(), platform).map_err(told)?;

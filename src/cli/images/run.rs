@@ -58,7 +58,8 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
     let platform = run.image.platform.as_deref().map_or(Ok(Platform::host()), str::parse).map_err(told)?;
     let place = &run.image.store;
     let pull = run.image.pull;
-    let is_file = load::place(word).is_some();
+    let lies = load::place(word);
+    let is_file = lies.is_some();
     if is_file && pull != Pull::Never {
         let message =
             format!("--pull: {} is a file of this machine, not the name of an image", word.display());
@@ -73,7 +74,7 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
     let bring = || registry::bring(global, &store, word, &platform).map(|digest| (digest, None));
     let (digest, hold) = match pull {
         Pull::Always => bring()?,
-        Pull::Never | Pull::Missing => match load::fetch(global, &store, word, &platform, false) {
+        Pull::Never | Pull::Missing => match load::fetch(global, &store, word, lies, &platform, false) {
             Err(error) if pull == Pull::Missing && error.code() == Code::NotFound => bring()?,
             Ok((digest, _)) if run.image.platform.is_some() && !is_file => {
                 match another_platform(&store, &digest, word, &platform)? {

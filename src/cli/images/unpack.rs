@@ -42,7 +42,7 @@ pub fn unpack(
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(taken("is no folder")),
         _ => {}
     }
-    let (digest, hold) = load::fetch(global, store, word, &Platform::host(), quiet)?;
+    let (digest, hold) = load::fetch(global, store, word, load::place(word), &Platform::host(), quiet)?;
     let hold = hold.map_or_else(|| store.hold_image(&digest).map_err(told), Ok)?;
     let made = !bundle.exists();
     std::fs::DirBuilder::new()

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
@@ -108,6 +108,17 @@ impl Folder {
             Ok(fd) => Ok(Some(Folder(fd))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Error::call(format_args!("open {name}"), error)),
+        }
+    }
+
+    /// The folder `name` in the folder `kind` of this one, if it is there.
+    pub(crate) fn find_in(&self, kind: &str, name: &str) -> Result<Option<Folder>> {
+        let path = format!("{kind}/{name}");
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.0, &path, DIRECTORY, Mode::empty(), resolve) {
+            Ok(fd) => Ok(Some(Folder(fd))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::call(format_args!("open {path}"), error)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rustix::fs::FlockOperation;
 
-use super::{Store, Workspace};
+use super::{Kind, Store, Workspace};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Code, Error, Result};
 
@@ -56,7 +56,7 @@ impl Check<'_> {
 
     fn blobs(&mut self) -> Result<()> {
         for algorithm in Algorithm::ALL {
-            let folder = &self.store.blobs[algorithm as usize];
+            let folder = self.store.of(Kind::Blobs, algorithm)?;
             for name in folder.names()? {
                 let Some(digest) = Digest::from_hex(algorithm, &name) else {
                     self.broken(folder, &name, format!("{name:?} among the blobs is no digest"))?;
@@ -76,9 +76,9 @@ impl Check<'_> {
     }
 
     fn layers(&mut self) -> Result<()> {
-        for (kind, folders) in [("layer", &self.store.layers), ("chain", &self.store.chains)] {
+        for (kind, of) in [("layer", Kind::Layers), ("chain", Kind::Chains)] {
             for algorithm in Algorithm::ALL {
-                let folder = &folders[algorithm as usize];
+                let folder = self.store.of(of, algorithm)?;
                 for name in folder.names()? {
                     let Some(digest) = Digest::from_hex(algorithm, &name) else {
                         self.broken(folder, &name, format!("{name:?} among the {kind}s is no digest"))?;
@@ -97,7 +97,7 @@ impl Check<'_> {
 
     fn images(&mut self) -> Result<()> {
         for algorithm in Algorithm::ALL {
-            let folder = &self.store.images[algorithm as usize];
+            let folder = self.store.of(Kind::Images, algorithm)?;
             for name in folder.names()? {
                 let Some(digest) = Digest::from_hex(algorithm, &name) else {
                     self.broken(folder, &name, format!("{name:?} among the images is no digest"))?;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Store;
+use super::{Kind, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -24,7 +24,7 @@ impl Store {
     /// What there is of the blob, empty if there is nothing; `None` once the blob itself is there. `waits` is told
     /// when another import has it.
     pub(crate) fn partial(&self, digest: &Digest, waits: &dyn Fn()) -> Result<Option<Partial<'_>>> {
-        let folder = &self.partials[digest.algorithm() as usize];
+        let folder = self.of(Kind::Partials, digest.algorithm())?;
         let name = digest.hex();
         loop {
             if self.has_blob(digest)? {
@@ -57,7 +57,7 @@ impl Store {
 
 impl Partial<'_> {
     fn is_in_place(&self) -> Result<bool> {
-        let folder = &self.store.partials[self.digest.algorithm() as usize];
+        let folder = self.store.of(Kind::Partials, self.digest.algorithm())?;
         let own = rustix::fs::fstat(&self.file).map_err(|e| Error::call("fstat", e))?;
         match rustix::fs::statat(folder, self.digest.hex(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok((own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)),
@@ -68,9 +68,9 @@ impl Partial<'_> {
 
     /// Publishes it as the blob that it was found to be.
     pub(crate) fn publish(self) -> Result<()> {
-        let folder = &self.store.partials[self.digest.algorithm() as usize];
+        let folder = self.store.of(Kind::Partials, self.digest.algorithm())?;
         let name = self.digest.hex();
-        if !folder.hand_over(&name, self.store.blob_folder(&self.digest), &name)? {
+        if !folder.hand_over(&name, self.store.blob_folder(&self.digest)?, &name)? {
             folder.remove(&name)?;
         }
         Ok(())
@@ -78,7 +78,8 @@ impl Partial<'_> {
 
     /// Removes it: its content is not what it should be, and going on from there would never help.
     pub(crate) fn refuse(self) -> Result<()> {
-        self.store.partials[self.digest.algorithm() as usize].remove(&self.digest.hex()).map(|_| ())
+        let folder = self.store.of(Kind::Partials, self.digest.algorithm())?;
+        folder.remove(&self.digest.hex()).map(|_| ())
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use rustix::fs::FlockOperation;
 
-use super::{Folder, Store, folder};
+use super::{Kind, Store, folder};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Code, Error, Result};
 
@@ -55,15 +55,15 @@ impl Store {
                 chains.extend(record.layer_ids().iter().map(|id| id.chain_id));
             }
             // Records first: a record never names what is not there, even when this process dies in between.
-            let sets: [(&[Folder; 2], &HashSet<Digest>, &mut Vec<Digest>); 4] = [
-                (&self.images, &images, &mut pruned.images),
-                (&self.blobs, &blobs, &mut pruned.blobs),
-                (&self.layers, &layers, &mut pruned.layers),
-                (&self.chains, &chains, &mut pruned.chains),
+            let sets: [(Kind, &HashSet<Digest>, &mut Vec<Digest>); 4] = [
+                (Kind::Images, &images, &mut pruned.images),
+                (Kind::Blobs, &blobs, &mut pruned.blobs),
+                (Kind::Layers, &layers, &mut pruned.layers),
+                (Kind::Chains, &chains, &mut pruned.chains),
             ];
-            for (folders, keep, gone) in sets {
+            for (kind, keep, gone) in sets {
                 for algorithm in Algorithm::ALL {
-                    let folder = &folders[algorithm as usize];
+                    let folder = self.of(kind, algorithm)?;
                     for name in folder.names()? {
                         let Some(digest) = Digest::from_hex(algorithm, &name) else { continue };
                         if !keep.contains(&digest) {
@@ -76,7 +76,8 @@ impl Store {
             }
         }
         drop(workspace);
-        for partials in &self.partials {
+        for algorithm in Algorithm::ALL {
+            let partials = self.of(Kind::Partials, algorithm)?;
             for name in partials.names()? {
                 if partials.file(&name)?.map(folder::try_lock).transpose()? == Some(true) {
                     partials.remove(&name)?;
@@ -102,7 +103,7 @@ impl Store {
         for named in self.names()?.into_iter().filter(|named| named.manifest == *digest) {
             self.untag(&named.name)?;
         }
-        let images = &self.images[digest.algorithm() as usize];
+        let images = self.of(Kind::Images, digest.algorithm())?;
         if images.mode(&digest.hex())?.is_none() {
             return Err(Error::new(Code::NotFound, format!("the store has no image {digest}")));
         }

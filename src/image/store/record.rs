@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayerId, Store, Workspace};
+use super::{Kind, LayerId, Store, Workspace};
 use crate::digest::{Algorithm, Digest};
 use crate::document::SIZE_MAX;
 use crate::error::{Code, Error, Result};
@@ -69,7 +69,7 @@ impl Record {
 impl Store {
     /// The record of the image of the manifest `digest`, if it is in the store.
     pub fn record(&self, digest: &Digest) -> Result<Option<Record>> {
-        let Some(text) = self.images[digest.algorithm() as usize].read(&digest.hex(), SIZE_MAX)? else {
+        let Some(text) = self.of(Kind::Images, digest.algorithm())?.read(&digest.hex(), SIZE_MAX)? else {
             return Ok(None);
         };
         serde_json::from_slice(&text).map(Some).map_err(|error| {
@@ -79,7 +79,7 @@ impl Store {
 
     /// Whether the image of the manifest `digest` is there.
     pub fn has_image(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.images[digest.algorithm() as usize].mode(&digest.hex())?.is_some())
+        Ok(self.of(Kind::Images, digest.algorithm())?.mode(&digest.hex())?.is_some())
     }
 
     /// Which of the image's pairs of blob and diffID need no proof: of a plain tar the two are one, and of an image in
@@ -104,7 +104,7 @@ impl Store {
     pub fn images(&self) -> Result<Vec<Digest>> {
         let mut images = Vec::new();
         for algorithm in Algorithm::ALL {
-            let names = self.images[algorithm as usize].names()?;
+            let names = self.of(Kind::Images, algorithm)?.names()?;
             images.extend(names.iter().filter_map(|name| Digest::from_hex(algorithm, name)));
         }
         Ok(images)
@@ -113,7 +113,7 @@ impl Store {
     pub(crate) fn write_record(&self, workspace: &Workspace<'_>, image: &Image) -> Result<()> {
         let text = serde_json::to_vec(&Record::of(image)).expect("a record has only strings as keys");
         let digest = &image.digest;
-        self.images[digest.algorithm() as usize].publish(&workspace.folder, &digest.hex(), &text)
+        self.of(Kind::Images, digest.algorithm())?.publish(&workspace.folder, &digest.hex(), &text)
     }
 
     /// All names.

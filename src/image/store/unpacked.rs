@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::thread::CapabilitySet;
 
-use super::{Folder, Record, Store, Workspace};
+use super::{Kind, Record, Store, Workspace};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::layer::{Form, Summary};
@@ -110,10 +110,9 @@ impl Store {
 
     /// The layer, unpacked, if it is there.
     pub fn layer(&self, id: &LayerId) -> Result<Option<Unpacked>> {
-        for (kind, digest) in [("layers", id.diff_id), ("chains", id.chain_id)] {
-            let Some(layer) = self.unpacked(kind)[digest.algorithm() as usize].find(&digest.hex())? else {
-                continue;
-            };
+        for (kind, digest) in [(Kind::Layers, id.diff_id), (Kind::Chains, id.chain_id)] {
+            let Some(layer) = self.of(kind, digest.algorithm())?.find(&digest.hex())? else { continue };
+            let kind = kind.as_str();
             let place = format!("{kind}/{}/{}/fs", digest.algorithm().as_str(), digest.hex());
             let root = layer.mode(ROOT)?.is_some();
             return Ok(Some(Unpacked {
@@ -128,10 +127,10 @@ impl Store {
 
     /// Whether the layer is there, unpacked.
     pub fn has_layer(&self, id: &LayerId) -> Result<bool> {
-        let has = |folders: &[Folder; 2], digest: &Digest| {
-            folders[digest.algorithm() as usize].mode(&digest.hex()).map(|mode| mode.is_some())
+        let has = |kind, digest: &Digest| {
+            self.of(kind, digest.algorithm())?.mode(&digest.hex()).map(|mode| mode.is_some())
         };
-        Ok(has(&self.layers, &id.diff_id)? || has(&self.chains, &id.chain_id)?)
+        Ok(has(Kind::Layers, &id.diff_id)? || has(Kind::Chains, &id.chain_id)?)
     }
 
     /// The layers of the image of the manifest `digest`, the topmost first, each once, for a mount of overlayfs. The
@@ -169,12 +168,8 @@ impl Store {
     }
 
     /// The folders of layers, `layers` and `chains`.
-    pub(crate) fn layer_folders(&self) -> [BorrowedFd<'_>; 2] {
-        [self.all_layers.as_fd(), self.all_chains.as_fd()]
-    }
-
-    fn unpacked(&self, kind: &str) -> &[Folder; 2] {
-        if kind == "layers" { &self.layers } else { &self.chains }
+    pub(crate) fn layer_folders(&self) -> Result<[BorrowedFd<'_>; 2]> {
+        Ok([self.all(Kind::Layers)?.as_fd(), self.all(Kind::Chains)?.as_fd()])
     }
 }
 
@@ -195,12 +190,12 @@ impl Workspace<'_> {
         if summary.root {
             self.folder.open(name)?.create(ROOT).map_err(|e| Error::call("create root", e))?;
         }
-        let (folders, digest) = match summary.depends_on_lower {
-            true => (&self.store.chains, id.chain_id),
-            false => (&self.store.layers, id.diff_id),
+        let (kind, digest) = match summary.depends_on_lower {
+            true => (Kind::Chains, id.chain_id),
+            false => (Kind::Layers, id.diff_id),
         };
         // When another process was first, this one's goes with the workspace.
-        self.folder.hand_over(name, &folders[digest.algorithm() as usize], &digest.hex())?;
+        self.folder.hand_over(name, self.store.of(kind, digest.algorithm())?, &digest.hex())?;
         Ok(())
     }
 }
