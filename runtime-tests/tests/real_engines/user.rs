@@ -45,6 +45,11 @@ impl User {
             world.runtime().display()
         );
         fs::write(user.home.join("containers.conf"), text).map_err(|e| e.to_string())?;
+        // podman reads Docker's too.
+        let docker = user.home.join("docker-config");
+        fs::create_dir_all(&docker).map_err(|e| e.to_string())?;
+        fs::write(docker.join("config.json"), "{}").map_err(|e| e.to_string())?;
+        user.own(&docker);
         let busybox = world.busybox()?;
         if must(user.command(world, "podman").args(["image", "exists", "busybox"])).is_err() {
             must(
