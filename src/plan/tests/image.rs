@@ -341,10 +341,10 @@ fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         assert_eq!(Report::decode(&bytes), None, "kind {kind}");
     }
-    for barrier in [Barrier::Maps, Barrier::RuntimeHooks, Barrier::ContainerHooks] {
+    for barrier in [Barrier::Maps, Barrier::RuntimeHooks, Barrier::ContainerHooks, Barrier::NetDevices] {
         assert_eq!(Barrier::from_number(barrier as u16), Some(barrier));
     }
-    assert!([0, 4, u16::MAX].into_iter().all(|n| Barrier::from_number(n).is_none()));
+    assert!([0, 5, u16::MAX].into_iter().all(|n| Barrier::from_number(n).is_none()));
 }
 
 /// struct sched_attr of linux/sched/types.h: u32 size and policy, u64 flags, s32 nice, u32 priority, u64 runtime, deadline and

@@ -234,7 +234,7 @@ fn every_test_that_the_page_names_is_there() {
     let mut seen = 0;
     for cells in rows(&page) {
         let names: Vec<&str> = quoted(cells[2]).collect();
-        assert!(names.len() >= 2 && names.len() % 2 == 0, "{cells:?}");
+        assert!(names.len() >= 2 && names.len().is_multiple_of(2), "{cells:?}");
         for pair in names.chunks(2) {
             let (file, test) = (pair[0], pair[1]);
             let there = files.iter().any(|path| {
