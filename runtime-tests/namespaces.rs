@@ -189,7 +189,9 @@ fn first() -> ExitCode {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     assert_eq!(std::process::id(), 1, "the first process of the pid namespace");
     make("proc", Some("proc"), Path::new("/proc"), MsFlags::empty(), None);
-    let suite = stage("suite").spawn().expect("execute myself").id();
+    // Where pids begin anew, names that are made of one are not this run's alone.
+    let folder = std::env::var_os(FOLDER).expect("the folder");
+    let suite = stage("suite").env("TMPDIR", folder).spawn().expect("execute myself").id();
     loop {
         match wait().expect("a child") {
             WaitStatus::Exited(pid, code) if pid.as_raw() as u32 == suite => {
