@@ -69,12 +69,14 @@ pub fn delete(flags: &Flags) -> Result<()> {
 fn forget_socket(bundle: &Path) -> Option<PathBuf> {
     let address = std::fs::read_to_string(bundle.join(ADDRESS)).ok()?;
     let path = PathBuf::from(address.trim().strip_prefix("unix://")?);
-    let served = group::forget(&path).unwrap_or_else(|error| {
-        // The container is what counts; the next shim of that name takes the socket.
-        eprintln!("containerd-shim-rcrun-v2: {error}");
-        false
-    });
-    served.then_some(path)
+    match group::forget(&path) {
+        Ok(is_served) => is_served.then_some(path),
+        Err(error) => {
+            // The container is what counts; the next shim of that name takes the socket.
+            eprintln!("containerd-shim-rcrun-v2: {error}");
+            None
+        }
+    }
 }
 
 /// Ends the shim that serves there, unless it has containers: one that was started for a containerd that was killed before it

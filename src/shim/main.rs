@@ -8,6 +8,7 @@ mod events;
 mod fields;
 mod group;
 mod info;
+mod last;
 mod leftover;
 mod life;
 mod log;

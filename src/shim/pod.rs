@@ -323,8 +323,12 @@ impl Pod {
         Ok((process.pid, process.ended))
     }
 
-    /// All processes of a container, and which of them execs have named.
+    /// All processes of a container, and which of them execs have named. A sandbox has none: a containerd that is started anew
+    /// asks it of the sandbox.
     pub fn pids(&self, id: &str) -> Result<Vec<(u32, Option<String>)>> {
+        if self.sandbox_status(id).is_ok() {
+            return Ok(Vec::new());
+        }
         let container = self.container(id)?;
         let pids = containers::processes(&container.root.open(&container.id)?)?;
         let life = container.life();
@@ -335,8 +339,12 @@ impl Pod {
         Ok(pids.into_iter().map(|pid| (pid, named(pid))).collect())
     }
 
-    /// The pid of a container's first process.
+    /// The pid of a container's first process, or what a sandbox has in its place: by this a containerd that is started anew
+    /// knows that the shim is there.
     pub fn pid(&self, id: &str) -> Result<i32> {
+        if let Ok(sandbox) = self.sandbox_status(id) {
+            return Ok(sandbox.pid);
+        }
         // A containerd that is started anew takes a shim that does not know its container for dead, and clears up.
         if let Some(None) = self.table().get(id) {
             return Ok(0);
@@ -403,7 +411,7 @@ impl Pod {
         Ok(())
     }
 
-    /// Ends this process, if it serves no container and no sandbox. Whoever starts one of this pod from now on gets another shim.
+    /// Makes ready to end this process, if it serves no container and no sandbox. Whoever starts one of this pod from now on gets another shim.
     pub fn shut_down(&self) -> Result<()> {
         let table = self.table();
         if !table.is_empty() || self.has_sandbox() {
@@ -411,10 +419,15 @@ impl Pod {
         }
         self.place.leave()?;
         self.ending.store(true, Ordering::Relaxed);
-        drop(table);
-        // An eventfd takes it.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         Ok(())
+    }
+
+    /// The second half of it, once whoever asked for it has an answer.
+    pub fn end_if_shut_down(&self) {
+        if self.ending.load(Ordering::Relaxed) {
+            // An eventfd takes it.
+            let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: children,
-//! events, group, log, pod, sandbox, service.
+//! events, group, last, log, pod, sandbox, service.
 
 use crate::events::Events;
 use crate::group::Place;
 use crate::pod::Pod;
 use crate::start::READY;
 use crate::watch::Next;
-use crate::{children, log, sandbox, service};
+use crate::{children, last, log, sandbox, service};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rcrun_runtime::cgroup::Hierarchy;
@@ -129,8 +129,8 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
         .add_listener(serving.socket.into_raw_fd())
         .map_err(failed)?
         .set_accept_hook(RootOnly)
-        .register_service(service::methods(&pod))
-        .register_service(sandbox::methods(&pod));
+        .register_service(last::methods(service::methods(&pod), &pod))
+        .register_service(last::methods(sandbox::methods(&pod), &pod));
     server.start().map_err(failed)?;
     // It serves for as long as this process is.
     std::mem::forget(server);

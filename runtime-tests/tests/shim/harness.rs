@@ -467,13 +467,13 @@ impl Shim {
         self.connect(id).expect("connect").shim_pid as i32
     }
 
-    /// Asks it to end; it may be gone before it has answered.
+    /// Asks it to end, which it does after it has answered.
     pub fn shut_down(&self) {
         let mut asked = ttrpc::Request::new();
         asked.service = self.service.to_string();
         asked.method = "Shutdown".to_string();
         asked.timeout_nano = PATIENCE.as_nanos() as i64;
-        let _ = self.client.request(asked);
+        self.client.request(asked).expect("Shutdown");
     }
 
     /// Ends a container, if it has not ended, and the shim.

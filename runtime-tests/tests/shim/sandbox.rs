@@ -140,6 +140,9 @@ fn a_pod_is_namespaces_without_a_process_and_goes_with_all_that_is_in_it() {
     assert_eq!(platform.os, "linux");
     assert!(["amd64", "arm64"].contains(&platform.architecture.as_str()));
     pod.ping().expect("ping");
+    // By these a containerd that is started anew finds it again.
+    assert_eq!(shim.connect("pod").expect("connect").task_pid as i32, pid);
+    assert_eq!(shim.pids("pod").expect("pids").len(), 0);
     // A thread of the shim, which is in namespaces that nobody else is in.
     let own: i32 = parent_of(pid, "Tgid:").parse().expect("a pid");
     assert!(text(format!("/proc/{own}/cmdline").as_ref()).contains("containerd-shim-rcrun-v2"));
