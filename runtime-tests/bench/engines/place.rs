@@ -25,6 +25,9 @@ const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// The stock shim.
 pub const STOCK: (&str, &str) = ("io.containerd.runc.v2", "containerd-shim-runc-v2");
 
+/// Ways that Docker does not go here, and what was said.
+pub type Refused = Vec<(Way, String)>;
+
 /// All of it.
 pub struct Place {
     /// The engine that both clients' containers end up with.
@@ -156,7 +159,7 @@ impl Place {
 
     /// The ways that Docker has here, and those that it lacks, with their own words: crun wants every controller that Docker
     /// names, and this machine may not have them.
-    pub fn ways_of_docker(&self) -> Result<(Vec<Way>, Vec<(Way, String)>)> {
+    pub fn ways_of_docker(&self) -> Result<(Vec<Way>, Refused)> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for way in [Way::StockCrun, Way::StockRunc, Way::StockRcrun] {
             match self.docker_run(way) {
