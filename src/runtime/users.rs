@@ -211,7 +211,9 @@ mod tests {
         ] {
             let mut command = Command::new(program[0]);
             command.args(&program[1..]).args(["sh", "-c", "echo; exec cat"]);
-            uid.into_iter().for_each(|uid| drop(command.uid(uid)));
+            if let Some(uid) = uid {
+                command.uid(uid);
+            }
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
             let joined = join(child.id() as i32);

@@ -60,6 +60,7 @@ fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error(panic)));
     // Nobody reads it if containerd has given up.
     let mut ready = std::fs::File::from(ready);
+    let place = serving.place.clone();
     let (pod, stopped) = match set_up(serving) {
         Ok(set_up) => set_up,
         Err(error) => {
@@ -72,6 +73,8 @@ fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
     while !stopped.load(Ordering::Relaxed) {
         pod.watches().turn()?;
     }
+    // First: the rest may take as long as containerd is away, and nobody is to find who does nothing more.
+    place.leave()?;
     pod.events().finish();
     Ok(())
 }

@@ -149,9 +149,9 @@ fn who_starts_a_container_after_shutdown_gets_a_shim_that_stays() {
     let place = Place::new("shim-again");
     let bundle = Bundle::new("shim-again", &["true"])
         .with(|c| c["linux"]["cgroupsPath"] = format!("/{}/again", place.namespace).into());
-    // A containerd that takes no events: the shim waits some seconds for that before it ends, and is there meanwhile.
+    // A containerd that takes no events: the shim waits for that before it ends, and is there meanwhile.
     let deaf = place.folder.path().join("deaf.sock");
-    let _deaf = std::os::unix::net::UnixListener::bind(&deaf).expect("bind");
+    let listens = std::os::unix::net::UnixListener::bind(&deaf).expect("bind");
     let start = || run(place.command(&bundle, "again").env("TTRPC_ADDRESS", &deaf).arg("start"), b"").out;
     let address = start();
     let first = Shim::at(&address);
@@ -164,6 +164,10 @@ fn who_starts_a_container_after_shutdown_gets_a_shim_that_stays() {
     let second = Shim::at(&address);
     second.create(&bundle, "again", &Io::none()).expect("create");
     assert_ne!(second.pid("again"), own);
+    // Now there is one that takes them.
+    drop(listens);
+    std::fs::remove_file(&deaf).expect("unlink");
+    std::os::unix::fs::symlink(place.folder.path().join("events.sock"), &deaf).expect("symlink");
     living.ends();
     assert!(second.socket().exists(), "it is the second one's");
     second.clear("again");

@@ -118,7 +118,7 @@ fn answers_and_signals_are_read() {
         (reply(3, "u", &[Value::Uint32(1)]), Message::Reply(3, vec![])),
         (message(ERROR, &error, "s", &[Value::text("no")]), Message::Error(4, "a.Name".into(), "no".into())),
         (message(ERROR, &error, "", &[]), Message::Error(4, "a.Name".into(), String::new())),
-        (job_removed("/job/5", "done"), Message::JobRemoved("/job/5".into(), "done".into())),
+        (job_removed("/job/5", "done"), Message::JobRemoved("/job/5".into(), "done".into(), String::new())),
         (message(SIGNAL, &[(MEMBER, Value::text("Else"))], "", &[]), Message::Other),
     ] {
         assert_eq!(length(bytes.first_chunk().unwrap()), Some(bytes.len()));

@@ -82,10 +82,12 @@ impl Pod {
             {
                 log::warn(format_args!("{}: what its first process has left: {error}", container.id));
             }
-            self.record(container, exit);
         }
         // A kill is told before the end that it brought.
         self.tell_oom(container);
+        if name == INIT {
+            self.record(container, exit);
+        }
         self.tell(container);
     }
 
@@ -94,8 +96,9 @@ impl Pod {
     pub(super) fn record(&self, container: &Container, exit: Exit) {
         let Some(left) = lock(&container.left).take() else { return };
         let id = container.id.clone();
+        let last = lock(&container.notices).as_ref().map(|notices| notices.last().clone());
         let write = move || {
-            if let Err(error) = left.record(exit) {
+            if let Err(error) = left.record(exit, last) {
                 log::warn(format_args!("{id}: its end could not be written to its state: {error}"));
             }
         };
