@@ -319,7 +319,8 @@ impl Push<'_> {
         let body = Payload::Bytes(&self.image.manifest);
         let mut failures = 0;
         loop {
-            let error = match self.client.ask(&Ask { method: &Method::PUT, at: &at, headers, body, size: 0 }) {
+            let error = match self.client.ask(&Ask { method: &Method::PUT, at: &at, headers, body, size: 0 })
+            {
                 Ok(answer) if answer.status() == StatusCode::CREATED => {
                     return match content_digest(answer.headers()) {
                         Some(other) if other != digest && other.algorithm() == digest.algorithm() => {
