@@ -6,32 +6,31 @@
 #   make engines-bookworm RUNTIME=/usr/sbin/runc    what another runtime makes of the same
 #   make engines-vm                             limits, statistics, systemd's cgroups, ordinary users: in user-mode Linux
 #   make engines-vm ENGINES_MACHINE=qemu SETUPS="systemd systemd-shim cgroupfs" TESTS="limits:: rootless::docker"
-#   make engines-vm TESTS="$(CHOSEN_ENGINES)"    what .ci/run has time for
 
 ENGINES_MACHINE ?= uml
 SETUPS ?=
 REAL_ENGINES = cargo test --locked --package runtime-tests --test real_engines --
 ENGINES_SETUPS = $(addprefix --setup ,$(or $(SETUPS),$(1)))
-# Each takes a minute or two there.
-CHOSEN_ENGINES = killed_and_docker_says_so those_of_the_command_line docker_of_an_ordinary_user
 
 .PHONY: engines engines-bookworm engines-trixie engines-vm
 engines: engines-bookworm engines-trixie ## run Docker, podman, buildah, ctr and compose on rcrun
 
 engines-bookworm: setup build ## the same, with Debian 12's engines only
 	@runtime-tests/install-packages runtime-tests/engines/packages
-	ENGINES_IMAGE="$$(runtime-tests/engines/make-image)" RUNTIME="$(RUNTIME)" $(REAL_ENGINES) $(TESTS)
+	image=$$(runtime-tests/engines/make-image) && \
+		ENGINES_IMAGE=$$image RUNTIME="$(RUNTIME)" $(REAL_ENGINES) $(TESTS)
 
 # RUNTIME is a path in the machine's disk then.
 engines-trixie: setup build ## the same, with trixie's engines only, from a test machine's disk
 	@runtime-tests/install-packages runtime-tests/engines/packages
-	ENGINES_IMAGE="$$(runtime-tests/engines/make-image)" ENGINES_DISK="$$(runtime-tests/machines/build engines)" \
-		RUNTIME="$(RUNTIME)" $(REAL_ENGINES) $(call ENGINES_SETUPS,cgroupfs $(if $(RUNTIME),,cgroupfs-shim)) $(TESTS)
+	image=$$(runtime-tests/engines/make-image) && disk=$$(runtime-tests/machines/build engines) && \
+		ENGINES_IMAGE=$$image ENGINES_DISK=$$disk RUNTIME="$(RUNTIME)" \
+		$(REAL_ENGINES) $(call ENGINES_SETUPS,cgroupfs $(if $(RUNTIME),,cgroupfs-shim)) $(TESTS)
 
 engines-vm: setup build ## run trixie's engines on rcrun in a machine with all of cgroup v2 and systemd
-	$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- "$$(runtime-tests/machines/build engines)" \
-		$(RCRUN) $(ENGINES_MACHINE) --program real_engines \
-		--command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
+	disk=$$(runtime-tests/machines/build engines) && \
+		$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- $$disk $(RCRUN) $(ENGINES_MACHINE) \
+		--program real_engines --command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
 
 .PHONY: endurance
 # Containers made, entered, killed and deleted under containerd, while the shim and containerd are killed at random.

@@ -1,5 +1,6 @@
 //! `docker run` and its options one by one, and the life of a container.
 
+use crate::setup::{Need, Shim};
 use crate::tutorial::{Tutorial, step, tutorial};
 
 pub const TUTORIALS: &[Tutorial] = &[
@@ -19,6 +20,23 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker run --rm --runtime runc busybox echo as runc").prints("as runc"),
         ],
     ),
+    tutorial(
+        "docker_tells_the_version_of_the_default_runtime",
+        &[
+            step("$RUNTIME --version | sed -n '1s/.* version /rcrun /p' > version; cat version").says(&["rcrun "]),
+            step("docker version -f '{{range .Server.Components}}{{println .Name .Version}}{{end}}' | grep -xf version"),
+            step("docker info -f '{{.RuncCommit.ID}}' > commit; $RUNTIME --version | grep -xF \"commit: $(cat commit)\""),
+        ],
+    )
+    .needs(&[Need::Shim(Shim::Stock)]),
+    tutorial(
+        "docker_tells_the_features_of_the_runtime",
+        &[
+            step("docker info -f '{{json .Runtimes.rcrun}}'")
+                .says(&["org.opencontainers.runtime-spec.features", "mountOptions", "LINUX_IMMUTABLE"]),
+        ],
+    )
+    .needs(&[Need::Docker(26), Need::Shim(Shim::Stock)]),
     tutorial(
         "a_container_prints_and_its_status_is_the_commands_or_125_126_127_137",
         &[

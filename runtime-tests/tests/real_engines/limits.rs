@@ -7,15 +7,14 @@ const MEMORY: &[Need] = &[Need::Controller("memory"), Need::Controller("pids"), 
 
 pub const TUTORIALS: &[Tutorial] = &[
     tutorial(
-        "docker_info_tells_the_runtime_its_version_and_its_features",
+        "docker_knows_the_driver_and_misses_nothing",
         &[
-            step("docker info").says(&["Runtimes:", " rcrun", "Default Runtime: rcrun", "Cgroup Version: 2"]),
-            step("docker info -f '{{json .Runtimes}}'").says(&["org.opencontainers.runtime-spec.features", "cgroup"]),
+            step("docker info -f '{{.CgroupDriver}} {{.CgroupVersion}}'").prints("systemd 2"),
             // The one of user-mode Linux.
             step("docker info 2>&1 | grep -i warning | grep -v cpuset").ends(1),
         ],
     )
-    .needs(&[Need::Controller("memory"), Need::Docker(26), Need::Shim(Shim::Stock)]),
+    .needs(&[Need::Controller("memory"), Need::Driver(Driver::Systemd)]),
     tutorial(
         "a_container_that_eats_its_memory_is_killed_and_docker_says_so",
         &[
@@ -40,7 +39,8 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker rm eats"),
         ],
     )
-    .needs(&[Need::Controller("memory"), Need::Shim(Shim::Own)]),
+    // A scope of systemd's is gone with its last process, and what the kernel counted with it.
+    .needs(&[Need::Controller("memory"), Need::Shim(Shim::Own), Need::Driver(Driver::Cgroupfs)]),
     tutorial(
         "limits_are_those_of_the_command_line",
         &[

@@ -150,6 +150,9 @@ fn run(folder: &Path, request: &Request) -> Result<ExitCode, String> {
     let version = std::process::Command::new("/usr/sbin/dockerd").arg("--version").output();
     let version = version.map_err(|e| format!("dockerd: {e}"))?;
     let machine = Machine::look(own, &String::from_utf8_lossy(&version.stdout));
+    if !request.machine && !machine.image {
+        return Err("ENGINES_IMAGE is not set: run the tests by `make engines`".into());
+    }
     let (mut failed, mut drivers) = (Vec::new(), Vec::new());
     let (mut ran, began) = (0, Instant::now());
     for setup in &request.setups {

@@ -69,8 +69,9 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("podman rm -f -t 0 small"),
             // conmon looks for a kill until the cgroup's end, which may be soon after the first process's.
             step("podman run -d --name eats --network none -m 24m --memory-swap 24m busybox sh -c \
-                  'mkfifo /end; tail /dev/zero; status=$?; read x < /end; exit $status'"),
-            step("podman exec eats sh -c 'until test -p /end; do :; done; echo > /end' || true; podman wait eats").says(&["137"]),
+                  'mkfifo /dead /end; tail /dev/zero; status=$?; echo > /dead; read x < /end; exit $status'"),
+            step("podman exec eats sh -c 'until test -p /end; do :; done; cat /dead'"),
+            step("podman exec eats sh -c 'echo > /end' || true; podman wait eats").says(&["137"]),
             step("podman inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' eats; podman rm eats").says(&["true 137"]),
         ],
     )

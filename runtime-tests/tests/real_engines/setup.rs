@@ -86,7 +86,7 @@ impl Machine {
             docker.split_once("version ").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
         Machine {
             rcrun,
-            image: std::env::var_os("ENGINES_IMAGE").is_some(),
+            image: std::env::var_os("ENGINES_IMAGE").is_some_and(|path| !path.is_empty()),
             controllers: std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default(),
             systemd: Path::new("/run/systemd/system").exists(),
             docker: version.unwrap_or(0),

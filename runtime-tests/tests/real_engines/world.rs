@@ -305,7 +305,7 @@ impl World {
 
     fn images(&self) -> Result<(), String> {
         let busybox = self.busybox()?;
-        let debian = std::env::var_os("ENGINES_IMAGE").map(PathBuf::from);
+        let debian = std::env::var_os("ENGINES_IMAGE").filter(|path| !path.is_empty()).map(PathBuf::from);
         let images = [(Some(&busybox), "sh", "busybox"), (debian.as_ref(), "bash", "debian")];
         for (tar, program, name) in images {
             let there = must(self.command("docker").args(["image", "inspect", name])).is_ok();
