@@ -81,3 +81,17 @@ fn where_user_namespaces_are_forbidden_a_user_is_told_and_root_is_not_bothered()
         "{finding}"
     );
 }
+
+#[test]
+fn what_cannot_be_tried_without_a_user_namespace_is_not_laid_at_the_kernels_door() {
+    // The limit of the namespace that the user is in: his own are counted below it.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all -- \"$@\"";
+    let said = doctor(&["unshare", "-U", "-r", "-m", "sh", "-c", forbid, "sh"], "json");
+    assert_eq!(said.status, 1, "{}{}", said.out, said.err);
+    let report: Value = serde_json::from_str(&said.out).expect("JSON");
+    for name in ["open_tree", "fsopen, fsmount, mount_setattr"] {
+        let findings = report["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["name"] == name).expect(name);
+        assert_eq!(finding["remedy"], "see `user namespaces` below", "{finding}");
+    }
+}

@@ -49,6 +49,9 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
         true => devices(),
         false => delegated(&hierarchy),
     });
+    if !caller.user_namespace && !root {
+        findings.extend(of_users_systemd(&hierarchy.path().join(service(caller.uid))));
+    }
     findings.push(born_inside(&hierarchy));
     findings.push(kill(&hierarchy));
     findings
@@ -91,6 +94,25 @@ fn delegated(hierarchy: &Hierarchy) -> Finding {
             }
         });
     trial.finding(found)
+}
+
+/// The cgroup that a user's systemd has (user@.service).
+fn service(uid: u32) -> PathBuf {
+    format!("user.slice/user-{uid}.slice/user@{uid}.service").into()
+}
+
+/// What scopes of the user's own systemd may have; None where he has none.
+fn of_users_systemd(folder: &Path) -> Option<Finding> {
+    let offered = folder.is_dir().then(|| controllers(folder))?;
+    let trial = trial(
+        "cgroups",
+        "user's systemd",
+        false,
+        "with --systemd-cgroup each limit can be set",
+        "with --systemd-cgroup a limit of a controller that it has not is refused, by name",
+        "let root write [Service] and Delegate=cpu cpuset io memory pids to /etc/systemd/system/user@.service.d/delegate.conf, run `systemctl daemon-reload`, and log in anew",
+    );
+    Some(trial.finding(list(&offered, &lacking(&offered))))
 }
 
 fn devices() -> Finding {
@@ -161,6 +183,23 @@ fn kill(hierarchy: &Hierarchy) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_delegated_to_a_users_systemd_is_told_with_the_file_that_delegates_more() {
+        let scratch = crate::scratch::Folder::new("doctor-delegated");
+        assert_eq!(service(7), Path::new("user.slice/user-7.slice/user@7.service"));
+        assert_eq!(of_users_systemd(&scratch.path().join(service(7))), None);
+        for (controllers, found, remedied) in [
+            ("cpu memory pids\n", "cpu memory pids; without cpuset io", true),
+            ("cpuset cpu io memory pids\n", "cpuset cpu io memory pids", false),
+        ] {
+            fs::write(scratch.path().join("cgroup.controllers"), controllers).unwrap();
+            let finding = of_users_systemd(scratch.path()).unwrap();
+            assert_eq!(finding.found, found);
+            let told = finding.remedy.is_some_and(|text| text.contains("user@.service.d/delegate.conf"));
+            assert_eq!(told, remedied, "{found}");
+        }
+    }
 
     #[test]
     fn controllers_that_lack_are_named() {

@@ -1,8 +1,9 @@
 //! System calls and file systems, each tried.
 
 use super::{Finding, told, trial};
-use crate::host::Caller;
+use crate::host::{Caller, Host};
 use crate::plan::CLONE_NEWTIME;
+use crate::spec;
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::probe;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags};
@@ -23,8 +24,16 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
     };
     // Where mounts may be made: an ordinary user needs a user namespace for that.
     let away = libc::CLONE_NEWNS | if caller.privileged { 0 } else { libc::CLONE_NEWUSER };
-    let aside = |try_it: fn() -> rustix::io::Result<()>| {
-        works(probe::in_child(|| probe::unshare(away).and_then(|()| try_it())))
+    // What fails for want of that says nothing of the call.
+    let alone = probe::in_child(|| probe::unshare(away));
+    let aside = |try_it: fn() -> rustix::io::Result<()>| match &alone {
+        Ok(()) => works(probe::in_child(|| probe::unshare(away).and_then(|()| try_it()))),
+        Err(error) => Err(format!("cannot be tried, for want of namespaces of its own: {}", told(error))),
+    };
+    let remedy = |own: &'static str| match &alone {
+        Ok(()) => own,
+        Err(_) if caller.privileged => "run it where mount namespaces may be made",
+        Err(_) => "see `user namespaces` below",
     };
     let time = CLONE_NEWTIME | if caller.privileged { 0 } else { libc::CLONE_NEWUSER };
     vec![
@@ -62,7 +71,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             true,
             "file systems are mounted by descriptor",
             "no container can be made",
-            KERNEL,
+            remedy(KERNEL),
         )
         .finding(aside(new_tmpfs)),
         trial(
@@ -71,7 +80,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             true,
             "folders are bound by descriptor",
             "no container can be made",
-            KERNEL,
+            remedy(KERNEL),
         )
         .finding(aside(clone_root)),
         trial(
@@ -107,7 +116,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             false,
             "images are run from their layers",
             "`rcrun run IMAGE` cannot mount an image",
-            "load the module overlay; a user needs Linux 5.11 or later",
+            remedy("load the module overlay; a user needs Linux 5.11 or later"),
         )
         .finding(aside(overlay)),
         trial(
@@ -116,7 +125,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             false,
             "any number of layers is mounted in one go",
             "layers are mounted from a list of 4,096 bytes",
-            "Linux 6.5 or later has it",
+            remedy("Linux 6.5 or later has it"),
         )
         .finding(aside(lower_plus)),
         trial(
@@ -134,7 +143,7 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
 
 fn release() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let found = crate::host::Host::read().map(|_| release.clone()).map_err(|_| release);
+    let found = Host::read().map(|_| release.clone()).map_err(|_| release);
     trial("kernel", "release", true, "new enough", "rcrun refuses to run", "boot Linux 5.14 or later")
         .finding(found)
 }
@@ -178,34 +187,84 @@ fn lower_plus() -> rustix::io::Result<()> {
     fsconfig_set_string(context.as_fd(), "lowerdir+", "/")
 }
 
+/// Whether `spec` lets a config through that has this label: what it refuses is refused at each start.
+fn takes(label: &str, host: &Host) -> bool {
+    let config = format!(
+        r#"{{"ociVersion":"1.0.2","root":{{"path":"r"}},"process":{{"cwd":"/","args":["x"],"user":{{"uid":0,"gid":0}}{label}}}}}"#
+    );
+    spec::parse(config.as_bytes()).and_then(|spec| spec::check_host(&spec, host)).is_ok()
+}
+
 fn modules() -> Finding {
-    let on =
-        |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.starts_with(value));
     let listed = std::fs::read_to_string("/sys/kernel/security/lsm").ok().map(|text| text.trim().to_string());
-    let mut known = Vec::new();
-    if on("/sys/module/apparmor/parameters/enabled", "Y") {
-        known.push("apparmor");
-    }
-    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        known.push("selinux");
-    }
-    let found =
-        listed.filter(|text| !text.is_empty()).or_else(|| (!known.is_empty()).then(|| known.join(",")));
-    let labels = !known.is_empty();
+    let host = Host::read().ok();
+    labels(listed.filter(|text| !text.is_empty()), host.as_ref())
+}
+
+/// Of the modules `listed`, which may be unknown, those that have labels for containers.
+fn labels(listed: Option<String>, host: Option<&Host>) -> Finding {
+    let on = |module: &str| match module {
+        "apparmor" => host.filter(|host| host.apparmor),
+        _ => host.filter(|host| host.selinux),
+    };
+    let known = [("apparmor", "apparmorProfile"), ("selinux", "selinuxLabel")];
+    let refused: Vec<_> = known
+        .iter()
+        .filter_map(|(module, field)| {
+            let host = on(module)?;
+            let refused = takes("", host) && !takes(&format!(r#","{field}":"x""#), host);
+            refused.then_some(*module)
+        })
+        .collect();
+    let any = known.iter().any(|(module, _)| on(module).is_some());
+    let there = || {
+        let seen: Vec<_> = known.iter().filter(|(module, _)| on(module).is_some()).map(|(m, _)| *m).collect();
+        (!seen.is_empty()).then(|| seen.join(","))
+    };
+    let found = listed
+        .or_else(there)
+        .ok_or_else(|| "securityfs is not mounted, and neither AppArmor nor SELinux is seen".to_string());
+    let found = match (found, refused.as_slice()) {
+        (Ok(found), []) => Ok(found),
+        (Ok(found), refused) => {
+            Err(format!("{found}; rcrun does not set the labels of {}", refused.join(" and ")))
+        }
+        (unknown, _) => unknown,
+    };
     trial(
         "kernel",
         "security modules",
         false,
-        if labels {
-            "a container's profile or label is set"
+        if any { "a container's profile or label is set" } else { "none has profiles or labels for containers" },
+        "a config with a profile or label of a module that is on is refused",
+        if refused.is_empty() {
+            ""
         } else {
-            "none has profiles or labels for containers"
+            "have the engine write none: docker run --security-opt apparmor=unconfined, podman run --security-opt label=disable"
         },
-        "a config with a profile or label is refused",
-        "",
     )
-    .finding(
-        found
-            .ok_or_else(|| "securityfs is not mounted, and neither AppArmor nor SELinux is seen".to_string()),
-    )
+    .finding(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn a_module_whose_labels_are_refused_is_not_told_as_one_whose_labels_are_set() {
+        let host = |apparmor, selinux| Host { apparmor, selinux, ..Host::read().unwrap() };
+        for (apparmor, selinux) in [(false, false), (true, false), (false, true), (true, true)] {
+            let host = host(apparmor, selinux);
+            let finding = labels(Some("capability".into()), Some(&host));
+            let refused = [("apparmorProfile", apparmor), ("selinuxLabel", selinux)]
+                .into_iter()
+                .any(|(field, on)| on && !takes(&format!(r#","{field}":"x""#), &host));
+            assert!(takes("", &host), "a config without labels is taken");
+            assert_eq!(finding.state == State::Without, refused, "{finding:?}");
+            assert_eq!(finding.remedy.is_some(), refused, "{finding:?}");
+            assert_eq!(finding.effect.contains("is set"), !refused && (apparmor || selinux), "{finding:?}");
+        }
+        assert_eq!(labels(None, None).state, State::Without);
+    }
 }
