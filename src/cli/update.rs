@@ -150,7 +150,10 @@ fn io_max(option: &str, line: &str) -> Result<String> {
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let value = match (key, value) {
-            ("rbps" | "wbps" | "riops" | "wiops", "max") => "max".to_string(),
+            ("rbps" | "wbps" | "riops" | "wiops", "max" | "-1") => "max".to_string(),
+            ("rbps" | "wbps" | "riops" | "wiops", "0") => {
+                return Err(usage(format!("{word:?}: a rate of 0 cannot be had; max is no limit")));
+            }
             ("rbps" | "wbps", value) => bytes(option, value)?.to_string(),
             ("riops" | "wiops", value) => {
                 value.parse::<u64>().map_err(|_| usage(format!("{value:?} is no number")))?.to_string()
@@ -221,7 +224,7 @@ mod tests {
             ("--cpu-weight|200", json!({"unified": {"cpu.weight": "200"}})),
             ("--pids-limit|-1|--blkio-weight|10", json!({"pids": {"limit": -1}, "blockIO": {"weight": 10}})),
             (
-                "--io-max|8:0 rbps=1m,wiops=max|--io-max|8:16 riops=5",
+                "--io-max|8:0 rbps=1m,wiops=-1|--io-max|8:16 riops=5",
                 json!({"unified": {"io.max": "8:0 rbps=1048576 wiops=max\n8:16 riops=5"}}),
             ),
         ] {
@@ -241,6 +244,7 @@ mod tests {
             ("--io-max|/dev/null rbps=1", "/dev/null is no block device"),
             ("--io-max|8:0", "has no limit such as rbps=1m"),
             ("--io-max|8:0 speed=1", "\"speed=1\" is none of rbps="),
+            ("--io-max|8:0 rbps=0", "\"rbps=0\": a rate of 0 cannot be had"),
             (
                 "--l3-cache-schema|x",
                 "--l3-cache-schema: classes of Intel RDT are set by config.json only: rcrun changes none of a running container",

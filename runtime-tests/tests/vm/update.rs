@@ -113,6 +113,27 @@ fn limits_that_were_set_before_the_failing_one_are_put_back() {
 }
 
 #[test]
+fn a_value_that_the_kernel_refuses_is_told_with_what_stands_in_its_way() {
+    let runtime = Runtime::new();
+    let _bundle = sleeping(
+        &runtime,
+        "hinted",
+        json!({"cpu": {"quota": 20_000, "period": 50_000, "burst": 10_000, "idle": 1}}),
+    );
+    for (options, words) in [
+        (&["--cpu-share", "512"][..], "the cgroup is idle, and has no weight"),
+        (&["--cpu-quota", "5000"], "the burst in force, 10000, may not exceed the quota"),
+        (&["--cpu-quota", "999", "--cpu-burst", "0"], "a quota at least 1000"),
+        (&["--cpu-burst", "20001"], "a burst may not exceed the quota"),
+        (&["--cpu-idle", "0", "--cpu-weight", "10001"], "a weight is 1 to 10000"),
+    ] {
+        let said = runtime.say([&["update"], options, &["hinted"]].concat());
+        assert!(said.status == 1 && said.err.contains(words), "{options:?}: {}", said.err);
+        assert!(said.err.contains("all limits are as they were"), "{options:?}: {}", said.err);
+    }
+}
+
+#[test]
 fn pids_max_changes_while_the_payload_forks() {
     let runtime = Runtime::new();
     let _bundle = sleeping(&runtime, "live", json!({"pids": {"limit": 2}}));

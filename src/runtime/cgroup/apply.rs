@@ -63,9 +63,37 @@ impl Cgroup {
                 .with_errno(errno.raw_os_error());
         }
         let text = errno_text(errno.raw_os_error());
-        let message =
-            format!("config.json: {pointer}: write {value:?} to {file} of cgroup {}: {text}", self.path());
+        let why = self.why_refused(file, value, errno).map_or(String::new(), |why| format!(" ({why})"));
+        let message = format!(
+            "config.json: {pointer}: write {value:?} to {file} of cgroup {}: {text}{why}",
+            self.path()
+        );
         Error::new(Code::System, message).at(pointer).with_errno(errno.raw_os_error())
+    }
+
+    /// What the kernel's errno for a value leaves unsaid: ranges, and what else is in force.
+    fn why_refused(&self, file: &str, value: &str, errno: Errno) -> Option<String> {
+        match (file, errno) {
+            ("cpu.weight", Errno::INVAL) if self.read("cpu.idle").ok().flatten()? == "1" => {
+                Some("the cgroup is idle, and has no weight: take that away with it, by cpu.idle 0".into())
+            }
+            ("cpu.max", Errno::INVAL) => {
+                let quota: u64 = value.split(' ').next()?.parse().ok()?;
+                match self.read("cpu.max.burst").ok().flatten().and_then(|text| text.parse::<u64>().ok()) {
+                    Some(burst) if burst > quota => Some(format!(
+                        "the burst in force, {burst}, may not exceed the quota: give a smaller one with it"
+                    )),
+                    _ => Some("a period has 1000 to 1000000 microseconds, a quota at least 1000".into()),
+                }
+            }
+            ("cpu.max.burst", Errno::INVAL) => Some("a burst may not exceed the quota".into()),
+            ("cpu.weight" | "io.weight", Errno::RANGE | Errno::INVAL) => {
+                Some("a weight is 1 to 10000".into())
+            }
+            ("pids.max", Errno::INVAL) => Some("more than the kernel can count to".into()),
+            ("io.max", Errno::RANGE) => Some("a rate of 0 cannot be had".into()),
+            _ => None,
+        }
     }
 
     /// Why the cgroup has no file of `controller`: found by walking up to where the controller stops.
