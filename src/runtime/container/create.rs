@@ -188,10 +188,15 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         end: None,
     };
     let mut hold = None;
+    let mut saved = false;
     if place.unit.is_some() {
+        let expected = state.cgroup.clone();
         // What a create that is killed now leaves ends with it.
         match container.save(&state).and_then(|()| place.start_unit(&mut state)) {
-            Ok(held) => hold = held,
+            Ok(held) => {
+                saved = state.cgroup == expected;
+                hold = held;
+            }
             Err(error) => {
                 return Err(match container.remove() {
                     Ok(()) => error,
@@ -209,6 +214,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         options,
         await_start,
         rootless,
+        saved,
         config: &text,
         resctrl: resctrl.as_ref().map(|(_, root, rdt)| (root.as_path(), *rdt)),
     };
@@ -241,6 +247,8 @@ struct Site<'a> {
     options: &'a Options,
     await_start: bool,
     rootless: bool,
+    /// `state` is on disk as it is.
+    saved: bool,
     config: &'a [u8],
     resctrl: Option<(&'a Path, &'a LinuxIntelRdt)>,
 }
@@ -257,7 +265,9 @@ impl Site<'_> {
         notify: Option<&str>,
         undo: &mut Undo<'_>,
     ) -> Result<Built> {
-        self.container.save(self.state)?;
+        if !self.saved {
+            self.container.save(self.state)?;
+        }
         if let Some((groups, (root, rdt))) = self.state.resctrl.as_ref().zip(self.resctrl) {
             groups.make(root, rdt)?;
         }
