@@ -7,6 +7,7 @@ use runtime_tests::runtime::{Runtime, Said, said};
 use runtime_tests::trace::{Victim, trace};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -334,6 +335,46 @@ fn of_a_scope_that_is_gone_state_tells_what_was_seen_and_nothing_that_is_not_so(
     }
     // How often it is seen is a matter of who is woken first.
     println!("of 10 the OOM killer was seen {killer} times, the usage {usage} times");
+}
+
+#[test]
+fn io_max_slows_writes_down_in_a_scope_too_also_after_a_daemon_reload() {
+    let runtime = Runtime::new();
+    let folder = Path::new("/var/tmp").join(format!("rcrun-scope-io-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder on the disk");
+    let device = fs::metadata(&folder).expect("stat").dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let limit = json!([{"major": major, "minor": minor, "rate": 1 << 20}]);
+    let resources = json!({"blockIO": {"throttleWriteBpsDevice": limit}});
+    let bundle = bundle("slowed", &["sleep", "1000"], resources).with(|config| {
+        let mount = json!({"destination": "/tmp", "type": "bind", "source": folder, "options": ["bind"]});
+        config["mounts"].as_array_mut().expect("mounts").push(mount);
+    });
+    assert_eq!(create(&runtime, &bundle, "slowed").status, 0);
+    runtime.ok(["start", "slowed"]);
+    let takes = |mib: &str| {
+        let count = format!("count={mib}");
+        let began = Instant::now();
+        runtime.ok(["exec", "slowed", "dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", &count, "conv=fsync"]);
+        began.elapsed().as_secs_f64()
+    };
+    for (when, options, rate) in
+        [("as made", None, "wbps=1048576"), ("updated", Some("wbps=2m"), "wbps=2097152")]
+    {
+        if let Some(options) = options {
+            runtime.ok(["update", "--io-max", &format!("{major}:{minor} {options}"), "slowed"]);
+        }
+        for reloaded in [false, true] {
+            assert!(read("slowed", "io.max").contains(rate), "{when}: {}", read("slowed", "io.max"));
+            let took = takes("4");
+            let least = if options.is_some() { 1.25 } else { 2.5 };
+            assert!(took >= least, "{when}, reloaded {reloaded}: 4 MiB with {rate} took {took} s");
+            systemctl(&["daemon-reload"]);
+        }
+    }
+    runtime.ok(["delete", "--force", "slowed"]);
+    nothing_is_left("slowed");
+    fs::remove_dir_all(&folder).expect("remove the folder");
 }
 
 #[test]
