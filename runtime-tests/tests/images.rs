@@ -190,7 +190,10 @@ fn what_a_person_says_goes_before_what_the_image_says() {
             assert_eq!((said.out, said.err.as_str()), (told, ""), "{words}");
         }
     }
+    fs::write(images.path("text"), "no image").unwrap();
     for (words, why) in [
+        ("./nowhere.tar", "run: ./nowhere.tar: there is no such file or folder"),
+        ("@text", "/text: is a file, but no image: one is a tar"),
         ("-u nobody app:1", "--user: user \"nobody\" is not in the root's /etc/passwd"),
         ("-e =x app:1", "--env \"=x\": has no name"),
         ("-v nowhere:/x app:1", "rcrun keeps no named volumes"),

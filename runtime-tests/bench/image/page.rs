@@ -231,7 +231,10 @@ another machine.
   and as many threads: the third reads and verifies everything and writes nothing, the fourth unpacks tars that lie in
   memory and hashes nothing. The **floor** is the larger of these two in each round: as fast as it goes where there are
   processors enough to do one beside the other. Where both already keep all processors busy, the whole takes longer than
-  the larger: *the floor on these processors* is what their time adds up to, shared out evenly.
+  the larger: *the floor on these processors* is what their time adds up to, shared out evenly. Its own ratio to the floor
+  is the least that rcrun's can be there, whatever its code does: with all processors busy it is one and the smaller half's
+  share of the larger. What rcrun takes of processors above the two halves together is the copy of the blobs that the
+  store keeps, the pipe through which a blob comes into the jail, and the changes from thread to thread.
 
 ";
 

@@ -221,7 +221,26 @@ pub fn fetch(
             let hold = store.hold(&image).map_err(told)?;
             Ok((carry(global, store, &source, &image, Vec::new(), quiet)?.digest, Some(hold)))
         }
-        None => Ok((find(store, word)?, None)),
+        None => Ok((find(store, word).map_err(|error| neither(word, error))?, None)),
+    }
+}
+
+/// Why `word`, which is not in the store for `error`, is no image in a file either, where it seems to be meant as one.
+pub fn neither(word: &OsStr, error: Error) -> Error {
+    let path = Path::new(word);
+    let shown = word.display();
+    if path.is_file() {
+        let message = format!(
+            "{shown}: is a file, but no image: one is a tar, plain or compressed with gzip or zstd, as docker save, podman \
+             save, skopeo and buildah write it"
+        );
+        return Error::new(Code::Usage, message);
+    }
+    match word.as_bytes() {
+        [b'/', ..] | [b'.', b'/', ..] | [b'.', b'.', b'/', ..] if !path.exists() => {
+            Error::new(Code::Usage, format!("{shown}: there is no such file or folder"))
+        }
+        _ => error,
     }
 }
 

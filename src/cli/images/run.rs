@@ -67,7 +67,7 @@ pub fn ready(global: &Global, run: &Run, word: &OsStr) -> Result<Ready> {
     }
     if !is_file && pull == Pull::Never && !place.exists() {
         // A word that was mistyped makes no store.
-        return Err(none(&word.to_string_lossy()));
+        return Err(load::neither(word, none(&word.to_string_lossy())));
     }
     super::become_root()?;
     let store = open_in_haste(place)?;

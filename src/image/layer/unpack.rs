@@ -75,6 +75,10 @@ pub struct Unpacker<'o, 'a> {
     path: Vec<u8>,
 }
 
+/// What Linux takes of an extended attribute (linux/limits.h).
+const XATTR_NAME_MAX: usize = 255;
+const XATTR_SIZE_MAX: usize = 64 << 10;
+
 /// Makes a file, and opens none that is there.
 pub const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -87,6 +91,16 @@ impl Unpacker<'_, '_> {
                 "{size} bytes of extended attributes (at most {})",
                 self.options.limits.xattrs
             )));
+        }
+        for (name, value) in &entry.xattrs {
+            if !(1..=XATTR_NAME_MAX).contains(&name.len()) || value.len() > XATTR_SIZE_MAX {
+                return Err(Error::archive(format!(
+                    "an extended attribute whose name has {} bytes and whose value {} (1 to {XATTR_NAME_MAX}, and at most \
+                     {XATTR_SIZE_MAX})",
+                    name.len(),
+                    value.len()
+                )));
+            }
         }
         let mut path = std::mem::take(&mut self.path);
         let done = name::plain(&entry.path, &self.options.limits, &mut path)

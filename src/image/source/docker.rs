@@ -33,6 +33,13 @@ pub(super) struct Repository {
 
 /// Parses manifest.json.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Entry>> {
+    if text.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::new(
+            Code::Unsupported,
+            "manifest.json: is one manifest and not a list of images, as in a folder of skopeo's dir: `skopeo copy dir:FOLDER \
+             oci:LAYOUT` makes a layout of it",
+        ));
+    }
     let entries: Vec<Entry> = document::parse("manifest.json", text)?;
     if entries.len() > ENTRIES_MAX {
         return Err(Error::new(Code::Limit, format!("manifest.json: has more than {ENTRIES_MAX} entries")));

@@ -436,6 +436,15 @@ const LIES: &[Lie] = &[
         "manifests to look through",
     ),
     (
+        "a folder of skopeo's dir:",
+        |f| {
+            f.clear();
+            f.insert("manifest.json".into(), b"\n{\"schemaVersion\":2,\"layers\":[]}".to_vec());
+        },
+        Code::Unsupported,
+        "`skopeo copy dir:FOLDER oci:LAYOUT`",
+    ),
+    (
         "nothing of an image",
         |f| {
             f.clear();

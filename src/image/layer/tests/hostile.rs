@@ -864,6 +864,21 @@ fn broken_ends_and_odd_orders_give_an_error_or_the_tree() {
             Tree(vec![("a", "file:")]),
         ),
         Case(
+            "an xattr without a name",
+            tar().pax(&[("SCHILY.xattr.", b"x")]).file("a", "").end(),
+            Error("whose name has 0 bytes"),
+        ),
+        Case(
+            "an xattr whose name no kernel takes",
+            tar().pax(&[(&format!("SCHILY.xattr.user.{}", "n".repeat(251)), b"x")]).file("a", "").end(),
+            Error("whose name has 256 bytes"),
+        ),
+        Case(
+            "an xattr whose value no kernel takes",
+            tar().pax(&[("SCHILY.xattr.user.a", &[b'x'; (64 << 10) + 1])]).file("a", "").end(),
+            Error("whose value 65537"),
+        ),
+        Case(
             "a name that would write on a terminal",
             tar().file("a/../\x1b[31m\n", "").end(),
             Error("a/../\\x1b[31m\\n"),
@@ -874,7 +889,7 @@ fn broken_ends_and_odd_orders_give_an_error_or_the_tree() {
             Tree(vec![("etc", "dir"), ("etc/passwd", "file:root")]),
         ),
     ];
-    assert_eq!(run(cases), 24);
+    assert_eq!(run(cases), 27);
 }
 
 #[test]
