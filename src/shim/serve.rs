@@ -132,6 +132,11 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
         .add_listener(serving.socket.into_raw_fd())
         .map_err(failed)?
         .set_accept_hook(RootOnly)
+        // Idle ones of each connection, of which a containerd makes one for each container: 20 kB each. More are made as
+        // they are needed.
+        .set_thread_count_min(1)
+        .set_thread_count_default(2)
+        .set_thread_count_max(3)
         .register_service(last::methods(service::methods(&pod), &pod))
         .register_service(last::methods(sandbox::methods(&pod), &pod));
     server.start().map_err(failed)?;
