@@ -156,7 +156,8 @@ pub fn start(flags: &Flags) -> Result<()> {
             });
         }
     }
-    let answered = std::io::stdout().write_all(&answer(asked.protocol, &address)?);
+    let mut stdout = std::io::stdout();
+    let answered = stdout.write_all(&answer(asked.protocol, &address)?).and_then(|()| stdout.flush());
     // Without a containerd there is nobody to end the server.
     answered.inspect_err(|_| leftover::release(&path, &flags.id)).call("write of the answer")
 }

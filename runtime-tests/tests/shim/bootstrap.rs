@@ -1,6 +1,6 @@
 //! start, delete, -v and -info: what containerd executes.
 
-use crate::harness::{Io, Living, Place, Shim, binary, run, text};
+use crate::harness::{Io, Living, Place, Shim, all_here, binary, run, text};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
@@ -118,6 +118,30 @@ fn delete_clears_what_a_killed_shim_has_left() {
     assert!(!is_alive(pid) && !state.exists() && !shim.socket().exists());
     // A second time there is nothing to do.
     assert!(command.output().expect("execute the shim").status.success());
+}
+
+#[test]
+fn a_shim_whose_containerd_was_killed_before_it_asked_for_a_container_ends() {
+    let place = Place::new("shim-deserted");
+    let bundle = Bundle::new("shim-deserted", &["true"]);
+    let serving = || -> Vec<Living> { all_here().into_iter().filter_map(Living::of_some).collect() };
+    // After the answer: the next containerd runs `delete`.
+    let shim = place.shim(&bundle, "deserted");
+    let living = serving();
+    assert_eq!(living.len(), 1);
+    let mut command = place.command(&bundle, "deserted");
+    let deleted = run(command.arg("-bundle").arg(bundle.path()).arg("delete"), b"");
+    assert_eq!((deleted.status, deleted.err.as_str()), (0, ""));
+    living.iter().for_each(Living::ends);
+    assert!(!shim.socket().exists());
+    // Before it: nobody reads the answer.
+    let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+    drop(reader);
+    let mut command = place.command(&bundle, "deserted");
+    let status = command.arg("start").stdout(std::fs::File::from(writer)).stderr(Stdio::null());
+    assert!(!status.status().expect("execute the shim").success());
+    serving().iter().for_each(Living::ends);
+    assert!(!shim.socket().exists());
 }
 
 #[test]
