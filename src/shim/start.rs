@@ -135,12 +135,12 @@ pub fn start(flags: &Flags) -> Result<()> {
         socket => Path::new(socket.strip_prefix("unix://").unwrap_or(socket)).to_path_buf(),
     };
     let address = format!("unix://{}", path.display());
-    let taken = group::listen(&path)?;
-    // Read again by a containerd that is started anew. Before there is a server: one whose address nobody knows would stay.
+    // Read again by a containerd that is started anew, and by `delete`. Before there is a socket, and then a server: what nobody
+    // knows of would stay when this process is killed.
     let next = bundle.join(format!(".{ADDRESS}"));
     std::fs::write(&next, &address).call(format!("write {}", next.display()))?;
     std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
-    if let Taken::Ours(socket, place) = taken {
+    if let Taken::Ours(socket, place) = group::listen(&path)? {
         let serving = Serving {
             namespace: flags.namespace.clone(),
             ttrpc: asked.ttrpc.clone(),
