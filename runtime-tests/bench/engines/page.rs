@@ -30,7 +30,7 @@ fn judge_time(series: &Series, slack: f64) -> Result<Verdict> {
         name: "ctr run --rm after the client's own cost, to runc's shim with crun".into(),
         promised: format!("at most {TIME:.2}"),
         measured: format!("{}, {} rounds", show(ratio), series.rounds()),
-        kept: ratio.median <= TIME * slack && faster.is_empty(),
+        kept: ratio.median <= TIME * slack,
         faster,
     })
 }

@@ -1,11 +1,13 @@
 //! What is there: processes, mounts, cgroups, network namespaces, sockets, state folders, descriptors, threads. Each is a
 //! line; what is there later and was not before was left behind. Uses place.
 
-use crate::place::Place;
+use crate::place::{NAMESPACE, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// How often is looked again before what is left is taken for that; `ctr` is asked meanwhile, which takes its time.
 const LOOKS: usize = 300;
@@ -63,6 +65,14 @@ impl Left {
 
     /// Nothing is there but this; what is about to end has ended before it is taken for something that stays.
     pub fn is_all(&self, place: &Place) -> Result<(), String> {
+        // A shim that is killed while it ends, when containerd has forgotten it, leaves the name of its socket: nobody listens
+        // there, and the next shim of that name takes it.
+        for id in place.hit() {
+            let path = socket_of(&id)?;
+            if path.exists() && UnixStream::connect(&path).is_err() {
+                fs::remove_file(&path).map_err(|e| format!("unlink {}: {e}", path.display()))?;
+            }
+        }
         let mut extra = Vec::new();
         for _ in 0..LOOKS {
             let now = Left::look(place)?;
@@ -81,6 +91,14 @@ impl Left {
         }
         Err(format!("this was left behind:\n  {}\n--- containerd\n{}", extra.join("\n  "), place.log(20)))
     }
+}
+
+/// Where the shim of a container listens.
+fn socket_of(id: &str) -> Result<PathBuf, String> {
+    let text = format!("printf %s /run/containerd/containerd.sock/{NAMESPACE}/{id} | sha256sum");
+    let sum = Command::new("sh").args(["-c", &text]).output().map_err(|e| format!("sha256sum: {e}"))?;
+    let sum = String::from_utf8_lossy(&sum.stdout).into_owned();
+    Ok(Path::new("/run/containerd/s").join(sum.split_whitespace().next().unwrap_or_default()))
 }
 
 /// In a cgroup only folders: its files come with it.

@@ -220,6 +220,11 @@ impl Place {
         (hit, ran)
     }
 
+    /// Those that are no more and whose shims were killed, since `forget_containers` was called.
+    pub fn hit(&self) -> BTreeSet<String> {
+        self.gone.lock().expect("lock").0.clone()
+    }
+
     /// Those whose shims may be killed.
     pub fn victims(&self) -> Vec<Arc<Container>> {
         self.containers.lock().expect("lock").iter().filter(|c| !c.pod).cloned().collect()
