@@ -206,7 +206,7 @@ mod tests {
     fn a_user_namespace_of_another_user_or_inside_of_another_one_is_not_joined() {
         use std::os::unix::process::CommandExt;
         for (program, uid, why) in [
-            (&["unshare", "-U", "unshare", "-U"][..], None, "made in another user namespace"),
+            (&["unshare", "-Ur", "unshare", "-U"][..], None, "made in another user namespace"),
             (&["unshare", "-U"], Some(12345), "it is user 12345's"),
         ] {
             let mut command = Command::new(program[0]);

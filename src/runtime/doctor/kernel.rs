@@ -3,7 +3,6 @@
 use super::{Finding, told, trial};
 use crate::host::{Caller, Host};
 use crate::plan::CLONE_NEWTIME;
-use crate::spec;
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::probe;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags};
@@ -187,14 +186,6 @@ fn lower_plus() -> rustix::io::Result<()> {
     fsconfig_set_string(context.as_fd(), "lowerdir+", "/")
 }
 
-/// Whether `spec` lets a config through that has this label: what it refuses is refused at each start.
-fn takes(label: &str, host: &Host) -> bool {
-    let config = format!(
-        r#"{{"ociVersion":"1.0.2","root":{{"path":"r"}},"process":{{"cwd":"/","args":["x"],"user":{{"uid":0,"gid":0}}{label}}}}}"#
-    );
-    spec::parse(config.as_bytes()).and_then(|spec| spec::check_host(&spec, host)).is_ok()
-}
-
 fn modules() -> Finding {
     let listed = std::fs::read_to_string("/sys/kernel/security/lsm").ok().map(|text| text.trim().to_string());
     let host = Host::read().ok();
@@ -203,47 +194,27 @@ fn modules() -> Finding {
 
 /// Of the modules `listed`, which may be unknown, those that have labels for containers.
 fn labels(listed: Option<String>, host: Option<&Host>) -> Finding {
-    let on = |module: &str| match module {
-        "apparmor" => host.filter(|host| host.apparmor),
-        _ => host.filter(|host| host.selinux),
-    };
-    let known = [("apparmor", "apparmorProfile"), ("selinux", "selinuxLabel")];
-    let refused: Vec<_> = known
-        .iter()
-        .filter_map(|(module, field)| {
-            let host = on(module)?;
-            let refused = takes("", host) && !takes(&format!(r#","{field}":"x""#), host);
-            refused.then_some(*module)
-        })
-        .collect();
-    let any = known.iter().any(|(module, _)| on(module).is_some());
-    let there = || {
-        let seen: Vec<_> = known.iter().filter(|(module, _)| on(module).is_some()).map(|(m, _)| *m).collect();
-        (!seen.is_empty()).then(|| seen.join(","))
-    };
-    let found = listed
-        .or_else(there)
-        .ok_or_else(|| "securityfs is not mounted, and neither AppArmor nor SELinux is seen".to_string());
-    let found = match (found, refused.as_slice()) {
-        (Ok(found), []) => Ok(found),
-        (Ok(found), refused) => {
-            Err(format!("{found}; rcrun does not set the labels of {}", refused.join(" and ")))
-        }
-        (unknown, _) => unknown,
-    };
+    let known: Vec<&str> =
+        [("apparmor", host.is_some_and(|h| h.apparmor)), ("selinux", host.is_some_and(|h| h.selinux))]
+            .into_iter()
+            .filter_map(|(module, on)| on.then_some(module))
+            .collect();
+    let found = listed.or_else(|| (!known.is_empty()).then(|| known.join(",")));
     trial(
         "kernel",
         "security modules",
         false,
-        if any { "a container's profile or label is set" } else { "none has profiles or labels for containers" },
-        "a config with a profile or label of a module that is on is refused",
-        if refused.is_empty() {
-            ""
-        } else {
-            "have the engine write none: docker run --security-opt apparmor=unconfined, podman run --security-opt label=disable"
+        match known.is_empty() {
+            true => "none has profiles or labels for containers",
+            false => "a container's profile or label is set",
         },
+        "a container's profile or label does nothing",
+        "",
     )
-    .finding(found)
+    .finding(
+        found
+            .ok_or_else(|| "securityfs is not mounted, and neither AppArmor nor SELinux is seen".to_string()),
+    )
 }
 
 #[cfg(test)]
@@ -252,18 +223,12 @@ mod tests {
     use crate::doctor::State;
 
     #[test]
-    fn a_module_whose_labels_are_refused_is_not_told_as_one_whose_labels_are_set() {
-        let host = |apparmor, selinux| Host { apparmor, selinux, ..Host::read().unwrap() };
+    fn a_label_is_told_as_set_where_a_module_that_has_them_is_on() {
         for (apparmor, selinux) in [(false, false), (true, false), (false, true), (true, true)] {
-            let host = host(apparmor, selinux);
+            let host = Host { apparmor, selinux, ..Host::read().unwrap() };
             let finding = labels(Some("capability".into()), Some(&host));
-            let refused = [("apparmorProfile", apparmor), ("selinuxLabel", selinux)]
-                .into_iter()
-                .any(|(field, on)| on && !takes(&format!(r#","{field}":"x""#), &host));
-            assert!(takes("", &host), "a config without labels is taken");
-            assert_eq!(finding.state == State::Without, refused, "{finding:?}");
-            assert_eq!(finding.remedy.is_some(), refused, "{finding:?}");
-            assert_eq!(finding.effect.contains("is set"), !refused && (apparmor || selinux), "{finding:?}");
+            assert_eq!(finding.effect.contains("is set"), apparmor || selinux, "{finding:?}");
+            assert_ne!(labels(None, Some(&host)).state == State::Without, apparmor || selinux);
         }
         assert_eq!(labels(None, None).state, State::Without);
     }

@@ -1,4 +1,4 @@
-//! What this machine has of what rcrun uses, found by trying it: for `rcrun doctor`. Uses: cgroup, host, spec, sys, systemd.
+//! What this machine has of what rcrun uses, found by trying it: for `rcrun doctor`. Uses: cgroup, host, sys, systemd.
 
 mod cgroup;
 mod kernel;

@@ -26,7 +26,7 @@ const USES: [(&str, &[&str]); 35] = [
     ("mountinfo", &["error"]),
     ("resctrl", &["error", "mountinfo"]),
     ("cgroup", &["error", "mountinfo", "sys"]),
-    ("doctor", &["cgroup", "error", "host", "plan", "spec", "subids", "sys", "systemd"]),
+    ("doctor", &["cgroup", "error", "host", "plan", "subids", "sys", "systemd"]),
     ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("netlink", &["error"]),
     ("netdev", &["error", "netlink", "plan"]),
