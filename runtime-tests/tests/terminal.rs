@@ -238,13 +238,13 @@ fn create_hands_the_terminal_to_the_console_socket() {
     assert!(name.starts_with("/dev/pts/"), "{name}");
     runtime.ok(["start", "console"]);
     let mut screen = Lines::of(master.try_clone().expect("dup"));
-    // No carriage returns: the engine's own terminal makes them.
-    assert_eq!(screen.line(), name);
-    assert_eq!(screen.line(), "21 77");
+    // With carriage returns: the terminal of the engine's client is in raw mode and makes none.
+    assert_eq!(screen.line(), format!("{name}\r"));
+    assert_eq!(screen.line(), "21 77\r");
     rustix::io::write(&master, b"typed\n").expect("write");
-    assert_eq!(screen.line(), "typed");
-    assert_eq!(screen.line(), "got typed");
-    assert_eq!(screen.line(), "console");
+    assert_eq!(screen.line(), "typed\r");
+    assert_eq!(screen.line(), "got typed\r");
+    assert_eq!(screen.line(), "console\r");
     assert_eq!(screen.rest(), "", "rcrun holds no end of the terminal");
     runtime.wait_for_end("console");
     runtime.ok(["delete", "console"]);
@@ -259,7 +259,7 @@ fn a_detached_run_and_exec_hand_over_their_terminals() {
     let said = runtime.without_pipes(command.arg(bundle.path()).arg("handover"));
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     let (_, master) = engine.receive();
-    assert_eq!(Lines::of(master).line(), "up");
+    assert_eq!(Lines::of(master).line(), "up\r");
 
     let engine = Engine::new();
     let words =
@@ -269,7 +269,7 @@ fn a_detached_run_and_exec_hand_over_their_terminals() {
     let (name, master) = engine.receive();
     assert!(name.starts_with("/dev/pts/"), "{name}");
     let mut screen = Lines::of(master.try_clone().expect("dup"));
-    assert_eq!(screen.line(), "in");
+    assert_eq!(screen.line(), "in\r");
     rustix::io::write(&master, b"\n").expect("write");
     screen.rest();
 }

@@ -458,13 +458,17 @@ impl Site<'_> {
                 init.go_on(None)?;
             }
             Event::Terminal(master, number) => {
-                terminal::clear_onlcr(master.as_fd())?;
                 match &self.options.console_socket {
                     Some(socket) => {
                         terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
                     }
                     None => {
-                        terminal::copy_own_size(master.as_fd())?;
+                        // This process's own terminal makes the carriage returns. Who takes the terminal from a socket,
+                        // or gives the stdio, wants what a terminal says.
+                        if self.options.stdio.is_none() {
+                            terminal::clear_onlcr(master.as_fd())?;
+                            terminal::copy_own_size(master.as_fd())?;
+                        }
                         *kept = Some(master);
                     }
                 }

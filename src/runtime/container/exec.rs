@@ -256,13 +256,17 @@ fn attend(
     loop {
         match child.next_event()? {
             Event::Terminal(master, number) => {
-                terminal::clear_onlcr(master.as_fd())?;
                 match &options.console_socket {
                     Some(socket) => {
                         terminal::send_console(socket, master.as_fd(), &format!("/dev/pts/{number}"))?;
                     }
                     None => {
-                        terminal::copy_own_size(master.as_fd())?;
+                        // This process's own terminal makes the carriage returns. Who takes the terminal from a socket,
+                        // or gives the stdio, wants what a terminal says.
+                        if options.stdio.is_none() {
+                            terminal::clear_onlcr(master.as_fd())?;
+                            terminal::copy_own_size(master.as_fd())?;
+                        }
                         kept = Some(master);
                     }
                 }
