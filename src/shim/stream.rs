@@ -6,10 +6,10 @@ use rcrun_runtime::Result;
 use rcrun_runtime::error::CallContext;
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, inotify};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,12 @@ struct Stream {
     deaf: bool,
     /// It is `to` that is waited for.
     full: bool,
+    /// `to` is a FIFO that we have open to read, too.
+    kept: bool,
+    /// All is said, into a FIFO that nobody reads: what tells that somebody has opened it.
+    opened: Option<Arc<OwnedFd>>,
     /// Before the descriptors are closed: whoever has waited finds them closed a moment later at most.
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
 }
 
 enum Step {
@@ -94,25 +98,75 @@ pub fn join(watches: &Watches, from: OwnedFd, to: OwnedFd, open: Option<&Arc<Ope
     let is_pipe =
         |fd: &OwnedFd| fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
     let pipes = is_pipe(&from) && is_pipe(&to);
+    let kept =
+        open.is_some() && is_pipe(&to) && fcntl_getfl(&to).is_ok_and(|f| f & OFlags::RWMODE == OFlags::RDWR);
     let (from, to) = (Arc::new(from), Arc::new(to));
     let source = Arc::clone(&from);
     let counted = open.map(Open::one_more);
     let mut stream =
-        Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, _counted: counted };
+        Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, kept, opened: None, counted };
     watches.add(source, EventFlags::IN, Box::new(move || stream.turn()))
 }
 
 impl Stream {
     fn turn(&mut self) -> Next {
+        if self.opened.is_some() {
+            return self.end();
+        }
         for _ in 0..ROUNDS {
             match self.step() {
                 Step::Moved => {}
                 Step::Empty => return self.wait(false),
                 Step::Full => return self.wait(true),
-                Step::End => return Next::Nothing,
+                Step::End => return self.end(),
             }
         }
         self.wait(self.full)
+    }
+
+    /// All is said. A reader may be about to come: containerd opens its FIFOs beside what it asks for, and on a busy machine
+    /// after a short process has ended. It would find nothing, and wait for ever for somebody who writes.
+    fn end(&mut self) -> Next {
+        match self.linger() {
+            Ok(next) => next,
+            Err(_) => Next::Nothing,
+        }
+    }
+
+    fn linger(&mut self) -> rustix::io::Result<Next> {
+        if let Some(opened) = &self.opened {
+            let mut bytes = [0; 512];
+            while rustix::io::read(opened, &mut bytes).is_ok_and(|count| count > 0) {}
+            return Ok(if self.is_read() { Next::Nothing } else { Next::Same });
+        }
+        if !self.kept {
+            return Ok(Next::Nothing);
+        }
+        let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
+        // As somebody who only writes: so it shows who reads.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        self.to = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
+        if self.is_read() {
+            return Ok(Next::Nothing);
+        }
+        let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
+        inotify::add_watch(&opened, path.as_str(), inotify::WatchFlags::OPEN)?;
+        // Somebody may have come before it was watched.
+        if self.is_read() {
+            return Ok(Next::Nothing);
+        }
+        // Who deletes the process does not wait for a reader.
+        self.counted = None;
+        let opened = Arc::new(opened);
+        self.opened = Some(Arc::clone(&opened));
+        Ok(Next::Other(opened, EventFlags::IN))
+    }
+
+    fn is_read(&self) -> bool {
+        let mut fds = [PollFd::new(&self.to, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::ERR)
     }
 
     fn wait(&mut self, full: bool) -> Next {
@@ -127,7 +181,7 @@ impl Stream {
     }
 
     fn is_output(&self) -> bool {
-        self._counted.is_some()
+        self.counted.is_some()
     }
 
     fn step(&mut self) -> Step {

@@ -234,3 +234,17 @@ fn names_of_streams_that_rcrun_does_not_know_are_refused() {
     shim.create(&bundle, "schemes", &Io::none()).expect("what was refused has left nothing");
     shim.clear("schemes");
 }
+
+#[test]
+fn what_a_process_has_said_waits_for_a_reader_who_comes_after_its_end() {
+    let place = Place::new("late");
+    let bundle = Bundle::new("late", &["sh", "-c", "echo said"]);
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "late") };
+    let shim = place.created(&bundle, "late", &io);
+    shim.start("late", "").expect("start");
+    assert_eq!(shim.wait("late", ""), Ok(0));
+    let mut out = io.out();
+    assert_eq!(out.line(), "said");
+    assert_eq!(out.rest(), "");
+    shim.clear("late");
+}
