@@ -3,9 +3,13 @@
 
 mod bomb;
 mod images;
+mod kubernetes;
 mod labels;
 mod limits;
 mod memory;
+#[allow(dead_code)]
+#[path = "../kubernetes/node/mod.rs"]
+mod node;
 mod processors;
 mod rootless;
 mod shim;
