@@ -132,7 +132,7 @@ fn what_cannot_be_is_answered_in_containerds_classes() {
     assert_eq!(code(shim.kill("classes", "", libc::SIGTERM, false)), Code::NOT_FOUND);
     assert_eq!(code(shim.exec("classes", "late", &Io::none(), "true")), Code::FAILED_PRECONDITION);
     let refused = shim.create_with(&bundle, "options", &Io::none(), |request| {
-        request.options.mut_or_insert_default().type_url = "runtimeoptions.v1.Options".into();
+        request.options.mut_or_insert_default().type_url = "io.kata.v1.Options".into();
     });
     assert_eq!(code(refused.map(drop)), Code::UNIMPLEMENTED);
     let refused =
