@@ -68,7 +68,8 @@ async fn unary(
     let mut frame = vec![0];
     frame.extend((message.len() as u32).to_be_bytes());
     frame.extend(message);
-    let header = http::Request::post(format!("http://localhost{path}"))
+    let to = http::Uri::builder().scheme("http").authority("localhost").path_and_query(path);
+    let header = http::Request::post(to.build().expect("a URI"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())
