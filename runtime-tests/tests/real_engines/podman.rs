@@ -30,7 +30,7 @@ pub const TUTORIALS: &[Tutorial] = &[
                 .says(&["default_runtime_name = \"rcrun\"", "runtime_type = \"io.containerd.rcrun.v2\""]),
         ],
     )
-    .calls_rcrun(),
+    .needs(&[Need::Rcrun]),
     tutorial(
         "podman_execs_pauses_restarts_copies_commits_and_removes",
         &[
