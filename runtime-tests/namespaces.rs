@@ -92,7 +92,11 @@ fn inside(folder: &Path) -> ExitCode {
         None => {
             system(Path::new("/"));
             for place in ["/var", "/etc"] {
-                overlay(Path::new(place), Path::new(place), &folder.join(place.trim_start_matches('/')));
+                // An overlay's upper folder cannot lie on an overlay, which /tmp may be.
+                let written = folder.join(place.trim_start_matches('/'));
+                fs::create_dir(&written).expect("mkdir");
+                make("tmpfs", Some("tmpfs"), &written, MsFlags::empty(), None);
+                overlay(Path::new(place), Path::new(place), &written);
             }
         }
     }

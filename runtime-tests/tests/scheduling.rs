@@ -203,16 +203,19 @@ fn an_exec_runs_on_the_cpus_that_it_is_told_and_the_container_on_all() {
     let cpus = || std::fs::read_to_string("/proc/self/status").expect("status");
     let all = field(&cpus(), "Cpus_allowed_list").to_string();
     let last = all.rsplit([',', '-']).next().expect("a CPU").to_string();
+    let first = all.split([',', '-']).next().expect("a CPU").to_string();
     let script = "sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status";
-    let inside = Box::new(|c| c["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": last }));
+    let inside = Box::new(|c| {
+        c["process"]["execCPUAffinity"] = json!({ "initial": first.clone(), "final": last.clone() })
+    });
     let own = std::fs::read_to_string(format!("/proc/{}/status", inside.runtime.pid(&inside.id)));
     assert_eq!(field(&own.expect("status of init"), "Cpus_allowed_list"), all);
     assert_eq!(inside.exec(script), last);
     for (affinity, expected) in [
-        (json!({ "final": "0" }), "0"),
-        (json!({ "initial": "0" }), "0"),
+        (json!({ "final": first.clone() }), first.as_str()),
+        (json!({ "initial": first.clone() }), first.as_str()),
         (json!({ "initial": last.clone(), "final": "" }), last.as_str()),
-        (json!({ "initial": "", "final": " 0 , " }), "0"),
+        (json!({ "initial": "", "final": format!(" {first} , ") }), first.as_str()),
         (json!({}), all.as_str()),
     ] {
         let said = inside.process(script, |p| p["execCPUAffinity"] = affinity.clone());

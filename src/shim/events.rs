@@ -94,7 +94,7 @@ fn send(path: &str, receiver: &Receiver<Sent>) {
         while waiting.len() > KEPT {
             waiting.pop_front();
         }
-        while let Some((envelope, at)) = waiting.front() {
+        while let Some((envelope, _)) = waiting.front() {
             match forward(&mut client, path, envelope) {
                 Ok(()) => pause = None,
                 Err(Failure::Refused(why)) => {
@@ -103,11 +103,15 @@ fn send(path: &str, receiver: &Receiver<Sent>) {
                 }
                 Err(Failure::Connection(error)) => {
                     client = None;
-                    if at.elapsed() < PATIENCE {
-                        pause = Some(pause.map_or(FIRST_PAUSE, |p: Duration| (p * 2).min(LONGEST_PAUSE)));
-                        break;
+                    let all = waiting.len();
+                    // At once: each try may take as long as a containerd that hangs lets it.
+                    waiting.retain(|(_, at)| at.elapsed() < PATIENCE);
+                    let lost = all - waiting.len();
+                    if lost > 0 {
+                        log::warn(format_args!("{lost} events could not be sent: {error}"));
                     }
-                    log::warn(format_args!("the event {} could not be sent: {error}", envelope.topic));
+                    pause = Some(pause.map_or(FIRST_PAUSE, |p: Duration| (p * 2).min(LONGEST_PAUSE)));
+                    break;
                 }
             }
             waiting.pop_front();

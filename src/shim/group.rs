@@ -54,6 +54,10 @@ impl Place {
     /// Takes the socket's name away, unless it is another's by now: from here on nobody who starts a container of the group
     /// is told to come to us.
     pub fn leave(&self) -> Result<()> {
+        // Without the folder there is no name either, and no lock to be had.
+        if matches!(file_of(&self.path), Err(Errno::NOENT)) {
+            return Ok(());
+        }
         let _lock = lock(&self.path)?;
         match file_of(&self.path) {
             Ok(file) if file == self.file => unlink(&self.path),

@@ -91,6 +91,11 @@ impl<T> Life<T> {
         self.all.remove(name)
     }
 
+    /// Forgets all that are left.
+    pub fn take_all(&mut self) -> impl Iterator<Item = Process<T>> + use<T> {
+        std::mem::take(&mut self.all).into_values()
+    }
+
     /// The name of the process that has `pid`, or had it last.
     pub fn by_pid(&self, pid: i32) -> Option<&str> {
         let alive = self.all.iter().find(|(_, process)| process.pid == pid && process.ended.is_none());

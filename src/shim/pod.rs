@@ -311,14 +311,23 @@ impl Pod {
             process.with.outcome.is(Known::Never);
         }
         if name == INIT {
+            // Of execs that nobody has deleted: a containerd that was started anew does not know them.
+            let rest: Vec<_> = container.life().take_all().collect();
+            for mut exec in rest {
+                exec.with.streams.end(&self.watches);
+                if exec.ended.is_none() {
+                    exec.with.outcome.is(Known::Never);
+                }
+            }
             lock(&container.notices).take();
-            self.table().remove(id);
             let mut event = events::TaskDelete::new();
             event.container_id = id.to_string();
             event.pid = process.pid as u32;
             event.exit_status = process.ended.map_or(0, |ended| ended.status);
             event.exited_at = process.ended.map(|ended| ended.at.into()).into();
             self.events.tell(event);
+            // Last: who finds no container may end this shim, and what it has to tell.
+            self.table().remove(id);
         }
         Ok((process.pid, process.ended))
     }

@@ -74,7 +74,9 @@ fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
         pod.watches().turn()?;
     }
     // First: the rest may take as long as containerd is away, and nobody is to find who does nothing more.
-    place.leave()?;
+    if let Err(error) = place.leave() {
+        log::error(error);
+    }
     pod.events().finish();
     Ok(())
 }

@@ -69,11 +69,12 @@ fn asked(flags: &Flags, stdin: &[u8], variable: impl Fn(&str) -> Option<String>)
         let ttrpc = named(Some(params.containerd_ttrpc_address.clone()))
             .or_else(|| named(variable("TTRPC_ADDRESS")))
             .unwrap_or_else(|| format!("{}.ttrpc", flags.address));
-        let options = params
-            .extensions
-            .iter()
-            .filter_map(|extension| extension.value.as_ref())
-            .find(|value| value.type_url.ends_with("containerd.runc.v1.Options"));
+        let options =
+            params.extensions.iter().filter_map(|extension| extension.value.as_ref()).find(|value| {
+                ["containerd.runc.v1.Options", "runtimeoptions.v1.Options"]
+                    .iter()
+                    .any(|n| value.type_url.ends_with(n))
+            });
         return Ok(Asked {
             protocol: Protocol::Protobuf,
             options: options.cloned(),
@@ -140,7 +141,9 @@ pub fn start(flags: &Flags) -> Result<()> {
     let next = bundle.join(format!(".{ADDRESS}"));
     std::fs::write(&next, &address).call(format!("write {}", next.display()))?;
     std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
+    let mut ours = false;
     if let Taken::Ours(socket, place) = group::listen(&path)? {
+        ours = true;
         let serving = Serving {
             namespace: flags.namespace.clone(),
             ttrpc: asked.ttrpc.clone(),
@@ -159,7 +162,13 @@ pub fn start(flags: &Flags) -> Result<()> {
     let mut stdout = std::io::stdout();
     let answered = stdout.write_all(&answer(asked.protocol, &address)?).and_then(|()| stdout.flush());
     // Without a containerd there is nobody to end the server.
-    answered.inspect_err(|_| leftover::release(&path, &flags.id)).call("write of the answer")
+    answered
+        .inspect_err(|_| {
+            if ours {
+                leftover::release(&path, &flags.id);
+            }
+        })
+        .call("write of the answer")
 }
 
 /// What the server says when it is ready. An end without it is that of a server that has died.

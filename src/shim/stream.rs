@@ -4,11 +4,14 @@
 use crate::watch::{Next, Token, Watches};
 use rcrun_runtime::Result;
 use rcrun_runtime::error::CallContext;
-use rustix::event::epoll::EventFlags;
+use rustix::event::epoll::{self, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, inotify};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +24,9 @@ const CHUNK: usize = 8 * 1024;
 
 /// After so many rounds others get their turn.
 const ROUNDS: usize = 16;
+
+/// How long what was said waits for a reader. A user has few instances of inotify (128 where the machine does not say otherwise).
+const LATEST: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
 /// How many streams of a process are not at their end.
 #[derive(Debug, Default)]
@@ -75,10 +81,43 @@ struct Stream {
     full: bool,
     /// `to` is a FIFO that we have open to read, too.
     kept: bool,
-    /// All is said, into a FIFO that nobody reads: what tells that somebody has opened it.
-    opened: Option<Arc<OwnedFd>>,
+    /// All is said, into a FIFO that nobody reads: who is waited for.
+    late: Option<Late>,
     /// Before the descriptors are closed: whoever has waited finds them closed a moment later at most.
     counted: Option<Counted>,
+}
+
+/// A reader who may still come.
+struct Late {
+    opened: OwnedFd,
+    patience: OwnedFd,
+    /// Of both of them.
+    either: Arc<OwnedFd>,
+}
+
+impl Late {
+    fn new(fifo: &OwnedFd) -> rustix::io::Result<Late> {
+        let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+        inotify::add_watch(&opened, path.as_str(), inotify::WatchFlags::OPEN)?;
+        let patience =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let end = Itimerspec { it_interval: never, it_value: LATEST };
+        timerfd_settime(&patience, TimerfdTimerFlags::empty(), &end)?;
+        let either = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for fd in [&opened, &patience] {
+            epoll::add(&either, fd, epoll::EventData::new_u64(0), EventFlags::IN)?;
+        }
+        Ok(Late { opened, patience, either: Arc::new(either) })
+    }
+
+    /// Whether he will not come any more.
+    fn look(&self) -> rustix::io::Result<bool> {
+        let mut bytes = [0; 512];
+        while rustix::io::read(&self.opened, &mut bytes).is_ok_and(|count| count > 0) {}
+        Ok(rustix::io::read(&self.patience, &mut bytes).is_ok())
+    }
 }
 
 enum Step {
@@ -104,13 +143,13 @@ pub fn join(watches: &Watches, from: OwnedFd, to: OwnedFd, open: Option<&Arc<Ope
     let source = Arc::clone(&from);
     let counted = open.map(Open::one_more);
     let mut stream =
-        Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, kept, opened: None, counted };
+        Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, kept, late: None, counted };
     watches.add(source, EventFlags::IN, Box::new(move || stream.turn()))
 }
 
 impl Stream {
     fn turn(&mut self) -> Next {
-        if self.opened.is_some() {
+        if self.late.is_some() {
             return self.end();
         }
         for _ in 0..ROUNDS {
@@ -118,6 +157,8 @@ impl Stream {
                 Step::Moved => {}
                 Step::Empty => return self.wait(false),
                 Step::Full => return self.wait(true),
+                // Not while `to` is waited for: that descriptor reads, too, and would be taken for the reader.
+                Step::End if self.full => return self.wait(false),
                 Step::End => return self.end(),
             }
         }
@@ -134,10 +175,9 @@ impl Stream {
     }
 
     fn linger(&mut self) -> rustix::io::Result<Next> {
-        if let Some(opened) = &self.opened {
-            let mut bytes = [0; 512];
-            while rustix::io::read(opened, &mut bytes).is_ok_and(|count| count > 0) {}
-            return Ok(if self.is_read() { Next::Nothing } else { Next::Same });
+        if let Some(late) = &self.late {
+            let gone = late.look()?;
+            return Ok(if gone || self.is_read() { Next::Nothing } else { Next::Same });
         }
         if !self.kept {
             return Ok(Next::Nothing);
@@ -149,18 +189,16 @@ impl Stream {
         if self.is_read() {
             return Ok(Next::Nothing);
         }
-        let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
-        inotify::add_watch(&opened, path.as_str(), inotify::WatchFlags::OPEN)?;
+        let late = Late::new(&self.to)?;
         // Somebody may have come before it was watched.
         if self.is_read() {
             return Ok(Next::Nothing);
         }
         // Who deletes the process does not wait for a reader.
         self.counted = None;
-        let opened = Arc::new(opened);
-        self.opened = Some(Arc::clone(&opened));
-        Ok(Next::Other(opened, EventFlags::IN))
+        let waited = Arc::clone(&late.either);
+        self.late = Some(late);
+        Ok(Next::Other(waited, EventFlags::IN))
     }
 
     fn is_read(&self) -> bool {

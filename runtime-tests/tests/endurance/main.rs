@@ -29,7 +29,7 @@ const ROUNDS: u32 = 5;
 
 /// What the memory of the pod's shim may grow by, from the end of the first round to that of the last: pages that the
 /// allocator has touched by then, not more with more containers.
-const GROWTH_KIB: u64 = 64;
+const GROWTH_KIB: u64 = 256;
 
 struct Asked {
     minutes: f64,

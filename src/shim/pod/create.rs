@@ -167,7 +167,11 @@ impl Pod {
             life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
         });
         self.attend(&container, INIT, init, master, ends)?;
-        self.watch_oom(&container)?;
+        self.watch_oom(&container).inspect_err(|_| {
+            if let Some(init) = container.life().get_mut(INIT) {
+                init.with.streams.end(&self.watches);
+            }
+        })?;
         self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
         Ok(container)
     }

@@ -12,6 +12,7 @@ use rcrun_runtime::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use rcrun_runtime::error::Context;
 use rcrun_runtime::{Code, Error, Result, systemd};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +54,11 @@ impl Pod {
 
     /// Notes what the sandbox is to be. A shim has one.
     pub fn create_sandbox(&self, id: &str, config: PodConfig) -> Result<()> {
+        // Before the sandbox's lock, as in `shut_down`.
+        let _table = self.table();
+        if self.ending.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::Status, "this shim is about to end: start another one"));
+        }
         let mut sandbox = self.sandbox();
         if let Some(there) = sandbox.as_ref() {
             return Err(Error::new(Code::Exists, format!("this shim has sandbox {} already", there.id)));
