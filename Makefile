@@ -71,6 +71,7 @@ lint: setup ## formatting, lints, documentation; aarch64 must compile
 test: setup build hello unit-tests ## set up and run all tests but the conformance suite and the benchmark
 
 unit-tests:
+	cargo build --locked --workspace --example manual
 	cargo test --locked --workspace --no-fail-fast
 
 clean: ## remove what was built, not the cached test suites

@@ -17,11 +17,11 @@ fn must(command: &mut Command) -> Said {
     done
 }
 
-// The man pages and completions, by the program that `cargo test` has built beside this one.
+// The man pages and completions, by the program that `make unit-tests` has built beside this one.
 fn manual(folder: &Path) -> PathBuf {
     let own = std::env::current_exe().expect("my own path");
     let program = own.with_file_name("../examples/manual");
-    assert!(program.exists(), "{}: cargo build --package rcrun --example manual", program.display());
+    assert!(program.exists(), "{}: cargo build --workspace --example manual", program.display());
     let made = folder.join("manual");
     must(Command::new(program).arg(&made));
     made

@@ -92,8 +92,11 @@ fn a_wrong_request_is_refused_by_name() {
     }
     for (options, words) in [
         (&["--memory", "much"][..], "--memory \"much\""),
-        (&["--l3-cache-schema", "L3:0=f"], "--l3-cache-schema: Intel RDT is not supported"),
-        (&["--mem-bw-schema", "MB:0=1"], "--mem-bw-schema: Intel RDT is not supported"),
+        (
+            &["--l3-cache-schema", "L3:0=f"],
+            "--l3-cache-schema: classes of Intel RDT are set by config.json only",
+        ),
+        (&["--mem-bw-schema", "MB:0=1"], "--mem-bw-schema: classes of Intel RDT are set by config.json only"),
         (&[], "nothing is to be changed"),
     ] {
         let said = runtime.say([&["update"], options, &["update-wrong"]].concat());

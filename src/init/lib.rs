@@ -259,7 +259,8 @@ impl Init {
             }
             Step::MemoryPolicy { mode } => process::set_memory_policy(mode, &self.nodes),
             Step::Label { proc, name, value } => {
-                mount::label(self.plan.slot(proc)?, text(name), value.bytes())
+                // Closed after its step: what has forked into the container can be traced there.
+                mount::label(self.take(proc)?.raw(), text(name), value.bytes())
             }
             Step::LandlockRules { files, ports, scopes } => {
                 self.ruleset = Some(sys::landlock::create(files, ports, scopes)?);

@@ -387,7 +387,7 @@ pub enum Step<S> {
     /// Write `value` to the file self/attr/`name` of the procfs in `proc`: security labels that execve(2) or keyctl(2) give
     /// (apparmor(7), selinux(8)).
     Label {
-        /// A procfs that nobody else can reach; it stays in the slot for the next label.
+        /// A procfs that nobody else can reach; it is closed after the step.
         proc: Slot,
         /// `exec`, `keycreate`, `apparmor/exec`.
         name: S,

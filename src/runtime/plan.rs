@@ -279,9 +279,11 @@ impl Plan {
 
     /// Adds a slot; an equal one is shared.
     pub fn slot(&mut self, source: Source) -> Slot {
-        // A tree can be moved only once: two mounts of one source are two slots.
-        let shareable =
-            !matches!(source, Source::Bind { .. } | Source::FileSystem { .. } | Source::Cgroup { .. });
+        // A tree can be moved only once, and a procfs is closed after its label: two uses of one source are two slots.
+        let shareable = !matches!(
+            source,
+            Source::Bind { .. } | Source::FileSystem { .. } | Source::Cgroup { .. } | Source::Procfs
+        );
         if let Some(i) = self.slots.iter().position(|s| shareable && *s == source) {
             return Slot(i as u16);
         }

@@ -137,7 +137,7 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
     }
 }
 
-const RAISING: &str = "raising a priority takes CAP_SYS_NICE, which rcrun itself does not have here";
+const RAISING: &str = "raising a priority takes CAP_SYS_NICE of the machine: rcrun itself does not have it here, or the container has a user namespace, where it does not count";
 
 /// What may help where sched_setattr(2) fails.
 pub fn scheduler_hint(to: &rcrun_plan::Scheduler, errno: i32) -> Option<&'static str> {

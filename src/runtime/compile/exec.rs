@@ -57,6 +57,7 @@ pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan>
     }
     let around = Surroundings {
         id: request.id,
+        container: spec.process().as_ref(),
         user_namespace,
         groups: host.caller.groups,
         landlock: landlock::annotation(spec),

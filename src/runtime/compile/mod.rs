@@ -123,6 +123,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
             host,
             &process::Surroundings {
                 id: request.id,
+                container: spec.process().as_ref(),
                 user_namespace: spaces.user,
                 groups: spaces.groups,
                 landlock: landlock::annotation(spec),

@@ -13,6 +13,8 @@ use rcrun_plan::{InRoot, Step, text::Text};
 pub(super) struct Surroundings<'a> {
     /// The container's id: names its session keyring.
     pub id: &'a str,
+    /// The container's own process: its labels hold where another one in it has none, as with runc.
+    pub container: Option<&'a Process>,
     /// Capabilities count inside a user namespace of its own.
     pub user_namespace: bool,
     /// setgroups(2) is not denied in its user namespace.
@@ -58,7 +60,7 @@ pub(super) fn compile(
     let filter = linux.and_then(|l| l.seccomp().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if around.keyring {
-        labels::keyring(process, host, plan);
+        labels::keyring(process, around.container, host, plan);
         plan.push("", Step::Keyring { name: format!("_ses.{}", around.id).into() });
     }
     // runc's default; the spec would keep the caller's, and files of engines' containers would change their modes.
@@ -71,7 +73,7 @@ pub(super) fn compile(
         );
     }
     scheduling::compile(process, linux, around.forks, plan)?;
-    labels::process(process, host, plan);
+    labels::process(process, around.container, host, plan);
     if no_new_privileges {
         plan.push("/process/noNewPrivileges", Step::NoNewPrivileges);
     }

@@ -344,9 +344,6 @@ impl Site<'_> {
         trees: &[Option<Wanted>],
     ) -> Result<Option<OwnedFd>> {
         self.container.save_config(self.config)?;
-        if let Some(groups) = &self.state.resctrl {
-            groups.join(init.pid())?;
-        }
         if self.plan.clones_inside {
             init.clone_inside(trees)?;
         }
@@ -367,10 +364,7 @@ impl Site<'_> {
                 other => other?,
             }
         }
-        if let Some(adjustment) = self.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
-            adjust_oom_score(init.pid(), adjustment, self.rootless)
-                .map_err(|e| e.at("/process/oomScoreAdj"))?;
-        }
+        self.burden(init)?;
         // Written while init works, and put in its place when it is ready.
         self.stage(init)?;
         let mut early = self.early_answer();
@@ -474,13 +468,29 @@ impl Site<'_> {
                 }
             }
             Event::Trees => {}
-            Event::Forked => self.stage(init)?,
+            Event::Forked => {
+                // It may have forked before it was given these.
+                self.burden(init)?;
+                self.stage(init)?;
+            }
             Event::Ready => return Ok(false),
             Event::Listener(_) | Event::Running => {
                 return Err(Error::new(Code::System, "init executed before it was told to"));
             }
         }
         Ok(true)
+    }
+
+    /// What only this process can give to init.
+    fn burden(&self, init: &Init<'_>) -> Result<()> {
+        if let Some(groups) = &self.state.resctrl {
+            groups.join(init.pid())?;
+        }
+        if let Some(adjustment) = self.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
+            adjust_oom_score(init.pid(), adjustment, self.rootless)
+                .map_err(|e| e.at("/process/oomScoreAdj"))?;
+        }
+        Ok(())
     }
 
     fn stage(&self, init: &Init<'_>) -> Result<()> {

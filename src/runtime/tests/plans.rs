@@ -337,8 +337,37 @@ fn a_security_label_is_given_where_its_module_is_on_and_harmless_where_it_is_off
                 expected.iter().filter(of_exec).map(|label| label.to_string()).collect();
             expected.sort();
             assert_eq!(labels, expected, "AppArmor {apparmor}, SELinux {selinux}");
+            // Each is closed after its step: what a container can trace has no procfs of the machine.
+            let mut slots: Vec<_> = plan
+                .steps
+                .iter()
+                .filter_map(|planned| match planned.step {
+                    Step::Label { proc, .. } => Some(proc.0),
+                    _ => None,
+                })
+                .collect();
+            let all = slots.len();
+            slots.dedup();
+            assert_eq!(slots.len(), all);
         }
     }
+}
+
+#[test]
+fn a_process_without_labels_of_its_own_has_those_of_its_container() {
+    use rcrun_plan::Step;
+    let spec = config("labels");
+    let mut process = spec.process().clone().expect("a process");
+    process.set_apparmor_profile(None);
+    process.set_selinux_label(Some(String::new()));
+    let request = ExecRequest::new("web", &process);
+    let plan = compile::exec(&spec, &LABELLED, &request).expect("it compiles");
+    let names = plan.steps.iter().filter_map(|planned| match &planned.step {
+        Step::Label { name, value, .. } => Some(format!("{name}={value}")),
+        _ => None,
+    });
+    let names: Vec<String> = names.collect();
+    assert_eq!(names, ["keycreate=web_t", "apparmor/exec=exec web-profile", "exec=web_t"]);
 }
 
 #[test]

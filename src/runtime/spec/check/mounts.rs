@@ -97,6 +97,11 @@ fn id_map(i: usize, mount: &oci::Mount, options: &MountOptions, user: bool) -> C
     if options.remount || options.bind.is_none() && mount.typ().as_deref().unwrap_or_default().is_empty() {
         return Err(Fault::new(at, "a mount that is there already cannot get an id map: only a new one can"));
     }
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    if options.bind.is_none() && matches!(kind, "proc" | "sysfs" | "mqueue" | "devpts" | "cgroup" | "cgroup2")
+    {
+        return Err(Fault::new(at, format_args!("the kernel has no id maps for mounts of {kind}")));
+    }
     if uids == 0 && !user {
         let text =
             "needs uidMappings and gidMappings of the mount, or a user namespace whose maps it can take";
