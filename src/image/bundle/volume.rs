@@ -40,11 +40,16 @@ pub enum Source {
     Tmpfs(Vec<String>),
 }
 
+/// What a sentence shows of a text that may be long.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(150).map_or(text, |(end, _)| &text[..end])
+}
+
 impl Volume {
     /// `host:container[:options]` or `container`, as Docker reads it. `folder` is where the caller is: a host path that
     /// begins with a dot is below it.
     pub fn parse(text: &str, folder: &Path) -> Result<Volume> {
-        let usage = |why: String| Error::new(Code::Usage, format!("--volume {text:?}: {why}"));
+        let usage = |why: String| Error::new(Code::Usage, format!("--volume {:?}: {why}", short(text)));
         if text.contains('\0') {
             return Err(usage("contains a NUL byte".into()));
         }
@@ -72,9 +77,9 @@ impl Volume {
         let mut seen = BTreeSet::new();
         for word in options.split(',').filter(|_| !options.is_empty()) {
             let class = OPTIONS.iter().find(|(words, _)| words.contains(&word)).map(|(_, class)| *class);
-            let class = class.ok_or_else(|| usage(format!("{word:?} is no option of a volume")))?;
+            let class = class.ok_or_else(|| usage(format!("{:?} is no option of a volume", short(word))))?;
             if !seen.insert(class) {
-                return Err(usage(format!("{word:?} comes beside another of its kind")));
+                return Err(usage(format!("{:?} comes beside another of its kind", short(word))));
             }
             match class {
                 Class::Access => volume.read_only = word == "ro",
@@ -101,7 +106,7 @@ impl Volume {
             name => {
                 let why = format!(
                     "rcrun keeps no named volumes; write ./{} for a folder of that name",
-                    name.escape_debug()
+                    short(name).escape_debug()
                 );
                 return Err(usage(why));
             }
