@@ -201,13 +201,16 @@ fn swap_is_what_memory_swap_leaves_beyond_memory() {
     fs::remove_file(&file).expect("unlink");
 }
 
-/// Whether a runtime can run a static `true` within so many KiB.
+/// Whether a runtime can run a static `true` within so many KiB. The kernel charges a cgroup for more or less beside what is
+/// asked for, by what it has at hand: of several tries one counts.
 fn starts_within(runtime: &Runtime, kib: u64) -> bool {
-    let id = format!("tiny{kib}");
-    let limit = json!({"memory": {"limit": kib << 10, "swap": kib << 10}});
-    let said = runtime.run(&limited(&id, &["true"], limit), &id);
-    runtime.say(["delete", "--force", &id]);
-    said.status == 0
+    (0..5).any(|_| {
+        let id = format!("tiny{kib}");
+        let limit = json!({"memory": {"limit": kib << 10, "swap": kib << 10}});
+        let said = runtime.run(&limited(&id, &["true"], limit), &id);
+        runtime.say(["delete", "--force", &id]);
+        said.status == 0
+    })
 }
 
 #[test]

@@ -47,21 +47,17 @@ pub struct Bus {
     path: PathBuf,
     received: Vec<u8>,
     serial: u32,
-    manager: Manager,
+    is_bus: bool,
     /// Jobs that ended while something else was waited for.
-    removed: Vec<(String, String)>,
+    removed: Vec<Removed>,
 }
 
-/// Whose word about jobs counts. On a bus anybody may send anybody a signal that looks like systemd's (the match rule is for
-/// what is broadcast). Answers the bus lets through from who was called alone.
-#[derive(Debug, PartialEq, Eq)]
-enum Manager {
-    /// There is nobody else at the other end.
-    Alone,
-    /// The bus was asked in the call of this serial.
-    Asked(u32),
-    /// The unique name of the connection that has systemd's.
-    Named(String),
+/// The end of a job, and who says so.
+#[derive(Debug)]
+struct Removed {
+    job: String,
+    result: String,
+    sender: String,
 }
 
 impl Bus {
@@ -96,7 +92,7 @@ impl Bus {
             path,
             received: Vec::new(),
             serial: 0,
-            manager: Manager::Alone,
+            is_bus: address.is_bus,
             removed: Vec::new(),
         };
         // An empty identity: who connects is what the kernel says, as it counts, not as this user namespace does.
@@ -106,8 +102,6 @@ impl Bus {
             // The bus answers in the order of the calls: nothing of these is waited for.
             bus.post(&BUS, &[])?;
             bus.post(&Method { member: "AddMatch", ..BUS }, &[Value::text(MATCH)])?;
-            let owner = Method { member: "GetNameOwner", ..BUS };
-            bus.manager = Manager::Asked(bus.post(&owner, &[Value::text(SYSTEMD)])?);
         }
         Ok(bus)
     }
@@ -166,11 +160,30 @@ impl Bus {
     pub fn job(&mut self, path: &str) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(at) = self.removed.iter().position(|(job, _)| job == path) {
-                return Ok(self.removed.swap_remove(at).1);
+            if self.removed.iter().any(|removed| removed.job == path) {
+                let manager = self.manager()?;
+                let counts = |removed: &Removed| manager.as_ref().is_none_or(|name| *name == removed.sender);
+                if let Some(at) = self.removed.iter().position(|r| r.job == path && counts(r)) {
+                    return Ok(self.removed.swap_remove(at).result);
+                }
+                self.removed.retain(|removed| removed.job != path);
             }
             self.next(deadline)?;
         }
+    }
+
+    /// Whose word about jobs counts, by the unique name: none where there is nobody else at the other end. On a bus anybody may
+    /// send anybody a signal that looks like systemd's (the match rule is for what is broadcast). Answers the bus lets through
+    /// from who was called alone. Asked when a job is said to have ended, and each time: systemd may come to the bus after us,
+    /// and anew.
+    fn manager(&mut self) -> Result<Option<String>> {
+        if !self.is_bus {
+            return Ok(None);
+        }
+        let owner = Method { member: "GetNameOwner", ..BUS };
+        let owner = self.call(&owner, &[Value::text(SYSTEMD)])?;
+        // Where nobody has the name nobody's word counts: no sender is called so.
+        Ok(Some(owner.ok().and_then(|texts| texts.into_iter().next()).unwrap_or_else(|| "nobody".into())))
     }
 
     fn next(&mut self, deadline: Instant) -> Result<Message> {
@@ -181,31 +194,14 @@ impl Bus {
                 if let Some(bytes) = self.received.get(..length) {
                     let message = wire::read(bytes).ok_or_else(garbled)?;
                     self.received.drain(..length);
-                    self.hear(&message);
+                    if let Message::JobRemoved(job, result, sender) = &message {
+                        let (job, result, sender) = (job.clone(), result.clone(), sender.clone());
+                        self.removed.push(Removed { job, result, sender });
+                    }
                     return Ok(message);
                 }
             }
             self.receive(deadline)?;
-        }
-    }
-
-    fn hear(&mut self, message: &Message) {
-        match message {
-            Message::Reply(to, texts) if self.manager == Manager::Asked(*to) => {
-                self.manager = Manager::Named(texts.first().cloned().unwrap_or_default());
-            }
-            Message::JobRemoved(job, result, sender) => {
-                let counts = match &self.manager {
-                    Manager::Alone => true,
-                    // The bus answers before systemd has heard of a job.
-                    Manager::Asked(_) => false,
-                    Manager::Named(name) => name == sender,
-                };
-                if counts {
-                    self.removed.push((job.clone(), result.clone()));
-                }
-            }
-            _ => {}
         }
     }
 
@@ -291,7 +287,7 @@ fn path_of(address: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::tests::{job_removed, job_removed_by, reply};
+    use super::super::wire::tests::{error, job_removed, job_removed_by, reply};
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
@@ -349,6 +345,10 @@ mod tests {
             let length = socket.read(&mut call).unwrap();
             // Byte by byte: a message may come in parts.
             answer.iter().for_each(|byte| socket.write_all(&[*byte]).unwrap());
+            if is_bus {
+                // More is asked on the way.
+                socket.read_to_end(&mut Vec::new()).unwrap();
+            }
             length
         });
         (address, server)
@@ -373,23 +373,30 @@ mod tests {
 
     #[test]
     fn on_a_bus_only_systemds_own_word_about_a_job_counts() {
-        let answer = [
-            // Whoever knows our name may send us this, also before the bus has told us systemd's.
-            job_removed_by(":1.66", "/job/5", "failed"),
-            reply(1, "s", &[Value::text(":1.99")]),
-            reply(2, "", &[]),
-            reply(3, "s", &[Value::text(":1.2")]),
-            job_removed_by(":1.66", "/job/5", "failed"),
-            job_removed("/job/5", "failed"),
-            job_removed_by(":1.2", "/job/5", "done"),
-            reply(4, "o", &[Value::text("/job/5")]),
-        ];
-        let (address, server) = serve_as(true, answer.concat());
-        let mut bus = Bus::at(&address).unwrap();
-        assert_eq!(bus.call(&BUS, &[]).unwrap(), Ok(vec!["/job/5".to_string()]));
-        assert_eq!(bus.manager, Manager::Named(":1.2".to_string()));
-        assert_eq!(bus.job("/job/5").unwrap(), "done");
-        server.join().unwrap();
+        for owners in [
+            &[reply(4, "s", &[Value::text(":1.2")]), reply(5, "s", &[Value::text(":1.2")])],
+            // systemd has come to the bus after us.
+            &[error(4, "org.freedesktop.DBus.Error.NameHasNoOwner"), reply(5, "s", &[Value::text(":1.2")])],
+        ] {
+            let answer = [
+                // Whoever knows our name may send us this, also before the bus has answered.
+                job_removed_by(":1.66", "/job/5", "failed"),
+                reply(1, "s", &[Value::text(":1.99")]),
+                reply(2, "", &[]),
+                job_removed_by(":1.66", "/job/5", "failed"),
+                job_removed("/job/5", "failed"),
+                reply(3, "o", &[Value::text("/job/5")]),
+                owners[0].clone(),
+                job_removed_by(":1.2", "/job/5", "done"),
+                owners[1].clone(),
+            ];
+            let (address, server) = serve_as(true, answer.concat());
+            let mut bus = Bus::at(&address).unwrap();
+            assert_eq!(bus.call(&BUS, &[]).unwrap(), Ok(vec!["/job/5".to_string()]));
+            assert_eq!(bus.job("/job/5").unwrap(), "done");
+            drop(bus);
+            server.join().unwrap();
+        }
     }
 
     #[test]

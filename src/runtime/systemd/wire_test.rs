@@ -39,6 +39,11 @@ pub(in super::super) fn reply(serial: u32, signature: &str, body: &[Value]) -> V
     message(REPLY, &[(REPLY_SERIAL, Value::Uint32(serial))], signature, body)
 }
 
+/// A call is refused, for that reason.
+pub(in super::super) fn error(serial: u32, name: &str) -> Vec<u8> {
+    message(ERROR, &[(REPLY_SERIAL, Value::Uint32(serial)), (ERROR_NAME, Value::text(name))], "", &[])
+}
+
 /// The end of a job, as systemd says it on its own socket.
 pub(in super::super) fn job_removed(job: &str, result: &str) -> Vec<u8> {
     job_removed_by("", job, result)
