@@ -292,7 +292,8 @@ fn a_killed_pull_leaves_the_store_whole_and_the_next_goes_on() {
         let before = road.came.load(Ordering::SeqCst);
         assert_eq!(pull(&store, &name, &quick()).unwrap().digest, digest);
         let came = road.came.load(Ordering::SeqCst) - before;
-        assert!(came < size - kept + 20_000, "{came} bytes came, {kept} of {size} were there");
+        // Manifest, configuration and the heads of answers; and what the road still had on its way to the dead.
+        assert!(came < size - kept + 65_536, "{came} bytes came, {kept} of {size} were there");
         // The lease of the dead goes with the next prune.
         store.prune(&|_| true).unwrap();
         to.must_be_whole();
