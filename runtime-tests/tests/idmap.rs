@@ -200,7 +200,7 @@ fn mounts_are_listed_in_their_order_with_id_maps_among_them() {
 fn what_has_no_id_map_is_refused_by_name() {
     let data = data();
     let both = || Some([map(200_000, 10), map(200_000, 10)]);
-    let proc = json!({ "destination": "/data", "type": "devpts", "options": ["idmap"],
+    let devpts = json!({ "destination": "/data", "type": "devpts", "options": ["idmap"],
         "uidMappings": map(200_000, 10), "gidMappings": map(200_000, 10) });
     for (change, words) in [
         (
@@ -208,8 +208,8 @@ fn what_has_no_id_map_is_refused_by_name() {
             "needs uidMappings",
         ),
         (
-            &|c: &mut Value| c["mounts"].as_array_mut().expect("mounts").push(proc.clone()),
-            "does not support id-mapped mounts",
+            &|c: &mut Value| c["mounts"].as_array_mut().expect("mounts").push(devpts.clone()),
+            "no id maps for mounts of devpts",
         ),
         // sysfs below it has none.
         (
