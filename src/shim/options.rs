@@ -36,13 +36,24 @@ pub struct Options {
     pub unused: Vec<String>,
 }
 
+type Reader = fn(&[u8]) -> Result<Options>;
+
+/// The types that options come in, and what reads each.
+const TYPES: [(&str, Reader); 2] =
+    [("containerd.runc.v1.Options", of_runc), ("runtimeoptions.v1.Options", of_any_runtime)];
+
+/// Whether that is a type of options: containerd's bootstrap has other things beside them.
+pub fn are(any: &Any) -> bool {
+    TYPES.iter().any(|(name, _)| any.type_url.ends_with(name))
+}
+
 /// Reads them. None are given where `any` is missing or names no type.
 pub fn read(any: Option<&Any>) -> Result<Options> {
     let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Options::default()) };
-    match any.type_url.rsplit('/').next().unwrap_or_default() {
-        "containerd.runc.v1.Options" => of_runc(&any.value),
-        "runtimeoptions.v1.Options" => of_any_runtime(&any.value),
-        name => Err(Error::new(
+    let name = any.type_url.rsplit('/').next().unwrap_or_default();
+    match TYPES.iter().find(|(known, _)| *known == name) {
+        Some((_, read)) => read(&any.value),
+        None => Err(Error::new(
             Code::Unsupported,
             format!(
                 "runtime options of type {name}: rcrun takes those of the runc shim (containerd.runc.v1.Options), also as \

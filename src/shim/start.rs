@@ -69,12 +69,11 @@ fn asked(flags: &Flags, stdin: &[u8], variable: impl Fn(&str) -> Option<String>)
         let ttrpc = named(Some(params.containerd_ttrpc_address.clone()))
             .or_else(|| named(variable("TTRPC_ADDRESS")))
             .unwrap_or_else(|| format!("{}.ttrpc", flags.address));
-        let options =
-            params.extensions.iter().filter_map(|extension| extension.value.as_ref()).find(|value| {
-                ["containerd.runc.v1.Options", "runtimeoptions.v1.Options"]
-                    .iter()
-                    .any(|n| value.type_url.ends_with(n))
-            });
+        let options = params
+            .extensions
+            .iter()
+            .filter_map(|extension| extension.value.as_ref())
+            .find(|value| options::are(value));
         return Ok(Asked {
             protocol: Protocol::Protobuf,
             options: options.cloned(),
