@@ -1,14 +1,12 @@
 //! A connection to a ttrpc server, for one call at a time. (The client of the ttrpc crate looks at its socket 100 times a
-//! second for as long as it is connected: docs/adr/0015.)
+//! second for as long as it is connected: docs/adr/0015.) Uses: wire.
 
+use crate::wire::{self, HEADER, Header, MESSAGE_MAX};
 use containerd_shim_protos::protobuf::Message;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use ttrpc::{Code, Request, Response};
-
-/// An answer to one call, at most: containerd's limit for a message.
-const MESSAGE_MAX: usize = 4 << 20;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,25 +52,19 @@ impl Client {
         let stream = self.stream;
         // Clients take odd numbers.
         self.stream = stream.wrapping_add(2);
-        let mut bytes = Vec::with_capacity(HEADER + body.len());
-        bytes.extend((body.len() as u32).to_be_bytes());
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend([REQUEST, 0]);
-        bytes.extend(body);
-        self.socket.write_all(&bytes)?;
+        self.socket.write_all(&wire::frame(wire::REQUEST, stream, &body))?;
         loop {
             let mut header = [0; HEADER];
             self.socket.read_exact(&mut header)?;
-            let word =
-                |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let length = word(0) as usize;
+            let header = Header::parse(&header);
+            let length = header.length;
             if length > MESSAGE_MAX {
                 return Err(io::Error::other(format!("an answer of {length} bytes")).into());
             }
             let mut body = vec![0; length];
             self.socket.read_exact(&mut body)?;
             // An answer to a call that was given up.
-            if word(4) != stream || header[8] != RESPONSE {
+            if header.stream != stream || header.kind != wire::RESPONSE {
                 continue;
             }
             let response = Response::parse_from_bytes(&body).map_err(io::Error::other)?;
@@ -83,8 +75,3 @@ impl Client {
         }
     }
 }
-
-/// Length and stream as big-endian words, type and flags as bytes.
-const HEADER: usize = 10;
-const REQUEST: u8 = 1;
-const RESPONSE: u8 = 2;

@@ -7,6 +7,7 @@ mod create;
 mod ends;
 mod sandbox;
 
+pub use container::{Waits, no_exec};
 pub use create::Wanted;
 pub use sandbox::SandboxSeen;
 
@@ -18,7 +19,7 @@ use crate::logger::Whose;
 use crate::rootfs;
 use crate::stdio::{self, Names};
 use crate::watch::Watches;
-use container::{Belongings, Container, Known, lock, no_exec};
+use container::{Belongings, Container, Known, lock};
 use containerd_shim_protos::events::task as events;
 use rcrun_runtime::cgroup::stats::Stats;
 use rcrun_runtime::container::{self as containers, ExecOptions, How, Listed, Status};
@@ -46,7 +47,7 @@ const END: Duration = Duration::from_secs(10);
 pub struct Pod {
     namespace: String,
     events: Events,
-    watches: Watches,
+    watches: Arc<Watches>,
     /// None for an id that somebody makes a container of just now.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
     sandbox: Mutex<Option<sandbox::Sandbox>>,
@@ -78,7 +79,7 @@ impl Pod {
         Ok(Pod {
             namespace: namespace.to_string(),
             events,
-            watches: Watches::new()?,
+            watches: Arc::new(Watches::new()?),
             quiet: Arc::new(
                 timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
                     .call("timerfd_create")?,
@@ -97,7 +98,7 @@ impl Pod {
     }
 
     /// What this process waits for.
-    pub fn watches(&self) -> &Watches {
+    pub fn watches(&self) -> &Arc<Watches> {
         &self.watches
     }
 
@@ -241,14 +242,11 @@ impl Pod {
         Ok(seen)
     }
 
-    /// Waits for the end of a process.
-    pub fn wait(&self, id: &str, name: &str) -> Result<Ended> {
-        let container = self.container(id)?;
-        let outcome = container.outcome(name)?;
-        match outcome.wait(None) {
-            Known::Ended(ended) => Ok(ended),
-            Known::Never | Known::Nothing => Err(no_exec(name)),
-        }
+    /// Tells him when a process has ended.
+    pub fn wait(&self, id: &str, name: &str, waits: Box<dyn Waits>) -> Result<()> {
+        let outcome = self.container(id)?.outcome(name)?;
+        outcome.tell(waits);
+        Ok(())
     }
 
     /// Sends a signal to a process, or to all of a container.
@@ -294,7 +292,7 @@ impl Pod {
                 .iter()
                 .for_each(|warning| log::warn(format_args!("{id}: {warning}")));
             if created {
-                container.outcome(INIT)?.wait(Some(END));
+                container.outcome(INIT)?.wait(END);
             }
         }
         let open = match container.life().get(name) {

@@ -1,12 +1,12 @@
 //! The process that `start` leaves behind: the task API on its socket, until containerd says that it is over. Uses: children,
-//! events, group, last, log, pod, sandbox, service.
+//! events, group, log, pod, sandbox, server, service.
 
 use crate::events::Events;
 use crate::group::Place;
 use crate::pod::Pod;
 use crate::start::READY;
 use crate::watch::Next;
-use crate::{children, last, log, sandbox, service};
+use crate::{children, log, sandbox, server, service};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rcrun_runtime::cgroup::Hierarchy;
@@ -15,13 +15,11 @@ use rcrun_runtime::{Code, Error, Result, sys};
 use rustix::event::epoll::EventFlags;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
-use std::collections::HashMap;
 use std::io::Write;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use ttrpc::security_extension::{AcceptHook, HookError, HookOutput};
 
 /// What a shim is told at its start.
 pub struct Serving {
@@ -129,21 +127,9 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
     });
     pod.watches().add(quiet, EventFlags::IN, rest)?;
 
-    let failed = |e: ttrpc::Error| Error::new(Code::System, format!("ttrpc server: {e}"));
-    let mut server = ttrpc::Server::new()
-        .add_listener(serving.socket.into_raw_fd())
-        .map_err(failed)?
-        .set_accept_hook(RootOnly)
-        // Idle ones of each connection, of which a containerd makes one for each container: 20 kB each. More are made as
-        // they are needed.
-        .set_thread_count_min(1)
-        .set_thread_count_default(2)
-        .set_thread_count_max(3)
-        .register_service(last::methods(service::methods(&pod), &pod))
-        .register_service(last::methods(sandbox::methods(&pod), &pod));
-    server.start().map_err(failed)?;
-    // It serves for as long as this process is.
-    std::mem::forget(server);
+    let mut methods = service::methods(&pod);
+    methods.extend(sandbox::methods(&pod));
+    server::serve(pod.watches(), serving.socket, methods)?;
     Ok((pod, stopped))
 }
 
@@ -180,22 +166,5 @@ fn enter_cgroup(path: &str) -> Result<()> {
 fn adopt(pod: &Pod) {
     while let Some((pid, exit)) = children::of_this_thread() {
         pod.adopted(pid, exit);
-    }
-}
-
-/// Refuses who is not root. The mode of the socket does so before; this holds where somebody has changed that.
-#[derive(Debug)]
-struct RootOnly;
-
-impl AcceptHook for RootOnly {
-    fn on_accept(&self, fd: RawFd) -> std::result::Result<HookOutput, HookError> {
-        match sys::peer::uid(fd) {
-            Ok(0) => Ok(HookOutput { data: HashMap::new(), payload_transform: None }),
-            Ok(uid) => {
-                log::warn(format_args!("user {uid} has connected and was refused"));
-                Err(HookError::Rejected(format!("user {uid} is not root")))
-            }
-            Err(error) => Err(HookError::Io(error)),
-        }
     }
 }

@@ -245,8 +245,6 @@ const METHOD: &str = "
 - Debian 12's Docker (20.10) takes no other shim than runc's, which executes what `daemon.json` names.
 - Memory is the proportional share (PSS) of all shims, three seconds after the last container was started. In a pod the
   containers share one shim, by annotation.
-- In a pod containerd 1.6 has a connection to the shim for each container, and the server of ttrpc has five or six threads for
-  each, of 20 kB: most of what rcrun's shim takes there.
 - Programs and processes are counted by `strace -f` on containerd: whatever it, its shims and their children execute or bear.
   The container's own program is one of each.
 ";

@@ -21,9 +21,6 @@ const FOLDERS: [&str; 5] = [
     "/sys/fs/cgroup",
 ];
 
-/// The server of ttrpc keeps three to five threads for what a connection may ask.
-const IDLE_THREADS: usize = 2;
-
 /// All of that: lines, and how many threads the pod's shim has.
 pub struct Left(BTreeSet<String>, usize);
 
@@ -77,7 +74,7 @@ impl Left {
         for _ in 0..LOOKS {
             let now = Left::look(place)?;
             extra = now.0.difference(&self.0).cloned().collect();
-            if now.1 > self.1 + IDLE_THREADS {
+            if now.1 > self.1 {
                 extra.push(format!("{} threads of the pod's shim, which had {}", now.1, self.1));
             }
             let lost: Vec<&String> =

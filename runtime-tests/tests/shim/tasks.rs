@@ -1,12 +1,14 @@
 //! Tasks from create to delete, what containerd hears of them, and what it is answered where it asks too much.
 
 use crate::harness::{Io, Living, Place, Shim};
-use containerd_shim_protos::api::Status;
+use containerd_shim_protos::api::{StateRequest, Status, WaitRequest};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
 use containerd_shim_protos::protobuf::Message;
-use containerd_shim_protos::ttrpc::Code;
+use containerd_shim_protos::ttrpc::{self, Code};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 #[test]
 fn a_task_lives_from_create_to_delete_in_both_versions_of_the_api() {
@@ -283,6 +285,63 @@ fn a_shim_gives_back_all_that_it_took() {
     let after = fds();
     assert!(after < before + 3, "{before} descriptors, and then {after}");
     shim.clear("leaks");
+}
+
+/// A connection that waits for the end of a container, and has an answer to a later call.
+fn waits(shim: &Shim, id: &str) -> UnixStream {
+    let mut socket = UnixStream::connect(shim.socket()).expect("connect to the shim");
+    let wait = WaitRequest { id: id.into(), ..WaitRequest::default() }.write_to_bytes();
+    let state = StateRequest { id: id.into(), ..StateRequest::default() }.write_to_bytes();
+    for (stream, method, payload) in [(1, "Wait", wait), (3, "State", state)] {
+        let mut request = ttrpc::Request::new();
+        request.service = "containerd.task.v2.Task".into();
+        request.method = method.into();
+        request.payload = payload.expect("encode");
+        let body = request.write_to_bytes().expect("encode");
+        let header = Vec::from(ttrpc::MessageHeader::new_request(stream, body.len() as u32));
+        socket.write_all(&[header, body].concat()).expect("write");
+    }
+    assert_eq!(answered(&mut socket), 3);
+    socket
+}
+
+/// The call that the next answer belongs to.
+fn answered(socket: &mut UnixStream) -> u32 {
+    let mut header = [0; 10];
+    socket.read_exact(&mut header).expect("an answer");
+    let header = ttrpc::MessageHeader::from(header);
+    socket.read_exact(&mut vec![0; header.length as usize]).expect("all of it");
+    header.stream_id
+}
+
+#[test]
+fn who_waits_takes_no_thread_and_is_forgotten_when_he_goes() {
+    let place = Place::new("shim-waits");
+    let bundle = Bundle::new("shim-waits", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "waits", &Io::none());
+    shim.start("waits", "").expect("start");
+    let own = shim.pid("waits");
+    let count = |what: &str| std::fs::read_dir(format!("/proc/{own}/{what}")).expect(what).count();
+    let at_rest = |threads| {
+        while count("task") > threads {
+            std::thread::yield_now();
+        }
+    };
+    at_rest(2);
+    let descriptors = count("fd");
+    let mut stay = waits(&shim, "waits");
+    let go: Vec<UnixStream> = (0..20).map(|_| waits(&shim, "waits")).collect();
+    at_rest(2);
+    assert_eq!(count("fd"), descriptors + 21);
+    drop(go);
+    while count("fd") > descriptors + 1 {
+        std::thread::yield_now();
+    }
+    shim.kill("waits", "", libc::SIGKILL, false).expect("kill");
+    assert_eq!(answered(&mut stay), 1);
+    // Also who asks when it is known.
+    assert_eq!(shim.wait("waits", ""), Ok(137));
+    shim.clear("waits");
 }
 
 #[test]

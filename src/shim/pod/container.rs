@@ -9,7 +9,7 @@ use rcrun_runtime::{Code, Error, Result};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A container.
 pub struct Container {
@@ -41,8 +41,22 @@ pub(super) struct Belongings {
 /// What becomes of a process. Who waits for it is not bothered by its deletion.
 #[derive(Default)]
 pub(super) struct Outcome {
-    pub(super) known: Mutex<Known>,
-    pub(super) changed: Condvar,
+    so_far: Mutex<SoFar>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SoFar {
+    known: Known,
+    waiting: Vec<Box<dyn Waits>>,
+}
+
+/// Who waits for an end, and has no thread meanwhile.
+pub trait Waits: Send {
+    /// Whether he still does.
+    fn is_there(&self) -> bool;
+    /// How it has ended; None: it never will, for it was never started and is deleted.
+    fn hear(&self, how: Option<Ended>);
 }
 
 #[derive(Clone, Copy, Default)]
@@ -54,26 +68,46 @@ pub(super) enum Known {
     Never,
 }
 
+impl Known {
+    fn told(self) -> Option<Ended> {
+        match self {
+            Known::Ended(ended) => Some(ended),
+            Known::Never | Known::Nothing => None,
+        }
+    }
+}
+
 impl Outcome {
     pub(super) fn is(&self, known: Known) {
-        *lock(&self.known) = known;
+        let waiting = {
+            let mut so_far = lock(&self.so_far);
+            so_far.known = known;
+            std::mem::take(&mut so_far.waiting)
+        };
         self.changed.notify_all();
+        waiting.iter().for_each(|waits| waits.hear(known.told()));
+    }
+
+    /// Tells him, now or when it is known.
+    pub(super) fn tell(&self, waits: Box<dyn Waits>) {
+        let known = {
+            let mut so_far = lock(&self.so_far);
+            if matches!(so_far.known, Known::Nothing) {
+                // Each containerd that is started anew asks again.
+                so_far.waiting.retain(|waits| waits.is_there());
+                so_far.waiting.push(waits);
+                return;
+            }
+            so_far.known
+        };
+        waits.hear(known.told());
     }
 
     /// Waits until it is known, at most `patience`.
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Known {
-        let deadline = patience.map(|patience| Instant::now() + patience);
-        let mut known = lock(&self.known);
-        while matches!(*known, Known::Nothing) {
-            known = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
-                Some(left) => {
-                    self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        *known
+    pub(super) fn wait(&self, patience: Duration) -> Known {
+        let unknown = |so_far: &mut SoFar| matches!(so_far.known, Known::Nothing);
+        let waited = self.changed.wait_timeout_while(lock(&self.so_far), patience, unknown);
+        waited.unwrap_or_else(PoisonError::into_inner).0.known
     }
 }
 
@@ -98,7 +132,8 @@ impl Container {
     }
 }
 
-pub(super) fn no_exec(name: &str) -> Error {
+/// There is none of that name.
+pub fn no_exec(name: &str) -> Error {
     Error::new(Code::NotFound, format!("process {name}: there is none of that name in the container"))
 }
 

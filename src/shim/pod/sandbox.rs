@@ -1,7 +1,7 @@
 //! The pod itself, where containerd asks for one (sandboxer = "shim"): namespaces, and the end of all that is in them. Without
 //! one a shim is a pod by its containers alone.
 
-use super::container::{Known, Outcome, lock};
+use super::container::{Known, Outcome, Waits, lock};
 use super::{END, Pod};
 use crate::life::{Ended, INIT};
 use crate::log;
@@ -113,15 +113,11 @@ impl Pod {
         })
     }
 
-    /// Waits for its end.
-    pub fn wait_sandbox(&self, id: &str) -> Result<Ended> {
+    /// Tells him when it has ended.
+    pub fn wait_sandbox(&self, id: &str, waits: Box<dyn Waits>) -> Result<()> {
         let outcome = self.with_sandbox(id, |sandbox| Ok(Arc::clone(&sandbox.outcome)))?;
-        match outcome.wait(None) {
-            Known::Ended(ended) => Ok(ended),
-            Known::Never | Known::Nothing => {
-                Err(Error::new(Code::NotFound, format!("sandbox {id} was never stopped")))
-            }
-        }
+        outcome.tell(waits);
+        Ok(())
     }
 
     /// Ends all that it is, and this process. Also where there is no sandbox: containerd asks it of one whose creation has
@@ -188,7 +184,7 @@ impl Pod {
             Err(error) if !matches!(error.code(), Code::Status | Code::NotFound) => return Err(error),
             _ => {}
         }
-        match outcome.wait(Some(patience)) {
+        match outcome.wait(patience) {
             Known::Nothing => Err(Error::new(
                 Code::System,
                 format!("container {name} has been killed and does not end within {} s", patience.as_secs()),
