@@ -1,6 +1,6 @@
 # Real engines with rcrun in runc's place, and containerd with rcrun's shim for long. Included by the top Makefile, which has the target `build`.
 #
-#   make engines                                all of it natively: with Debian 12's engines, then with trixie's
+#   make engines                                all: natively with Debian 12's engines and with trixie's, then in a machine
 #   make engines-trixie TESTS="docker:: podman::exec"    those whose names have one of these in them
 #   make engines-trixie SETUPS=cgroupfs-shim    Docker on containerd-shim-rcrun-v2; without it, on that and the stock shim
 #   make engines-bookworm RUNTIME=/usr/sbin/runc    what another runtime makes of the same
@@ -13,7 +13,7 @@ REAL_ENGINES = cargo test --locked --package runtime-tests --test real_engines -
 ENGINES_SETUPS = $(addprefix --setup ,$(or $(SETUPS),$(1)))
 
 .PHONY: engines engines-bookworm engines-trixie engines-vm
-engines: engines-bookworm engines-trixie ## run Docker, podman, buildah, ctr and compose on rcrun
+engines: engines-bookworm engines-trixie engines-vm ## run Docker, podman, buildah, ctr and compose on rcrun
 
 engines-bookworm: setup build ## the same, with Debian 12's engines only
 	@runtime-tests/install-packages runtime-tests/engines/packages
@@ -32,12 +32,20 @@ engines-vm: setup build ## run trixie's engines on rcrun in a machine with all o
 		$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- $$disk $(RCRUN) $(ENGINES_MACHINE) \
 		--program real_engines --command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
 
-.PHONY: endurance
+.PHONY: endurance endurance-vm
 # Containers made, entered, killed and deleted under containerd, while the shim and containerd are killed at random.
 #
 #   make endurance MINUTES=60 SEED=7
+#   make endurance-vm MINUTES=60 ENGINES_MACHINE=qemu    in a machine, with trixie's containerd
 MINUTES ?= 3
 SEED ?=
+ENDURANCE = --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 endurance: setup build ## a random load on containerd through the shim, both killed at random; nothing may be left
-	cargo test --locked --package runtime-tests --test endurance -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	cargo test --locked --package runtime-tests --test endurance -- $(ENDURANCE)
+
+# The machine has its time to boot, and to look for what is left, on top.
+endurance-vm: setup build ## the same in a machine with all of cgroup v2 and systemd
+	disk=$$(runtime-tests/machines/build) && \
+		$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- $$disk $(RCRUN) $(ENGINES_MACHINE) \
+		--minutes $$(( $(MINUTES) + 20 )) --program endurance --command 'tests/endurance $(ENDURANCE)'
