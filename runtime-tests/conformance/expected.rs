@@ -36,6 +36,17 @@ impl Must {
         if matches!(self, Must::PassOnce(_)) { TRIES } else { 1 }
     }
 
+    /// The word for a verdict in a record.
+    pub fn word(&self, verdict: &Verdict) -> &'static str {
+        match (self, verdict) {
+            // Another run would say otherwise, and the document change for nothing.
+            (Must::Nothing(_), _) => "either",
+            (_, Verdict::Pass) => "pass",
+            (_, Verdict::Skip) => "skip",
+            (_, Verdict::Fail(_)) => "fail",
+        }
+    }
+
     /// The word for it in tables, and the reason.
     pub fn words(&self) -> (&'static str, &str) {
         match self {

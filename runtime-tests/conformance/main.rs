@@ -1,10 +1,12 @@
 //! Runs the OCI conformance suite (runtime-tools' validation programs, built by `setup`) on one or more runtimes,
 //! and compares the first one's results with the list `expected`.
 //!
-//! usage: conformance SUITE-FOLDER [--doc FILE] [--test NAME]... LABEL=BINARY...
+//! usage: conformance SUITE-FOLDER [--record FILE] [--test NAME]... LABEL=BINARY...
+//!        conformance --document RECORD...
 //!
 //! The first runtime is judged: the run fails when a listed test passes or an unlisted one fails. The others are
-//! shown beside it. Each program's output is kept in SUITE-FOLDER/results/LABEL/.
+//! shown beside it. Each program's output is kept in SUITE-FOLDER/results/LABEL/. `--record` keeps the results (`-`: on
+//! standard output), and `--document` prints docs/conformance.md, made of the records of runs in several places.
 
 mod expected;
 mod table;
@@ -12,11 +14,13 @@ mod tap;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use expected::Expected;
-use runtime_tests::suite::{self as host, Ended, Host, Names};
+use runtime_tests::suite::host::{self, Host, Names};
+use runtime_tests::suite::record::Record;
+use runtime_tests::suite::{self, Ended, Runtime};
 use tap::Verdict;
 
 /// Seconds that a program may run; the slowest one that works takes a fifth of it on a calm machine.
@@ -25,48 +29,37 @@ const TIME_LIMIT: &str = "90";
 /// What the suite's programs write into their configs, and uuids, which they call their containers.
 const CGROUPS: Names = Names { fixed: &["cgrouptest", "testdir", "test"], containers: host::is_uuid };
 
-/// A runtime under test.
-struct Runtime {
-    label: String,
-    binary: PathBuf,
-    version: String,
-}
-
 /// What one runtime did in one test.
 struct Outcome {
     verdict: Verdict,
     tries: u32,
 }
 
-/// One test, on each runtime.
-struct Row {
-    test: String,
-    outcomes: Vec<Outcome>,
-}
-
 /// The command line.
 struct Request {
     suite: PathBuf,
-    doc: Option<PathBuf>,
+    record: Option<PathBuf>,
     only: Vec<String>,
     runtimes: Vec<Runtime>,
 }
 
 fn main() -> ExitCode {
-    let done = if host::inside() { run() } else { host::enter() };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(sentence) => {
-            eprintln!("conformance: {sentence}");
-            ExitCode::FAILURE
-        }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((word, records)) if word == "--document" => suite::print(document(records)),
+        _ => suite::main("conformance", run),
     }
+}
+
+fn document(records: &[String]) -> Result<String, String> {
+    let here = Expected::parse(include_str!("expected"), false)?;
+    let everywhere = Expected::parse(include_str!("expected"), true)?;
+    table::document(&Record::read_all(records)?, [&here, &everywhere])
 }
 
 fn run() -> Result<bool, String> {
     let request = parse(std::env::args().skip(1))?;
-    let expected = Expected::parse(include_str!("expected"), host::all_capabilities()?)?;
+    let expected = Expected::parse(include_str!("expected"), suite::all_capabilities()?)?;
     let mut tests = programs(&request.suite.join("programs"))?;
     if let Some(name) = expected.stranger(&tests) {
         return Err(format!("the expected list names {name}, which is no test of the suite"));
@@ -86,7 +79,7 @@ fn run() -> Result<bool, String> {
         }
         println!("{}: {}, {}", runtime.label, runtime.binary.display(), runtime.version);
     }
-    let mut rows = Vec::new();
+    let mut record = Record::new(host::place(), &request.runtimes.iter().collect::<Vec<_>>());
     let mut met = 0;
     for test in tests {
         let must = expected.of(&test);
@@ -97,26 +90,21 @@ fn run() -> Result<bool, String> {
         let good = must.met_by(&outcomes[0].verdict);
         met += usize::from(good);
         println!("{}", table::line(&test, &must, good, &request.runtimes, &outcomes));
-        rows.push(Row { test, outcomes });
+        let words = outcomes.iter().map(|outcome| must.word(&outcome.verdict).into());
+        record.rows.insert(test, words.collect());
     }
     println!();
     for (i, runtime) in request.runtimes.iter().enumerate() {
-        let passes = rows.iter().filter(|row| row.outcomes[i].verdict == Verdict::Pass).count();
-        println!("{} passes {passes} of {} tests", runtime.label, rows.len());
+        println!("{} passes {} of {} tests", runtime.label, record.count(i, "pass"), record.rows.len());
     }
     println!(
         "took {} s; what each test printed is in {}",
         started.elapsed().as_secs(),
         request.suite.join("results").display()
     );
-    let failed = rows.len() - met;
-    if let Some(file) = &request.doc {
-        if failed > 0 || !request.only.is_empty() {
-            println!("{} is left as it is: it shows whole runs that met the list", file.display());
-        } else {
-            fs::write(file, table::document(&request.runtimes, &rows, &expected))
-                .map_err(|e| format!("write {}: {e}", file.display()))?;
-        }
+    let failed = record.rows.len() - met;
+    if let Some(file) = &request.record {
+        record.keep(file)?;
     }
     println!("{met} passed, {failed} failed");
     Ok(failed == 0)
@@ -146,7 +134,8 @@ fn run_test(
         let output = fs::File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
         let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
         host.fresh(&scratch)?;
-        let child = Command::new("timeout")
+        let child = host
+            .command("timeout")
             .args(["--kill-after=5", TIME_LIMIT])
             .arg(suite.join("programs").join(test))
             .current_dir(&source)
@@ -157,7 +146,7 @@ fn run_test(
             .stderr(errors)
             .spawn()
             .map_err(|e| format!("timeout (package coreutils) does not start: {e}"))?;
-        let ended = match host::wait_for(child.id())? {
+        let ended = match suite::wait_for(child.id())? {
             // timeout's own statuses: the time was over, or it had to kill.
             Ended::Exit(124 | 137) => Ended::TimedOut,
             ended => ended,
@@ -187,32 +176,16 @@ fn programs(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
-    let usage = "usage: conformance SUITE-FOLDER [--doc FILE] [--test NAME]... LABEL=BINARY...";
+    let usage = "usage: conformance SUITE-FOLDER [--record FILE] [--test NAME]... LABEL=BINARY...";
     let suite = words.next().ok_or(usage)?;
     let suite = fs::canonicalize(&suite).map_err(|e| format!("{suite}: {e}"))?;
-    let mut request = Request { suite, doc: None, only: Vec::new(), runtimes: Vec::new() };
+    let mut request = Request { suite, record: None, only: Vec::new(), runtimes: Vec::new() };
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--doc" => request.doc = Some(words.next().ok_or(usage)?.into()),
+            "--record" => request.record = Some(words.next().ok_or(usage)?.into()),
             "--test" => request.only.push(words.next().ok_or(usage)?),
-            _ => {
-                let (label, binary) = word.split_once('=').ok_or(usage)?;
-                request.runtimes.push(runtime(label, binary)?);
-            }
+            _ => request.runtimes.push(Runtime::parse(&word)?),
         }
     }
     if request.runtimes.is_empty() { Err(usage.into()) } else { Ok(request) }
-}
-
-fn runtime(label: &str, binary: &str) -> Result<Runtime, String> {
-    if label.is_empty() || label.contains(['/', '.']) {
-        return Err(format!("{label:?} cannot name a runtime's folder of results"));
-    }
-    let path = fs::canonicalize(binary).map_err(|e| format!("the runtime {label}, {binary}: {e}"))?;
-    let said = Command::new(&path)
-        .arg("--version")
-        .output()
-        .map_err(|e| format!("the runtime {label}, {binary}, does not start: {e}"))?;
-    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or("no version").to_string();
-    Ok(Runtime { label: label.into(), binary: path, version })
 }

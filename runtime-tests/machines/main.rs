@@ -1,10 +1,10 @@
 //! Runs tests in machines of our own: user-mode Linux and QEMU, with systemd, pure cgroup v2 and all capabilities.
 //!
-//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET]] [--minutes NUMBER]
+//! usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET] [--carry PATH]...] [--minutes NUMBER]
 //!
 //! DISK-FOLDER is what `build` printed. NAME is the beginning of a test's full name (`vm::limits`, `lifecycle::kill`);
 //! without one, all tests run that `../tiers` has for the machine. SHELL runs in place of tests, with the same files, and
-//! with the program of a test target as `tests/TARGET`.
+//! with the program of a test target as `tests/TARGET`, and with what is at each PATH.
 //! Fails when a test failed, when one that was asked for did not run, and when a cgroup is left.
 
 mod boot;
@@ -27,6 +27,7 @@ struct Request {
     only: Vec<String>,
     command: Option<String>,
     program: Option<String>,
+    carry: Vec<PathBuf>,
     minutes: Option<u64>,
 }
 
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn request() -> Result<Request, String> {
-    let usage = "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET]] [--minutes NUMBER]";
+    let usage = "usage: machines DISK-FOLDER RCRUN uml|qemu... [--test NAME]... [--command SHELL [--program TARGET] [--carry PATH]...] [--minutes NUMBER]";
     let mut words = std::env::args().skip(1);
     let mut next = || words.next().filter(|word| !word.is_empty());
     let (Some(disk), Some(rcrun)) = (next(), next()) else { return Err(usage.into()) };
@@ -61,6 +62,7 @@ fn request() -> Result<Request, String> {
         only: Vec::new(),
         command: None,
         program: None,
+        carry: Vec::new(),
         minutes: None,
     };
     while let Some(word) = words.next() {
@@ -68,6 +70,7 @@ fn request() -> Result<Request, String> {
             "--test" => request.only.push(words.next().ok_or(usage)?),
             "--command" => request.command = Some(words.next().ok_or(usage)?),
             "--program" => request.program = Some(words.next().ok_or(usage)?),
+            "--carry" => request.carry.push(words.next().ok_or(usage)?.into()),
             "--minutes" => {
                 let number = words.next().and_then(|word| word.parse().ok());
                 request.minutes = Some(number.ok_or(usage)?);
@@ -94,7 +97,7 @@ fn run(request: Request) -> Result<u8, String> {
             programs.into_iter().map(|(target, program)| Chosen { target, program, tests: Vec::new() });
         let chosen: Vec<Chosen> = chosen.collect();
         boot::own_tmpfs(&work)?;
-        let tar = payload::pack(&work, &request.rcrun, &chosen, command)?;
+        let tar = payload::pack(&work, &request.rcrun, &chosen, &request.carry, command)?;
         let run =
             boot::run(request.machines[0], &request.disk, &tar, &work, limit(request.machines[0], &request))?;
         return Ok(run.status.map_or(1, |status| status as u8));
@@ -127,7 +130,7 @@ fn run(request: Request) -> Result<u8, String> {
     for (&machine, chosen) in request.machines.iter().zip(&chosen).filter(|(_, chosen)| !chosen.is_empty()) {
         println!("machines: {}", machine.name());
         let began = Instant::now();
-        let tar = payload::pack(&work, &request.rcrun, chosen, &payload::script(machine, chosen))?;
+        let tar = payload::pack(&work, &request.rcrun, chosen, &[], &payload::script(machine, chosen))?;
         let run = boot::run(machine, &request.disk, &tar, &work, limit(machine, &request))?;
         let outcomes = outcome::outcomes(chosen, &run.output);
         rows.push(Row { machine, booted: run.booted, took: began.elapsed(), status: run.status, outcomes });

@@ -136,8 +136,15 @@ left() {
 }
 "#;
 
-/// Packs rcrun with the shim beside it, the programs and what tests read into `work/payload.tar`, with `script` to be run.
-pub fn pack(work: &Path, rcrun: &Path, chosen: &[Chosen], script: &str) -> Result<PathBuf, String> {
+/// Packs rcrun with the shim beside it, the programs, what tests read and what lies at `carry` into `work/payload.tar`, with
+/// `script` to be run.
+pub fn pack(
+    work: &Path,
+    rcrun: &Path,
+    chosen: &[Chosen],
+    carry: &[PathBuf],
+    script: &str,
+) -> Result<PathBuf, String> {
     let stage = work.join("payload");
     let fail = |what: &str, e: std::io::Error| format!("{what}: {e}");
     fs::remove_dir_all(&stage).ok();
@@ -147,6 +154,9 @@ pub fn pack(work: &Path, rcrun: &Path, chosen: &[Chosen], script: &str) -> Resul
     strip(&rcrun.with_file_name(shim), &stage.join(shim))?;
     for one in chosen {
         strip(&one.program, &stage.join("tests").join(&one.target))?;
+    }
+    for path in carry {
+        run(Command::new("cp").arg("-a").arg(path).arg(&stage))?;
     }
     // Tests find their files where they were built.
     let manifest = env!("CARGO_MANIFEST_DIR");

@@ -1,10 +1,13 @@
-//! Writes results: a line for each file while the tests run, and docs/runc-tests.md. Pure.
+//! Writes results: a line for each file while the tests run, and docs/runc-tests.md of the records of runs. Pure.
 
 use std::fmt::Write;
 
+use crate::Row;
 use crate::exceptions::Exceptions;
 use crate::tap::Verdict;
-use crate::{Row, Runtime};
+use runtime_tests::suite::Runtime;
+use runtime_tests::suite::record::Record;
+use std::collections::BTreeSet;
 
 fn count(rows: &[&Row], of: impl Fn(&Row) -> Verdict, verdict: Verdict) -> usize {
     rows.iter().filter(|row| of(row) == verdict).count()
@@ -46,40 +49,44 @@ pub fn sum(rows: &[Row], both: [&Runtime; 2]) -> String {
     )
 }
 
-/// docs/runc-tests.md.
-pub fn document(rows: &[Row], exceptions: &Exceptions, both: [&Runtime; 2]) -> String {
+/// docs/runc-tests.md, of runs in several places and modes.
+pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
     let mut text = String::from(
         "<!-- Written by `make runc-tests-doc`. Do not edit: the reasons are in runtime-tests/runc-tests/exceptions. -->\n\n\
          # runc's own tests\n\n\
          `make runc-tests` runs the integration tests of runc (bats), from Debian's source package, with rcrun in the place\n\
-         of runc, and beside it on the runc of that package, built on the same machine. What runc passes, rcrun must pass,\n\
-         but for the tests that have a reason below; the run fails when one of those passes, too. What neither passes wants\n\
-         controllers, capabilities or programs that the machine has not. A skip is the test's own word.\n\n",
+         of runc, and beside it on the runc of that package, on this machine; `make runc-tests-vm` runs them in machines that\n\
+         have all controllers of cgroup v2, systemd and all capabilities, in the modes of runc's own makefile: as root and as\n\
+         a user, with and without systemd, with ranges of ids (`idmap`) and a cgroup (`cgroup`) given to the user. What runc\n\
+         passes in a place, rcrun must pass there, but for the tests that have a reason below; the run fails when one of those\n\
+         passes, too. A skip is the test's own word.\n\n",
     );
-    let all: Vec<&Row> = rows.iter().collect();
-    let verdicts = verdicts(both);
-    text.push_str("| runtime | version | passes | fails | skips |\n|---|---|---|---|---|\n");
-    for (runtime, of) in verdicts {
-        let [pass, fail, skip] = [Verdict::Pass, Verdict::Fail, Verdict::Skip].map(|v| count(&all, of, v));
-        _ = writeln!(text, "| {} | {} | {pass} | {fail} | {skip} |", runtime.label, runtime.version);
+    text.push_str("| place | runtime | version | passes | fails | skips |\n|---|---|---|---|---|---|\n");
+    for record in records {
+        for (i, (label, version)) in record.runtimes.iter().enumerate() {
+            let [pass, fail, skip] = ["pass", "fail", "skip"].map(|word| record.count(i, word));
+            _ = writeln!(text, "| {} | {label} | {version} | {pass} | {fail} | {skip} |", record.place);
+        }
     }
-    _ = write!(
-        text,
-        "\n| file | test | {} | {} | why |\n|---|---|---|---|---|\n",
-        both[0].label, both[1].label
-    );
-    for row in rows {
-        let why = exceptions.reason(&row.file, &row.name).unwrap_or_default();
-        let cell = |text: &str| text.replace('|', "\\|");
-        _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            row.file,
-            cell(&row.name),
-            row.judged.word(),
-            row.judge.word(),
-            cell(why)
-        );
+    text.push_str("\nOne word is said of both; of two, the first is rcrun's. No word: not run there.\n\n| file | test |");
+    for record in records {
+        _ = write!(text, " {} |", record.place);
+    }
+    _ = writeln!(text, " why |\n|---|---|{}---|", "---|".repeat(records.len()));
+    let names: BTreeSet<&String> = records.iter().flat_map(|record| record.rows.keys()).collect();
+    let cell = |text: &str| text.replace('|', "\\|");
+    for whole in names {
+        let (file, name) = whole.split_once(": ").unwrap_or((whole, ""));
+        _ = write!(text, "| {file} | {} |", cell(name));
+        for record in records {
+            let words = match record.rows.get(whole).map(Vec::as_slice) {
+                Some([one, other]) if one == other => one.clone(),
+                Some(words) => words.join(", "),
+                None => String::new(),
+            };
+            _ = write!(text, " {words} |");
+        }
+        _ = writeln!(text, " {} |", cell(exceptions.reason(file, name).unwrap_or_default()));
     }
     text
 }
@@ -98,15 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn the_document_shows_each_test_with_its_reason() {
+    fn the_document_shows_each_test_in_each_place_with_its_reason() {
         let exceptions = Exceptions::parse("a.bats: z\n    so | so\n").unwrap();
-        let [one, two] = runtimes();
-        let text = document(&rows(), &exceptions, [&one, &two]);
+        let record = |place: &str, rows: &[(&str, [&str; 2])]| {
+            let runtimes = [("one".into(), "one 1".into()), ("two".into(), "two 2".into())].to_vec();
+            let rows = rows.iter().map(|(name, words)| (name.to_string(), words.map(String::from).to_vec()));
+            Record { place: place.into(), runtimes, rows: rows.collect() }
+        };
+        let native =
+            record("native", &[("a.bats: x | y", ["skip", "skip"]), ("a.bats: z", ["fail", "pass"])]);
+        let uml = record("uml", &[("a.bats: x | y", ["pass", "fail"])]);
+        let text = document(&[native, uml], &exceptions);
         for line in [
-            "| one | one 1 | 1 | 1 | 0 |",
-            "| two | two 1 | 1 | 1 | 0 |",
-            "| a.bats | x \\| y | pass | fail |  |",
-            "| a.bats | z | fail | pass | so \\| so |",
+            "| native | one | one 1 | 0 | 1 | 1 |",
+            "| uml | two | two 2 | 0 | 1 | 0 |",
+            "| file | test | native | uml | why |\n|---|---|---|---|---|",
+            "| a.bats | x \\| y | skip | pass, fail |  |",
+            "| a.bats | z | fail, pass |  | so \\| so |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

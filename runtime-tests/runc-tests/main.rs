@@ -1,24 +1,30 @@
 //! Runs runc's own integration tests (bats, from Debian's source package, set up by `setup`) on rcrun and beside it on
 //! runc, in the same place.
 //!
-//! usage: runc-tests SUITE-FOLDER [--doc FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY
+//! usage: runc-tests SUITE-FOLDER [--mode MODE] [--record FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY
+//!        runc-tests --document RECORD...
 //!
 //! The first runtime is judged by the second: what that one passes, this one must pass, but for the list `exceptions`.
-//! What each file printed is kept in SUITE-FOLDER/results/LABEL/.
+//! What each file printed is kept in SUITE-FOLDER/results/LABEL/. `--record` keeps the results (`-`: on standard output),
+//! and `--document` prints docs/runc-tests.md, made of the records of runs in several places and modes.
 
 mod document;
 mod exceptions;
+mod mode;
 mod tap;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use exceptions::Exceptions;
+use mode::{Means, Mode};
 use nix::pty::openpty;
-use runtime_tests::suite::{self, Ended, Host, Names};
+use runtime_tests::suite::host::{self, Host, Names};
+use runtime_tests::suite::record::Record;
+use runtime_tests::suite::{self, Ended, Runtime};
 use tap::{Line, Verdict};
 
 /// Seconds that one file of tests may take; the slowest takes thirty on a calm machine. (bats has a limit for each test:
@@ -33,18 +39,11 @@ fn is_container(name: &str) -> bool {
     name.starts_with("test") || whole.contains(&name)
 }
 
-/// A runtime under test.
-struct Runtime {
-    label: String,
-    /// A copy called `runc`, which some tests want.
-    binary: PathBuf,
-    version: String,
-}
-
 /// The command line.
 struct Request {
     suite: PathBuf,
-    doc: Option<PathBuf>,
+    mode: Mode,
+    record: Option<PathBuf>,
     only: Vec<String>,
     judged: Runtime,
     judge: Runtime,
@@ -59,33 +58,35 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    let done = if suite::inside() { run() } else { suite::enter() };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(sentence) => {
-            eprintln!("runc-tests: {sentence}");
-            ExitCode::FAILURE
-        }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((word, records)) if word == "--document" => suite::print(document(records)),
+        _ => suite::main("runc-tests", run),
     }
+}
+
+fn document(records: &[String]) -> Result<String, String> {
+    let exceptions = Exceptions::parse(include_str!("exceptions"))?;
+    Ok(document::document(&Record::read_all(records)?, &exceptions))
 }
 
 fn run() -> Result<bool, String> {
     let request = parse(std::env::args().skip(1))?;
     let exceptions = Exceptions::parse(include_str!("exceptions"))?;
-    let tests = request.suite.join("gopath/src/github.com/opencontainers/runc/tests/integration");
+    let tests = request.suite.join("suite/tests/integration");
     let mut files = files(&tests)?;
     if let Some(name) = request.only.iter().find(|name| !files.contains(name)) {
         return Err(format!("there is no file {name} in the suite"));
     }
     files.retain(|file| request.only.is_empty() || request.only.contains(file));
+    let means = request.mode.prepare()?;
     let host = Host::set_up(&request.suite.join("cgroups-before"), CGROUPS)?;
     let started = Instant::now();
     let both = [&request.judged, &request.judge];
     for runtime in both {
         println!("{}: {}", runtime.label, runtime.version);
     }
-    let site = Site { host: &host, suite: &request.suite, tests: &tests };
+    let site = Site { host: &host, suite: &request.suite, tests: &tests, means: &means };
     let mut rows = Vec::new();
     for file in &files {
         let [mut judged, judge] = [site.run(both[0], file, None)?, site.run(both[1], file, None)?];
@@ -124,13 +125,14 @@ fn run() -> Result<bool, String> {
     for sentence in &wrong {
         println!("{sentence}");
     }
-    if let Some(doc) = &request.doc {
-        if !wrong.is_empty() || !request.only.is_empty() {
-            println!("{} is left as it is: it shows whole runs that met the list", doc.display());
-        } else {
-            fs::write(doc, document::document(&rows, &exceptions, both))
-                .map_err(|e| format!("write {}: {e}", doc.display()))?;
-        }
+    if let Some(file) = &request.record {
+        let place = format!("{} {}", host::place(), request.mode.name);
+        let mut record = Record::new(&place, &both);
+        let rows = rows.iter().map(|row| {
+            (format!("{}: {}", row.file, row.name), vec![row.judged.word().into(), row.judge.word().into()])
+        });
+        record.rows.extend(rows);
+        record.keep(file)?;
     }
     Ok(wrong.is_empty())
 }
@@ -140,6 +142,7 @@ struct Site<'a> {
     host: &'a Host,
     suite: &'a Path,
     tests: &'a Path,
+    means: &'a Means,
 }
 
 impl Site<'_> {
@@ -164,17 +167,10 @@ impl Site<'_> {
         self.host.fresh(&scratch)?;
         // They want a controlling terminal, and read nothing from it.
         let terminal = openpty(None, None).map_err(|e| format!("openpty: {e}"))?;
-        let mut command = Command::new("setsid");
-        command.args([
-            "--ctty",
-            "--wait",
-            "timeout",
-            "--foreground",
-            "--kill-after=5",
-            FILE_LIMIT,
-            "bats",
-            "--tap",
-        ]);
+        let mut command = self.host.command("setsid");
+        command.args(["--ctty", "--wait"]).args(&self.means.before);
+        command.args(["timeout", "--foreground", "--kill-after=5", FILE_LIMIT, "bats", "--tap"]);
+        let path_variable = std::env::var("PATH").unwrap_or_default();
         if let Some(name) = only {
             command.args(["--filter", &tap::pattern(name)]);
         }
@@ -183,6 +179,9 @@ impl Site<'_> {
             .current_dir(self.tests)
             .env("RUNC", &runtime.binary)
             .env("TMPDIR", &scratch)
+            // A stand-in for Go, which only one of the tests' files asks for the name of this architecture.
+            .env("PATH", format!("{}:{path_variable}", self.suite.join("suite/bin").display()))
+            .envs(self.means.environment.iter().map(|(name, value)| (name, value)))
             .stdin(terminal.slave)
             .stdout(output)
             .stderr(errors)
@@ -224,40 +223,31 @@ fn files(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
-    let usage = "usage: runc-tests SUITE-FOLDER [--doc FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY";
+    let usage = "usage: runc-tests SUITE-FOLDER [--mode MODE] [--record FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY";
     let suite = words.next().ok_or(usage)?;
     let suite = fs::canonicalize(&suite).map_err(|e| format!("{suite}: {e}"))?;
-    let (mut doc, mut only, mut runtimes) = (None, Vec::new(), Vec::new());
+    let (mut mode, mut record, mut only, mut runtimes) = (Mode::parse("root")?, None, Vec::new(), Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--doc" => doc = Some(words.next().ok_or(usage)?.into()),
+            "--mode" => mode = Mode::parse(&words.next().ok_or(usage)?)?,
+            "--record" => record = Some(words.next().ok_or(usage)?.into()),
             "--file" => only.push(words.next().ok_or(usage)?),
-            _ => {
-                let (label, binary) = word.split_once('=').ok_or(usage)?;
-                runtimes.push(runtime(&suite, label, binary)?);
-            }
+            _ => runtimes.push(as_runc(&suite, Runtime::parse(&word)?)?),
         }
     }
     match <[Runtime; 2]>::try_from(runtimes) {
-        Ok([judged, judge]) => Ok(Request { suite, doc, only, judged, judge }),
+        Ok([judged, judge]) => Ok(Request { suite, mode, record, only, judged, judge }),
         Err(_) => Err(usage.into()),
     }
 }
 
-fn runtime(suite: &Path, label: &str, binary: &str) -> Result<Runtime, String> {
-    if label.is_empty() || label.contains(['/', '.']) {
-        return Err(format!("{label:?} cannot name a runtime's folder of results"));
-    }
-    let folder = suite.join("runtimes").join(label);
+/// A copy called `runc`, which some tests want.
+fn as_runc(suite: &Path, runtime: Runtime) -> Result<Runtime, String> {
+    let folder = suite.join("runtimes").join(&runtime.label);
     fs::create_dir_all(&folder).map_err(|e| format!("mkdir {}: {e}", folder.display()))?;
     let copy = folder.join("runc");
     // One that a killed run has left running cannot be written to.
     let _ = fs::remove_file(&copy);
-    fs::copy(binary, &copy).map_err(|e| format!("the runtime {label}, {binary}: {e}"))?;
-    let said = Command::new(&copy)
-        .arg("--version")
-        .output()
-        .map_err(|e| format!("the runtime {label}, {binary}, does not start: {e}"))?;
-    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or("no version").to_string();
-    Ok(Runtime { label: label.into(), binary: copy, version })
+    fs::copy(&runtime.binary, &copy).map_err(|e| format!("the runtime {}: {e}", runtime.label))?;
+    Runtime::new(&runtime.label, &copy)
 }
