@@ -1,12 +1,17 @@
 //! Runs runc's own integration tests (bats, from Debian's source package, set up by `setup`) on rcrun and beside it on
 //! runc, in the same place.
 //!
-//! usage: runc-tests SUITE-FOLDER [--mode MODE] [--record FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY
+//! usage: runc-tests SUITE-FOLDER [OPTION]... LABEL=BINARY LABEL=BINARY
 //!        runc-tests --document RECORD...
 //!
+//! --mode MODE       as in `mode`
+//! --file NAME.bats  only this one, and others that are named so
+//! --besides RECORD  only tests that the second runtime did not pass there
+//! --record FILE     keeps the results; `-`: on standard output
+//!
 //! The first runtime is judged by the second: what that one passes, this one must pass, but for the list `exceptions`.
-//! What each file printed is kept in SUITE-FOLDER/results/LABEL/. `--record` keeps the results (`-`: on standard output),
-//! and `--document` prints docs/runc-tests.md, made of the records of runs in several places and modes.
+//! What each file printed is kept in SUITE-FOLDER/results/LABEL/. `--document` prints docs/runc-tests.md, made of the
+//! records of runs in several places and modes.
 
 mod document;
 mod exceptions;
@@ -45,6 +50,7 @@ struct Request {
     mode: Mode,
     record: Option<PathBuf>,
     only: Vec<String>,
+    besides: Option<PathBuf>,
     judged: Runtime,
     judge: Runtime,
 }
@@ -87,9 +93,30 @@ fn run() -> Result<bool, String> {
         println!("{}: {}", runtime.label, runtime.version);
     }
     let site = Site { host: &host, suite: &request.suite, tests: &tests, means: &means };
+    let place = format!("{} {}", host::place(), request.mode.name);
+    let head = Record::new(&place, &both);
+    if let Some(kept) = &request.record {
+        head.keep(kept)?;
+    }
+    let passed: Vec<String> = match &request.besides {
+        Some(record) => Record::read_all(&[record])?.iter().flat_map(|r| r.names(1, "pass")).collect(),
+        None => Vec::new(),
+    };
     let mut rows = Vec::new();
     for file in &files {
-        let [mut judged, judge] = [site.run(both[0], file, None)?, site.run(both[1], file, None)?];
+        let wanted = match passed.is_empty() {
+            true => None,
+            false => {
+                let mut names = tap::names(&tests.join(file))?;
+                names.retain(|name| !passed.contains(&format!("{file}: {name}")));
+                Some(names)
+            }
+        };
+        if wanted.as_ref().is_some_and(Vec::is_empty) {
+            continue;
+        }
+        let run = |runtime| site.run(runtime, file, wanted.as_deref());
+        let [mut judged, judge] = [run(both[0])?, run(both[1])?];
         for name in judge.keys().chain(judged.clone().keys()) {
             if judge.contains_key(name) && judged.contains_key(name) {
                 continue;
@@ -103,14 +130,22 @@ fn run() -> Result<bool, String> {
                 && verdict == Verdict::Fail
                 && exceptions.reason(file, &name).is_none()
             {
-                verdict = site.run(both[0], file, Some(&name))?.remove(&name).unwrap_or(Verdict::Fail);
+                let alone = std::slice::from_ref(&name);
+                verdict = site.run(both[0], file, Some(alone))?.remove(&name).unwrap_or(Verdict::Fail);
             }
             rows.push(Row { file: file.clone(), name, judged: verdict, judge: reference });
         }
         println!("{}", document::line(file, &rows, both));
+        if let Some(kept) = &request.record {
+            let ran = rows.iter().filter(|row| row.file == *file);
+            let words = |row: &Row| vec![row.judged.word().to_string(), row.judge.word().to_string()];
+            let ran = ran.map(|row| (format!("{}: {}", row.file, row.name), words(row)));
+            Record { rows: ran.collect(), ..head.clone() }.keep_rows(kept)?;
+        }
     }
     let known: Vec<(&str, &str)> = rows.iter().map(|r| (r.file.as_str(), r.name.as_str())).collect();
     if request.only.is_empty()
+        && request.besides.is_none()
         && let Some((file, name)) = exceptions.stranger(&known)
     {
         return Err(format!("the list of exceptions names {file}: {name}, which is no test of the suite"));
@@ -125,15 +160,6 @@ fn run() -> Result<bool, String> {
     for sentence in &wrong {
         println!("{sentence}");
     }
-    if let Some(file) = &request.record {
-        let place = format!("{} {}", host::place(), request.mode.name);
-        let mut record = Record::new(&place, &both);
-        let rows = rows.iter().map(|row| {
-            (format!("{}: {}", row.file, row.name), vec![row.judged.word().into(), row.judge.word().into()])
-        });
-        record.rows.extend(rows);
-        record.keep(file)?;
-    }
     Ok(wrong.is_empty())
 }
 
@@ -146,12 +172,12 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Runs a file of tests, or one test of it.
+    /// Runs a file of tests, or only some of its tests.
     fn run(
         &self,
         runtime: &Runtime,
         file: &str,
-        only: Option<&str>,
+        only: Option<&[String]>,
     ) -> Result<BTreeMap<String, Verdict>, String> {
         let results = self.suite.join("results").join(&runtime.label);
         let scratch = self.suite.join("scratch");
@@ -160,7 +186,8 @@ impl Site<'_> {
         }
         let path = results.join(match only {
             None => format!("{file}.tap"),
-            Some(_) => format!("{file}.again.tap"),
+            Some([_]) => format!("{file}.alone.tap"),
+            Some(_) => format!("{file}.some.tap"),
         });
         let output = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
         let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
@@ -170,17 +197,15 @@ impl Site<'_> {
         let mut command = self.host.command("setsid");
         command.args(["--ctty", "--wait"]).args(&self.means.before);
         command.args(["timeout", "--foreground", "--kill-after=5", FILE_LIMIT, "bats", "--tap"]);
-        let path_variable = std::env::var("PATH").unwrap_or_default();
-        if let Some(name) = only {
-            command.args(["--filter", &tap::pattern(name)]);
+        if let Some(names) = only {
+            let patterns: Vec<String> = names.iter().map(|name| tap::pattern(name)).collect();
+            command.args(["--filter", &patterns.join("|")]);
         }
         let child = command
             .arg(file)
             .current_dir(self.tests)
             .env("RUNC", &runtime.binary)
             .env("TMPDIR", &scratch)
-            // A stand-in for Go, which only one of the tests' files asks for the name of this architecture.
-            .env("PATH", format!("{}:{path_variable}", self.suite.join("suite/bin").display()))
             .envs(self.means.environment.iter().map(|(name, value)| (name, value)))
             .stdin(terminal.slave)
             .stdout(output)
@@ -223,20 +248,22 @@ fn files(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
-    let usage = "usage: runc-tests SUITE-FOLDER [--mode MODE] [--record FILE] [--file NAME.bats]... LABEL=BINARY LABEL=BINARY";
+    let usage = "usage: runc-tests SUITE-FOLDER [--mode MODE] [--file NAME.bats]... [--besides RECORD] [--record FILE] LABEL=BINARY LABEL=BINARY";
     let suite = words.next().ok_or(usage)?;
     let suite = fs::canonicalize(&suite).map_err(|e| format!("{suite}: {e}"))?;
-    let (mut mode, mut record, mut only, mut runtimes) = (Mode::parse("root")?, None, Vec::new(), Vec::new());
+    let (mut only, mut runtimes) = (Vec::new(), Vec::new());
+    let (mut mode, mut record, mut besides) = (Mode::parse("root")?, None, None);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--mode" => mode = Mode::parse(&words.next().ok_or(usage)?)?,
             "--record" => record = Some(words.next().ok_or(usage)?.into()),
+            "--besides" => besides = Some(words.next().ok_or(usage)?.into()),
             "--file" => only.push(words.next().ok_or(usage)?),
             _ => runtimes.push(as_runc(&suite, Runtime::parse(&word)?)?),
         }
     }
     match <[Runtime; 2]>::try_from(runtimes) {
-        Ok([judged, judge]) => Ok(Request { suite, mode, record, only, judged, judge }),
+        Ok([judged, judge]) => Ok(Request { suite, mode, record, only, besides, judged, judge }),
         Err(_) => Err(usage.into()),
     }
 }

@@ -1,4 +1,6 @@
-//! Reads what bats printed. Pure.
+//! Reads what bats reads and prints. Pure but for `names`.
+
+use std::path::Path;
 
 /// What came of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,23 @@ fn line(line: &str) -> Option<Line> {
     Some(Line { name: name.trim_end().into(), verdict })
 }
 
+/// The names of the tests in a file.
+pub fn names(file: &Path) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("read {}: {e}", file.display()))?;
+    let titles = text.lines().filter_map(|line| line.strip_prefix("@test ")?.strip_suffix(" {"));
+    Ok(titles.map(title).collect())
+}
+
+/// A word as a shell reads it, in either sort of quotation marks.
+fn title(word: &str) -> String {
+    let bare = |mark: char| word.strip_prefix(mark)?.strip_suffix(mark);
+    match (bare('\''), bare('"')) {
+        (Some(plain), _) => plain.into(),
+        (_, Some(escaped)) => escaped.replace("\\\"", "\"").replace("\\$", "$"),
+        _ => word.into(),
+    }
+}
+
 /// A regular expression that only this name matches, or names with other signs in the same places.
 pub fn pattern(name: &str) -> String {
     let any = |c: char| if c.is_ascii_alphanumeric() || c == ' ' { c } else { '.' };
@@ -92,6 +111,18 @@ mod tests {
     fn an_output_that_ends_early_is_none() {
         for output in ["", "ok 1 a\n", "1..2\nok 1 a\n", "1..0\nok 1 a\n"] {
             assert!(read(output).is_err(), "{output}");
+        }
+    }
+
+    #[test]
+    fn a_title_is_what_its_quotation_marks_hold() {
+        for (word, expected) in [
+            ("\"a 'b'\"", "a 'b'"),
+            ("'a \"b\"'", "a \"b\""),
+            ("\"a \\\"b\\\"\"", "a \"b\""),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(title(word), expected);
         }
     }
 

@@ -7,6 +7,7 @@
 //! In a test machine of our own (see `machines`): on the machine itself, whose systemd would not know the processes of
 //! another PID namespace. What a test starts is in a cgroup of the driver's.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
@@ -26,8 +27,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const LOCK: &str = "/run/lock/rcrun-conformance.lock";
 const INSIDE: &str = "RCRUN_SUITE_INSIDE";
 
-/// Where the programs of a suite run in a machine of our own. At the root: runtimes put their containers beside it.
-const OWN: &str = "/sys/fs/cgroup/suite";
+/// Where the programs of a suite run in a machine of our own, with a number. At the root: runtimes put their containers
+/// beside it. Another one after each sweep: what clones into a cgroup from one that was ever killed is killed (Linux 6.18).
+const OWN: &str = "/sys/fs/cgroup/suite-";
 
 /// Whether this is a machine that `machines` has booted, and will end.
 fn in_machine() -> bool {
@@ -91,8 +93,8 @@ pub struct Host(Place);
 
 enum Place {
     Namespaces(Namespaces),
-    /// With the cgroups that were there before.
-    Machine(BTreeSet<PathBuf>),
+    /// With the cgroups that were there before, and the number of sweeps until now.
+    Machine(BTreeSet<PathBuf>, Cell<u32>),
 }
 
 impl Host {
@@ -102,22 +104,21 @@ impl Host {
         if !in_machine() {
             return Namespaces::set_up(record, names).map(|namespaces| Host(Place::Namespaces(namespaces)));
         }
-        fs::create_dir_all(OWN).map_err(|e| format!("mkdir {OWN}: {e}"))?;
         let mut before = BTreeSet::new();
         below(Path::new(CGROUPS), &mut before)?;
-        Ok(Host(Place::Machine(before)))
+        Ok(Host(Place::Machine(before, Cell::new(0))))
     }
 
     /// A program of the suite, with all that it will start.
     pub fn command(&self, program: &str) -> Command {
-        match self.0 {
+        match &self.0 {
             Place::Namespaces(_) => Command::new(program),
-            Place::Machine(_) => {
+            Place::Machine(_, sweeps) => {
                 let mut command = Command::new("sh");
                 command.args([
                     "-c",
-                    "echo 0 >\"$0\" && exec \"$@\"",
-                    &format!("{OWN}/cgroup.procs"),
+                    "mkdir -p \"$0\" && echo 0 >\"$0/cgroup.procs\" && exec \"$@\"",
+                    &format!("{OWN}{}", sweeps.get()),
                     program,
                 ]);
                 command
@@ -129,7 +130,7 @@ impl Host {
     pub fn fresh(&self, scratch: &Path) -> Result<(), String> {
         for (at, mode) in [(Path::new("/run"), "mode=755"), (scratch, "mode=1777")] {
             // systemd's sockets are in /run.
-            if at != scratch && matches!(self.0, Place::Machine(_)) {
+            if at != scratch && matches!(self.0, Place::Machine(..)) {
                 continue;
             }
             mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(mode))
@@ -152,8 +153,8 @@ impl Host {
                 detach(Path::new("/run"))?;
                 namespaces.remove_cgroups()
             }
-            Place::Machine(before) => {
-                empty(Path::new(OWN))?;
+            Place::Machine(before, sweeps) => {
+                sweeps.set(sweeps.get() + 1);
                 let mut now = BTreeSet::new();
                 below(Path::new(CGROUPS), &mut now)?;
                 for left in now.difference(before).filter(|path| is_a_suites(path) && path.exists()) {

@@ -1,5 +1,5 @@
 //! What a run of a suite gave, as lines that a document is written from later: of runs in several places. Pure but for
-//! `keep` and `read_all`.
+//! what keeps it and `read_all`.
 //!
 //! ```text
 //! place <TAB> uml <TAB> rcrun <TAB> rcrun version 0.1.0 <TAB> runc <TAB> runc version 1.1.15
@@ -31,28 +31,26 @@ impl Record {
         Record { place: place.into(), runtimes, rows: BTreeMap::new() }
     }
 
-    /// What `read` reads.
-    pub fn text(&self) -> String {
+    fn head(&self) -> String {
         let mut text = format!("place\t{}", self.place);
         for (label, version) in &self.runtimes {
             text += &format!("\t{label}\t{version}");
         }
-        text.push('\n');
-        for (name, words) in &self.rows {
-            text += &format!("row\t{name}\t{}\n", words.join("\t"));
-        }
-        text
+        text + "\n"
+    }
+
+    fn lines(&self) -> String {
+        self.rows.iter().map(|(name, words)| format!("row\t{name}\t{}\n", words.join("\t"))).collect()
     }
 
     /// Writes it to the end of a file; `-` is standard output.
     pub fn keep(&self, file: &Path) -> Result<(), String> {
-        if file == Path::new("-") {
-            print!("{}", self.text());
-            return Ok(());
-        }
-        let opened = OpenOptions::new().create(true).append(true).open(file);
-        let written = opened.and_then(|mut opened| opened.write_all(self.text().as_bytes()));
-        written.map_err(|e| format!("write {}: {e}", file.display()))
+        write(file, &(self.head() + &self.lines()))
+    }
+
+    /// Writes more rows of the record that was kept last.
+    pub fn keep_rows(&self, file: &Path) -> Result<(), String> {
+        write(file, &self.lines())
     }
 
     /// The records among the lines of an output.
@@ -97,10 +95,26 @@ impl Record {
         Ok(all)
     }
 
+    /// The names of the tests that ended so on the runtime of this number.
+    pub fn names(&self, runtime: usize, word: &str) -> Vec<String> {
+        let ended = self.rows.iter().filter(|(_, words)| words[runtime] == word);
+        ended.map(|(name, _)| name.clone()).collect()
+    }
+
     /// How many tests ended so on the runtime of this number.
     pub fn count(&self, runtime: usize, word: &str) -> usize {
         self.rows.values().filter(|words| words[runtime] == word).count()
     }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    if file == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    let opened = OpenOptions::new().create(true).append(true).open(file);
+    let written = opened.and_then(|mut opened| opened.write_all(text.as_bytes()));
+    written.map_err(|e| format!("write {}: {e}", file.display()))
 }
 
 #[cfg(test)]
@@ -109,12 +123,13 @@ mod tests {
 
     #[test]
     fn a_record_is_read_from_among_other_lines() {
+        let whole = |record: &Record| record.head() + &record.lines();
         let mut record = Record { place: "uml".into(), ..Record::default() };
         record.runtimes = vec![("one".into(), "one 1".into()), ("two".into(), "two 2".into())];
         record.rows.insert("a.bats: b # c".into(), vec!["pass".into(), "fail".into()]);
         let other = Record { place: "qemu".into(), ..record.clone() };
         let text =
-            format!("row\tbefore\tany\nbooting\n{}not ok\n{}row of houses\n", record.text(), other.text());
+            format!("row\tbefore\tany\nbooting\n{}not ok\n{}row of houses\n", whole(&record), whole(&other));
         assert_eq!(Record::read(&text).unwrap(), [record.clone(), other]);
         assert_eq!((record.count(0, "pass"), record.count(1, "pass")), (1, 0));
     }
