@@ -2,10 +2,12 @@
 
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::{Mounted, inside, try_inside};
-use runtime_tests::runtime::Runtime;
+use runtime_tests::runtime::{Runtime, said};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Where cgroup2 is mounted.
 fn hierarchy() -> PathBuf {
@@ -174,4 +176,42 @@ fn processes_that_outlive_init_go_with_the_container() {
     let said = runtime.run(&bundle, "outlive-run");
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(!hierarchy().join("rcrun-fields-outlive").exists());
+}
+
+/// Linux 6.18 kills what is cloned into a cgroup by a process whose own cgroup was killed once, by whoever was in it before.
+#[test]
+fn a_caller_whose_cgroup_was_killed_once_starts_containers() {
+    let runtime = Runtime::new();
+    let cgroup = hierarchy().join("rcrun-fields-killed-once");
+    fs::create_dir(&cgroup).expect("mkdir");
+    let inside = |words: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 0 >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&cgroup).args(words);
+        command
+    };
+    let mut first =
+        inside(&["sh", "-c", "echo in; exec sleep 1000"]).stdout(Stdio::piped()).spawn().expect("spawn");
+    let mut line = String::new();
+    BufReader::new(first.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "in\n");
+    fs::write(cgroup.join("cgroup.kill"), "1").expect("cgroup.kill");
+    first.wait().expect("wait");
+
+    let binary = runtime.binary().to_str().expect("UTF-8");
+    let root = runtime.root().to_str().expect("UTF-8");
+    let say = |words: &[&str]| {
+        let all = [&[binary, "--root", root][..], words].concat();
+        said(&inside(&all).stdin(Stdio::null()).output().expect("execute"))
+    };
+    let short = Bundle::new("killed-once", &["echo", "up"]);
+    let ran = say(&["run", "--bundle", short.path().to_str().expect("UTF-8"), "killed-once"]);
+    let long = Bundle::new("killed-once-2", &["sleep", "1000"]);
+    runtime.created(&long, "killed-once-2");
+    runtime.ok(["start", "killed-once-2"]);
+    let executed = say(&["exec", "killed-once-2", "cat", "/proc/self/cgroup"]);
+    runtime.ok(["delete", "--force", "killed-once-2"]);
+    fs::remove_dir(&cgroup).expect("rmdir");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "up\n"), "{}", ran.err);
+    // The root of the container's cgroup namespace is the cgroup itself, whichever way it was born.
+    assert_eq!((executed.status, executed.out.lines().last()), (0, Some("0::/")), "{}", executed.err);
 }

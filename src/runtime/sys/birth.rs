@@ -138,6 +138,10 @@ struct Shared<'a, 'b> {
     argv: [*const c_char; 3],
     envp: [*const c_char; 1],
     second: CloneArgs,
+    /// The first child moves to the cgroup: the newborn is not cloned into it.
+    moves: bool,
+    /// The newborn has run an instruction.
+    began: bool,
     failed_call: *const c_char,
     errno: c_int,
 }
@@ -173,6 +177,19 @@ macro_rules! attempt {
 extern "C" fn first_child(data: *mut c_void) -> c_int {
     // SAFETY: data is the Shared of the parent's frame, which sleeps until this child has exited.
     let shared = unsafe { &mut *data.cast::<Shared<'_, '_>>() };
+    if let Some(cgroup) = shared.birth.cgroup.filter(|_| shared.moves) {
+        // SAFETY: openat, write, close with a NUL-terminated path and a live buffer.
+        unsafe {
+            let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+            let fd = attempt!(
+                shared,
+                c"openat cgroup.procs",
+                libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), flags)
+            ) as c_int;
+            attempt!(shared, c"write cgroup.procs", libc::write(fd, c"0".as_ptr().cast(), 1));
+            libc::close(fd);
+        }
+    }
     for (fd, kind) in shared.birth.first_joins {
         // SAFETY: setns takes two integers.
         attempt!(shared, c"setns", unsafe { libc::setns(*fd, *kind) });
@@ -192,6 +209,7 @@ extern "C" fn first_child(data: *mut c_void) -> c_int {
 extern "C" fn second_child(data: *mut c_void) -> c_int {
     // SAFETY: data is the Shared of the parent's frame, which sleeps until this child has executed init or exited.
     let shared = unsafe { &mut *data.cast::<Shared<'_, '_>>() };
+    shared.began = true;
     let birth = shared.birth;
     if let Some((proc, lines)) = birth.time_offsets {
         // SAFETY: open, write, close with NUL-terminated path and a live buffer.
@@ -284,12 +302,23 @@ extern "C" fn second_child(data: *mut c_void) -> c_int {
 
 /// Makes the child. Returns when rcrun-init runs, or with the call that failed, in which case nothing is left.
 pub fn bear(birth: &Birth<'_>) -> Result<Newborn, Stillbirth> {
+    match try_to_bear(birth, false)? {
+        Some(newborn) => Ok(newborn),
+        None => try_to_bear(birth, true)?
+            .ok_or_else(|| Stillbirth { call: "clone3", error: io::Error::from_raw_os_error(libc::ECHILD) }),
+    }
+}
+
+/// None when the child was killed before its first instruction. Linux (6.18, and 6.1.y and 6.12.y of 2025) does that to a
+/// child cloned into a cgroup from one in which everything was killed once (cgroup.kill): it compares how often that
+/// happened to the one and to the other. With `moves` a child is moved into the cgroup and makes the newborn there.
+fn try_to_bear(birth: &Birth<'_>, moves: bool) -> Result<Option<Newborn>, Stillbirth> {
     // Room only, not zeroes: sixteen pages that nobody else would touch.
     let stacks: Vec<u128> = Vec::with_capacity(2 * STACK / size_of::<u128>());
     let bottom = stacks.as_ptr() as u64;
     let mut second_pid: libc::pid_t = 0;
     let mut pidfd: RawFd = -1;
-    let staged = !birth.first_joins.is_empty();
+    let staged = moves || !birth.first_joins.is_empty();
     let shares = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
 
     let mut args = CloneArgs {
@@ -299,7 +328,7 @@ pub fn bear(birth: &Birth<'_>) -> Result<Newborn, Stillbirth> {
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
-    if let Some(cgroup) = birth.cgroup {
+    if let Some(cgroup) = birth.cgroup.filter(|_| !moves) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
@@ -308,6 +337,8 @@ pub fn bear(birth: &Birth<'_>) -> Result<Newborn, Stillbirth> {
         argv: [c"rcrun-init".as_ptr(), birth.argument.as_ptr(), std::ptr::null()],
         envp: [std::ptr::null()],
         second: CloneArgs::default(),
+        moves,
+        began: false,
         failed_call: std::ptr::null(),
         errno: 0,
     };
@@ -354,13 +385,20 @@ pub fn bear(birth: &Birth<'_>) -> Result<Newborn, Stillbirth> {
             error: io::Error::from_raw_os_error(shared.errno),
         });
     }
+    if !shared.began && !moves && birth.cgroup.is_some() {
+        reap(child);
+        if second_pid > 0 {
+            reap(second_pid);
+        }
+        return Ok(None);
+    }
     if staged {
         reap(child);
         let pidfd = open_pidfd(second_pid).map_err(|error| Stillbirth { call: "pidfd_open", error })?;
-        return Ok(Newborn { pid: second_pid, pidfd });
+        return Ok(Some(Newborn { pid: second_pid, pidfd }));
     }
     match owned {
-        Some(pidfd) => Ok(Newborn { pid: child, pidfd }),
+        Some(pidfd) => Ok(Some(Newborn { pid: child, pidfd })),
         None => Err(Stillbirth {
             call: "clone3 without pidfd",
             error: io::Error::from_raw_os_error(libc::EINVAL),
