@@ -23,8 +23,10 @@ use runtime_tests::suite::record::Record;
 use runtime_tests::suite::{self, Ended, Runtime};
 use tap::Verdict;
 
-/// Seconds that a program may run; the slowest one that works takes a fifth of it on a calm machine.
-const TIME_LIMIT: &str = "90";
+/// Seconds that a program may run; the slowest one that works takes a fifth of it on a calm machine, and in an emulated
+/// one up to thirty times as long.
+const TIME_LIMIT: u32 = 90;
+const TIME_LIMIT_IN_MACHINE: u32 = 900;
 
 /// What the suite's programs write into their configs, and uuids, which they call their containers.
 const CGROUPS: Names = Names { fixed: &["cgrouptest", "testdir", "test"], containers: host::is_uuid };
@@ -60,7 +62,7 @@ fn document(records: &[String]) -> Result<String, String> {
 fn run() -> Result<bool, String> {
     let request = parse(std::env::args().skip(1))?;
     let expected = Expected::parse(include_str!("expected"), suite::all_capabilities()?)?;
-    let mut tests = programs(&request.suite.join("programs"))?;
+    let mut tests = programs(&request.suite.join("suite/programs"))?;
     if let Some(name) = expected.stranger(&tests) {
         return Err(format!("the expected list names {name}, which is no test of the suite"));
     }
@@ -69,7 +71,7 @@ fn run() -> Result<bool, String> {
     }
     tests.retain(|test| request.only.is_empty() || request.only.contains(test));
 
-    let host = Host::set_up(&request.suite.join("cgroups-before"), CGROUPS)?;
+    let site = Host::set_up(&request.suite.join("cgroups-before"), CGROUPS)?;
     let started = Instant::now();
     for runtime in &request.runtimes {
         // Else a reader meets the output of a run before.
@@ -85,7 +87,7 @@ fn run() -> Result<bool, String> {
         let must = expected.of(&test);
         let mut outcomes = Vec::new();
         for runtime in &request.runtimes {
-            outcomes.push(run_test(&host, &request.suite, runtime, &test, &expected)?);
+            outcomes.push(run_test(&site, &request.suite, runtime, &test, &expected)?);
         }
         let good = must.met_by(&outcomes[0].verdict);
         met += usize::from(good);
@@ -112,7 +114,7 @@ fn run() -> Result<bool, String> {
 
 /// Runs one program until it passes or its tries are used up.
 fn run_test(
-    host: &Host,
+    site: &Host,
     suite: &Path,
     runtime: &Runtime,
     test: &str,
@@ -121,10 +123,11 @@ fn run_test(
     let results = suite.join("results").join(&runtime.label);
     let scratch = suite.join("scratch");
     // Where the programs look for runtimetest and the root file system.
-    let source = suite.join("gopath/src/github.com/opencontainers/runtime-tools");
+    let source = suite.join("suite");
     for folder in [&results, &scratch] {
         fs::create_dir_all(folder).map_err(|e| format!("mkdir {}: {e}", folder.display()))?;
     }
+    let limit = if host::place() == "native" { TIME_LIMIT } else { TIME_LIMIT_IN_MACHINE };
     let tries = expected.of(test).tries();
     let mut tried = 0;
     loop {
@@ -133,11 +136,11 @@ fn run_test(
             results.join(if tried == 1 { format!("{test}.out") } else { format!("{test}.{tried}.out") });
         let output = fs::File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
         let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
-        host.fresh(&scratch)?;
-        let child = host
+        site.fresh(&scratch)?;
+        let child = site
             .command("timeout")
-            .args(["--kill-after=5", TIME_LIMIT])
-            .arg(suite.join("programs").join(test))
+            .args(["--kill-after=5", &limit.to_string()])
+            .arg(suite.join("suite/programs").join(test))
             .current_dir(&source)
             .env("RUNTIME", &runtime.binary)
             .env("TMPDIR", &scratch)
@@ -151,7 +154,7 @@ fn run_test(
             Ended::Exit(124 | 137) => Ended::TimedOut,
             ended => ended,
         };
-        host.sweep(&scratch)?;
+        site.sweep(&scratch)?;
         let text = fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
         let verdict =
             tap::judge(&String::from_utf8_lossy(&text), ended, expected.style(test), expected.says(test));
