@@ -16,7 +16,7 @@ pub struct Host {
     pub arch: Arch,
     /// AppArmor is enabled (`/sys/module/apparmor/parameters/enabled` says Y).
     pub apparmor: bool,
-    /// SELinux is enabled (selinuxfs is mounted).
+    /// SELinux is enabled: selinuxfs is mounted, and a policy is loaded.
     pub selinux: bool,
     /// What rcrun itself may do here.
     pub caller: Caller,
@@ -99,10 +99,19 @@ impl Host {
             arch: Arch::BUILT_FOR,
             apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|t| t.starts_with(b"Y")),
-            selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists() && has_selinux_policy(),
             caller: Caller::read(),
         })
     }
+}
+
+/// Until a policy is loaded every process has the context `kernel`, and no label or `context=` of a mount means anything.
+fn has_selinux_policy() -> bool {
+    std::fs::read("/proc/thread-self/attr/current").map_or(true, |context| !without_policy(&context))
+}
+
+fn without_policy(context: &[u8]) -> bool {
+    matches!(context, b"kernel" | b"kernel\0")
 }
 
 impl Arch {
@@ -112,4 +121,22 @@ impl Arch {
     /// The architecture of this rcrun.
     #[cfg(target_arch = "aarch64")]
     pub const BUILT_FOR: Arch = Arch::Aarch64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_policy;
+
+    #[test]
+    fn a_context_of_a_policy_has_parts_and_the_one_before_it_has_none() {
+        for (context, expected) in [
+            (&b"kernel\0"[..], true),
+            (b"kernel", true),
+            (b"system_u:system_r:kernel_t:s0\0", false),
+            (b"kernel_generic_helper_t\0", false),
+            (b"", false),
+        ] {
+            assert_eq!(without_policy(context), expected);
+        }
+    }
 }
