@@ -9,6 +9,7 @@ pub mod image;
 pub mod inside;
 pub mod machine;
 pub mod namespaces;
+pub mod path_calls;
 pub mod programs;
 pub mod runtime;
 pub mod suite;

@@ -51,7 +51,7 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
 /// The same, counting only from the moment on that the file `since` exists: how many calls come before may vary.
 pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: u32) -> Traced {
     let child = spawn_reading(command);
-    let main = Pid::from_raw(child.0.id() as i32);
+    let main = child.pid();
     let options = Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_TRACEEXEC
         | Options::PTRACE_O_TRACECLONE
@@ -69,7 +69,7 @@ pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: 
 
 /// All that the calling thread traces. Not by what it was told: of a child that the command made in the moment in which it
 /// was killed no event tells, and as long as nobody lets it go on it holds what the command had locked.
-fn tracees() -> Vec<Pid> {
+pub(crate) fn tracees() -> Vec<Pid> {
     let tracer = format!("TracerPid:\t{}", nix::unistd::gettid());
     let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -84,7 +84,7 @@ fn tracees() -> Vec<Pid> {
 /// `argument` as the first argument if that is given. The exit status, and whether it came so far.
 pub fn act_at(command: &Command, call: i64, argument: Option<u64>, act: impl FnOnce(i32)) -> (i32, bool) {
     let child = spawn_reading(command);
-    let main = Pid::from_raw(child.0.id() as i32);
+    let main = child.pid();
     ptrace::seize(main, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC).expect("ptrace seize");
     child.go();
     let mut act = Some(act);
@@ -113,9 +113,9 @@ pub fn act_at(command: &Command, call: i64, argument: Option<u64>, act: impl FnO
 }
 
 /// A shell that waits for a line before it becomes the command.
-struct Reading(Child);
+pub(crate) struct Reading(Child);
 
-fn spawn_reading(command: &Command) -> Reading {
+pub(crate) fn spawn_reading(command: &Command) -> Reading {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "read word; exec \"$@\" </dev/null >/dev/null 2>&1", "sh"]);
     shell.arg(command.get_program()).args(command.get_args()).stdin(Stdio::piped());
@@ -123,7 +123,13 @@ fn spawn_reading(command: &Command) -> Reading {
 }
 
 impl Reading {
-    fn go(mut self) {
+    /// The process that becomes the command.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id() as i32)
+    }
+
+    /// Lets it.
+    pub(crate) fn go(mut self) {
         self.0.stdin.take().expect("a pipe").write_all(b"\n").expect("a word to the shell");
     }
 }
@@ -249,21 +255,24 @@ impl Traced {
 
     /// Lets go of all that is still traced, which goes on by itself.
     pub fn let_go(&mut self) {
-        for pid in std::mem::take(&mut self.left) {
-            // A tracee has to be stopped to be let go of. ESRCH: it has ended, or is stopped already.
-            let _ = ptrace::interrupt(pid);
-            loop {
-                match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-                    Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => break,
-                    Ok(_) => match ptrace::detach(pid, None) {
-                        Ok(()) => break,
-                        Err(Errno::ESRCH) => {}
-                        Err(errno) => panic!("ptrace detach of {pid}: {errno}"),
-                    },
-                    Err(Errno::EINTR) => {}
-                    Err(errno) => panic!("waitpid {pid}: {errno}"),
-                }
-            }
+        std::mem::take(&mut self.left).into_iter().for_each(let_go);
+    }
+}
+
+/// Lets go of a tracee, which goes on by itself.
+pub(crate) fn let_go(pid: Pid) {
+    // A tracee has to be stopped to be let go of. ESRCH: it has ended, or is stopped already.
+    let _ = ptrace::interrupt(pid);
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => break,
+            Ok(_) => match ptrace::detach(pid, None) {
+                Ok(()) => break,
+                Err(Errno::ESRCH) => {}
+                Err(errno) => panic!("ptrace detach of {pid}: {errno}"),
+            },
+            Err(Errno::EINTR) => {}
+            Err(errno) => panic!("waitpid {pid}: {errno}"),
         }
     }
 }

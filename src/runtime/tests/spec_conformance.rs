@@ -1,11 +1,12 @@
 //! docs/spec-conformance.md has a row for each field of runtime-spec 1.3, and each test that it names is there.
-//! Uses: source.
+//! Uses: page.
 
+mod page;
 #[allow(dead_code)]
 mod source;
 
+use page::quoted;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// The fields of config.json, as its schema names them, and the keys of features.md. Places in lists and keys of maps are
 /// left out; so are the mappings of ids, which are the same wherever they stand.
@@ -190,32 +191,15 @@ const FIELDS: [&str; 178] = [
     "/process/user/username",
 ];
 
-fn page() -> String {
-    std::fs::read_to_string(source::top().join("docs/spec-conformance.md")).expect("the page is there")
-}
-
-/// The rows of its tables: the cells of each.
-fn rows(page: &str) -> Vec<Vec<&str>> {
-    page.lines()
-        .filter_map(|line| line.strip_prefix("| `"))
-        .map(|line| line.split(" | ").collect::<Vec<_>>())
-        .filter(|cells| cells.len() == 3)
-        .collect()
-}
-
-/// What stands between backticks.
-fn quoted(cell: &str) -> impl Iterator<Item = &str> {
-    cell.split('`').skip(1).step_by(2)
+fn rows() -> Vec<Vec<String>> {
+    page::rows(&page::text("spec-conformance.md"), 3)
 }
 
 #[test]
 fn every_field_of_the_spec_has_one_row() {
-    let page = page();
     let mut told = BTreeSet::new();
-    for cells in rows(&page) {
-        // The prefix of the line has taken the first backtick.
-        let first = format!("`{}", cells[0]);
-        for field in quoted(&first) {
+    for cells in rows() {
+        for field in quoted(&cells[0]) {
             assert!(told.insert(field.to_string()), "{field} is there twice");
         }
         assert!(!cells[1].trim().is_empty() && cells[2].contains('`'), "{cells:?}");
@@ -229,22 +213,8 @@ fn every_field_of_the_spec_has_one_row() {
 
 #[test]
 fn every_test_that_the_page_names_is_there() {
-    let page = page();
-    let files = source::files();
-    let mut seen = 0;
-    for cells in rows(&page) {
-        let names: Vec<&str> = quoted(cells[2]).collect();
-        assert!(names.len() >= 2 && names.len().is_multiple_of(2), "{cells:?}");
-        for pair in names.chunks(2) {
-            let (file, test) = (pair[0], pair[1]);
-            let there = files.iter().any(|path| {
-                let text = || std::fs::read_to_string(source::top().join(path)).unwrap_or_default();
-                path.ends_with(Path::new(file)) && text().contains(&format!("fn {test}()"))
-            });
-            assert!(there, "there is no test {test} in {file}");
-            seen += 1;
-        }
-    }
+    let rows = rows();
+    let seen = page::tests_are_there(rows.iter().map(|cells| cells[2].as_str()));
     assert!(seen >= 60, "only {seen} tests are named");
 }
 
