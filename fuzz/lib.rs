@@ -6,11 +6,20 @@
 
 mod archive;
 mod compression;
+mod config;
+mod ids;
 mod layer;
 mod manifest;
+mod mount_options;
 mod name;
 mod passwd;
+mod plan;
+mod seccomp;
 mod sentence;
+mod start;
+mod state;
+
+pub use config::image;
 
 /// A property, and what is needed to look for inputs that break it.
 pub struct Target {
@@ -31,4 +40,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "compression", holds: compression::holds, longest: 8 << 10 },
     // An error repeats what was typed, escaped: six bytes for one, and no more than a sentence has.
     Target { name: "name", holds: name::holds, longest: 512 },
+    Target { name: "config", holds: config::holds, longest: 16 << 10 },
+    Target { name: "plan", holds: plan::holds, longest: 8 << 10 },
+    Target { name: "seccomp", holds: seccomp::holds, longest: 512 },
+    Target { name: "mount_options", holds: mount_options::holds, longest: 512 },
+    Target { name: "ids", holds: ids::holds, longest: 512 },
+    Target { name: "state", holds: state::holds, longest: 4 << 10 },
+    Target { name: "start", holds: start::holds, longest: 512 },
 ];
