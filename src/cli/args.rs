@@ -1,6 +1,7 @@
 //! Raw arguments to resolved arguments: what each verb was asked to do, in types. Nothing here looks
 //! at the machine. Uses: clap (through `flags`), the errors of rcrun-runtime.
 
+pub mod checkpoint;
 pub mod flags;
 pub mod global;
 pub mod image;
@@ -58,6 +59,10 @@ pub enum Invocation {
     Features,
     /// `rcrun doctor`
     Doctor(Table),
+    /// `rcrun checkpoint`
+    Checkpoint(Box<checkpoint::Checkpoint>),
+    /// `rcrun restore`
+    Restore(Box<checkpoint::Restore>),
     /// `rcrun plan`
     Plan(Plan),
     /// `rcrun image`

@@ -1,6 +1,7 @@
 //! `rcrun`, the command. Each verb has a file; this one finds the verb, and tells an error once.
 
 mod args;
+mod checkpoint;
 mod containers;
 mod doctor;
 mod events;
@@ -170,6 +171,8 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Ps(args) => containers::ps(global, args),
         Invocation::Pause(args) => containers::pause(global, args),
         Invocation::Resume(args) => containers::resume(global, args),
+        Invocation::Checkpoint(args) => checkpoint::checkpoint(global, args),
+        Invocation::Restore(args) => checkpoint::restore(global, args),
         Invocation::Update(args) => update::update(global, args),
         Invocation::Events(args) => events::events(global, args),
         Invocation::Plan(args) => plan::plan(global, args),

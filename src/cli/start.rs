@@ -102,35 +102,46 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     global.log.succeeded();
-    let container::Run { init, terminal, notify, left, mut notices, .. } = started;
     if let Some(ready) = &mut ready {
         // What earlier runs left, beside what follows. What is not removed now, a later one meets again.
         let _ = ready.store.clear_discarded();
     }
-    let status = stay(global, &id, (&init, terminal, notify), &signals, notices.as_mut());
+    to_the_end(global, &root, ("run", &id), started, &signals, args.keep, || match &ready {
+        Some(ready) => images::container::forget_soon(&ready.store, &ready.place, id.as_str()),
+        None => Ok(()),
+    })
+}
+
+/// Stays with a container of `verb`'s until it has ended, and deletes it unless it is to be kept; `deleted` then.
+pub fn to_the_end(
+    global: &Global,
+    root: &StateRoot,
+    (verb, id): (&str, &ContainerId),
+    started: container::Run,
+    signals: &Signals,
+    keep: bool,
+    deleted: impl FnOnce() -> Result<()>,
+) -> Result<ExitCode> {
+    let container::Run { init, terminal, notify, left, mut notices, .. } = started;
+    let status = stay(global, (verb, id), (&init, terminal, notify), signals, notices.as_mut());
     let last = notices.map(|notices| notices.last().clone());
     if let Ok(exit) = status
         && left.by_oom_killer(exit, last.as_ref())
     {
-        global.log.warn(format!("run {id}: the OOM killer has ended it: memory.max is too low"));
+        global.log.warn(format!("{verb} {id}: the OOM killer has ended it: memory.max is too low"));
     }
-    if let (true, Ok(exit)) = (args.keep, &status) {
-        left.record(*exit, last).context(format!("run {id}"))?;
+    if let (true, Ok(exit)) = (keep, &status) {
+        left.record(*exit, last).context(format!("{verb} {id}"))?;
     }
-    if !args.keep {
-        let deleted = match status {
-            Ok(_) => container::delete_ended(&root, &id, left),
+    if !keep {
+        let removed = match status {
+            Ok(_) => container::delete_ended(root, id, left),
             // Also when staying failed: nothing may be left of a foreground container.
-            Err(_) => container::delete(&root, &id, true),
+            Err(_) => container::delete(root, id, true),
         };
-        let deleted = deleted.and_then(|warnings| match &ready {
-            Some(ready) => {
-                images::container::forget_soon(&ready.store, &ready.place, id.as_str()).map(|()| warnings)
-            }
-            None => Ok(warnings),
-        });
-        let deleted = deleted.context(format!("run {id}: delete"));
-        match (&status, deleted) {
+        let removed = removed.and_then(|warnings| deleted().map(|()| warnings));
+        let removed = removed.context(format!("{verb} {id}: delete"));
+        match (&status, removed) {
             (Ok(_), Err(e)) => return Err(e),
             (_, Ok(warnings)) => warnings.into_iter().for_each(|w| global.log.warn(w)),
             (Err(_), Err(_)) => {}
@@ -188,17 +199,17 @@ fn run_image(
 
 fn stay(
     global: &Global,
-    id: &ContainerId,
+    (verb, id): (&str, &ContainerId),
     (init, terminal, notify): (&Newborn, Option<OwnedFd>, Option<NotifySocket>),
     signals: &Signals,
     cgroup: Option<&mut Notices>,
 ) -> Result<Exit> {
-    let console = terminal.map(Console::new).transpose().context(format!("run {id}"))?;
+    let console = terminal.map(Console::new).transpose().context(format!("{verb} {id}"))?;
     let Some(pid) = rustix::process::Pid::from_raw(init.pid) else {
         return Err(Error::new(Code::System, "init has no pid"));
     };
     let attended = attend(init.pidfd.as_fd(), pid, signals, console, notify, cgroup);
-    let attended = attended.context(format!("run {id}"))?;
+    let attended = attended.context(format!("{verb} {id}"))?;
     attended.warnings.iter().for_each(|w| global.log.warn(w.to_string()));
     Ok(attended.exit)
 }

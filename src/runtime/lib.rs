@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod compile;
 pub mod console;
 pub mod container;
+mod criu;
 pub mod doctor;
 pub mod error;
 pub mod features;

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 
 /// A line of it, as far as somebody asks (proc_pid_mountinfo(5)).
 pub struct Mount<'a> {
+    /// Its number.
+    pub id: &'a [u8],
     /// What of the file system is mounted.
     pub root: &'a [u8],
     /// Where, escaped.
     pub point: &'a [u8],
+    /// Its own options, with commas between.
+    pub options: &'a [u8],
     /// The type of the file system.
     pub kind: &'a [u8],
 }
@@ -19,11 +23,14 @@ pub struct Mount<'a> {
 impl Mount<'_> {
     /// `None` for what is no such line.
     pub fn of(line: &[u8]) -> Option<Mount<'_>> {
-        let mut fields = line.split(|byte| *byte == b' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = fields.next()?;
+        // Its parent, and the numbers of the device.
+        let mut fields = fields.skip(2);
+        let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
         // What lies between is optional.
         fields.find(|field| *field == b"-")?;
-        Some(Mount { root, point, kind: fields.next()? })
+        Some(Mount { id, root, point, options, kind: fields.next()? })
     }
 }
 

@@ -2,6 +2,7 @@
 //! which machine each module runs is a line of `../../tiers`.
 
 mod bomb;
+mod checkpoint;
 mod images;
 mod kubernetes;
 mod labels;

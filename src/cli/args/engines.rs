@@ -4,6 +4,8 @@
 use super::image::default_store;
 use super::tests::{invocation, refused, words};
 use super::*;
+use rcrun_runtime::container::Images;
+use std::path::Path;
 
 const CONTAINERD: &str = "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json ";
 
@@ -254,25 +256,35 @@ fn updates_and_events_of_containerd_podman_and_cri_o_are_understood() {
 }
 
 #[test]
-fn what_engines_say_and_rcrun_does_not_do_yet_is_refused_by_name() {
-    for (line, name) in [
-        (
-            "checkpoint --image-path P --work-path W --tcp-established --file-locks --empty-ns network ID",
-            "checkpoint",
-        ),
-        ("checkpoint --help", "checkpoint"),
-        (
-            "restore --image-path P --work-path W --detach --pid-file F --no-pivot -no-subreaper --bundle B ID",
-            "restore",
-        ),
-        ("restore --lsm-mount-context", "restore"),
-    ] {
-        let error = refused(line);
-        assert_eq!(error.code(), Code::Unsupported, "{line}");
-        assert!(error.to_string().starts_with(&format!("{name}:")), "{error}");
-        // podman takes these words for a promise.
-        assert!(!error.to_string().contains("argument"), "{error}");
-    }
+fn checkpoint_and_restore_are_read_as_engines_say_them() {
+    let images = Images { path: "P".into(), work: Some("W".into()), ..Images::default() };
+    let line = "checkpoint --image-path P --work-path W --parent-path ../X --tcp-established --ext-unix-sk --shell-job --file-locks --empty-ns network --leave-running ID";
+    let Invocation::Checkpoint(checkpoint) = invocation(line) else { panic!("{line}") };
+    assert_eq!(
+        checkpoint.images,
+        Images {
+            tcp_established: true,
+            ext_unix_sk: true,
+            shell_job: true,
+            file_locks: true,
+            empty_network: true,
+            ..images.clone()
+        }
+    );
+    assert!(checkpoint.leave_running && checkpoint.parent == Some("../X".into()));
+    let line =
+        "restore --image-path P --work-path W --detach --pid-file F --no-pivot -no-subreaper --bundle B ID";
+    let Invocation::Restore(restore) = invocation(line) else { panic!("{line}") };
+    assert_eq!(restore.images, images);
+    assert!(restore.detach && restore.no_subreaper && restore.bundle == Path::new("B"));
+    // podman probes these two.
+    assert!(matches!(invocation("checkpoint --help"), Invocation::Help(Some(_))));
+    let error = refused("restore --lsm-mount-context");
+    assert!(error.to_string().contains("flag needs an argument"), "{error}");
+}
+
+#[test]
+fn global_options_of_containerd_stand_before_the_verb() {
     let globals = globals(&format!("{CONTAINERD}--systemd-cgroup start ID"));
     assert_eq!(globals.log, Some("/b/log.json".into()));
     assert!(globals.systemd_cgroup);

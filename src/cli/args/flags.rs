@@ -5,8 +5,8 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 use rcrun_runtime::{Code, Error, Result};
 
-use super::update;
 use super::words::Options;
+use super::{checkpoint, update};
 
 /// A verb.
 #[derive(Debug)]
@@ -49,16 +49,9 @@ impl Verb {
     }
 }
 
-/// Finds a verb; what is not there yet is refused by name.
+/// Finds a verb.
 pub fn find(name: &str) -> Result<&'static Verb> {
-    if let Some(verb) = VERBS.iter().find(|v| v.name == name) {
-        return Ok(verb);
-    }
-    // podman takes an exit status of 0 from `checkpoint --help` for a promise: refused before anything else.
-    if matches!(name, "checkpoint" | "restore") {
-        return Err(Error::new(Code::Unsupported, format!("{name}: this command is not supported yet")));
-    }
-    Err(unknown(name))
+    VERBS.iter().find(|v| v.name == name).ok_or_else(|| unknown(name))
 }
 
 /// What is no verb, in runc's words.
@@ -330,6 +323,34 @@ Examples:
         },
     },
     Verb {
+        name: "checkpoint",
+        about: "Write a running container to images, by CRIU; it is deleted then",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+Needs root and the program criu. A container that cannot be written runs on.
+
+Examples:
+  rcrun checkpoint --image-path /srv/web.images web
+  rcrun checkpoint --leave-running --image-path /srv/web.images web
+  rcrun checkpoint --pre-dump --image-path /srv/web.1 web   its memory, while it runs; and then
+  rcrun checkpoint --parent-path ../web.1 --image-path /srv/web.2 web   what has changed since",
+        flags: checkpoint::checkpoint,
+    },
+    Verb {
+        name: "restore",
+        about: "Make a container of images that checkpoint wrote, by CRIU",
+        takes: "ID",
+        options: Options::Anywhere,
+        more: "\
+What config.json of the bundle says of privileges, limits, devices and mounts holds: images that
+give their processes more are refused.
+
+Examples:
+  rcrun restore --detach --image-path /srv/web.images --bundle /srv/web web",
+        flags: checkpoint::restore,
+    },
+    Verb {
         name: "spec",
         about: "Write a config.json to start from",
         takes: "",
@@ -397,7 +418,7 @@ pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
 }
 
-fn valued(name: &'static str, value: &'static str, parser: impl Into<ValueParser>) -> Arg {
+pub(super) fn valued(name: &'static str, value: &'static str, parser: impl Into<ValueParser>) -> Arg {
     Arg::new(name).long(name).value_name(value).value_parser(parser.into()).action(ArgAction::Set)
 }
 
@@ -425,7 +446,7 @@ pub(super) fn store() -> Arg {
     path("store", "DIR", "Keep images in DIR (/var/lib/rcrun, or ~/.local/share/rcrun)")
 }
 
-fn bundle() -> Arg {
+pub(super) fn bundle() -> Arg {
     path("bundle", "DIR", "The bundle: the folder that holds config.json (default: here)").short('b')
 }
 

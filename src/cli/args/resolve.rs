@@ -14,7 +14,7 @@ use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
     Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Pull,
-    Run, RunImage, Spec, Start, Table, User, global, image, signal, update, usage,
+    Run, RunImage, Spec, Start, Table, User, checkpoint, global, image, signal, update, usage,
 };
 
 /// Reads the words after `verb`.
@@ -178,6 +178,10 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
             bundle: options.path("bundle").unwrap_or_else(here),
             rootless: options.on("rootless"),
         }),
+        "checkpoint" => {
+            Invocation::Checkpoint(Box::new(checkpoint::checkpoint_resolved(plain.id()?, &options)?))
+        }
+        "restore" => Invocation::Restore(Box::new(checkpoint::restore_resolved(plain.id()?, &options)?)),
         "features" => Invocation::Features,
         "doctor" => Invocation::Doctor(options.table()),
         name if name.starts_with("image ") => return image::resolved(verb, &options, &mut plain),
@@ -324,7 +328,7 @@ fn duration(word: &str) -> Result<Duration> {
     }
 }
 
-fn here() -> PathBuf {
+pub(super) fn here() -> PathBuf {
     PathBuf::from(".")
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
+use rcrun_runtime::container::{Cgroups, PageServer};
 
 pub(super) fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -359,13 +360,25 @@ fn what_is_not_utf8_is_refused_where_it_cannot_be_meant() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    for verb in ["checkpoint", "restore"] {
-        // podman probes `checkpoint --help` and reads `restore --lsm-mount-context` for Go's words.
-        for line in ["VERB x", "VERB --help", "help VERB", "VERB --lsm-mount-context"] {
-            let error = refused(&line.replace("VERB", verb));
-            assert_eq!(error.to_string(), format!("{verb}: this command is not supported yet"));
-            assert_eq!(error.code(), Code::Unsupported);
-        }
+fn words_of_a_checkpoint_are_read() {
+    let Invocation::Checkpoint(lazy) = invocation(
+        "checkpoint --lazy-pages --page-server [::1]:27 --status-fd 5 --manage-cgroups-mode=ignore x",
+    ) else {
+        panic!("checkpoint")
+    };
+    assert_eq!(lazy.page_server, Some(PageServer { address: "::1".into(), port: 27 }));
+    assert_eq!((lazy.status_fd, lazy.images.cgroups), (Some(5), Cgroups::Ignore));
+    assert_eq!(lazy.images.path, std::path::Path::new("checkpoint"));
+    for (line, expected) in [
+        ("checkpoint --page-server 27 x", "checkpoint: --page-server: \"27\" is not ADDRESS:PORT"),
+        ("checkpoint --page-server a:0 x", "checkpoint: --page-server: \"a:0\" is not ADDRESS:PORT"),
+        ("checkpoint --status-fd a x", "checkpoint: --status-fd: \"a\" is no number of a descriptor"),
+        (
+            "restore --manage-cgroups-mode all x",
+            "restore: --manage-cgroups-mode: \"all\" is not one of soft, full, strict, ignore",
+        ),
+        ("checkpoint --empty-ns pid x", "checkpoint: --empty-ns: \"pid\" is not one of network"),
+    ] {
+        assert_eq!(refused(line).to_string(), expected, "{line}");
     }
 }

@@ -28,7 +28,10 @@ fn a_usage_error_is_one_line_and_status_1_also_for_exec() {
         (&["create", "--bundle"] as &[&str], "rcrun: create: flag needs an argument: --bundle\n"),
         (&["exec", "--user"], "rcrun: exec: flag needs an argument: --user\n"),
         (&["nope"], "rcrun: No help topic for 'nope': `rcrun help` lists the commands\n"),
-        (&["checkpoint", "--help"], "rcrun: checkpoint: this command is not supported yet\n"),
+        (
+            &["restore", "--lsm-mount-context"],
+            "rcrun: restore: flag needs an argument: --lsm-mount-context\n",
+        ),
     ] {
         let output = rcrun(args);
         assert_eq!(text(&output.stderr), expected);
@@ -41,12 +44,12 @@ fn a_usage_error_is_one_line_and_status_1_also_for_exec() {
 fn with_a_log_the_error_stands_there_once_and_bare_on_standard_error() {
     let path = std::env::temp_dir().join(format!("rcrun-channels-{}", std::process::id()));
     let log = path.to_str().expect("UTF-8");
-    let output = rcrun(&["--log", log, "--log-format", "json", "checkpoint", "x"]);
+    let output = rcrun(&["--log", log, "--log-format", "json", "nope"]);
     let lines = std::fs::read_to_string(&path).expect("the log is written");
     std::fs::remove_file(&path).expect("the log is there");
     let object: serde_json::Value = serde_json::from_str(&lines).expect("one JSON object");
     assert_eq!(object["level"], "error");
-    assert_eq!(object["code"], "unsupported");
+    assert_eq!(object["code"], "usage");
     assert_eq!(text(&output.stderr), format!("{}\n", object["msg"].as_str().expect("a sentence")));
     assert_eq!(output.status.code(), Some(1));
 }

@@ -28,6 +28,12 @@ impl Cgroup {
         Ok(found.into_iter().filter(|id| *id != 0).collect())
     }
 
+    /// Moves a process here.
+    pub fn take(&self, pid: i32) -> Result<()> {
+        write_control(self, "cgroup.procs", &pid.to_string())
+            .map_err(|errno| Error::call(format!("move process {pid} to cgroup {}", self.path()), errno))
+    }
+
     /// Sends SIGKILL to every process in the cgroup and below it, frozen ones too, and ones just being forked
     /// (`cgroup.kill`). Returns before they are dead: `wait_empty` waits for that.
     pub fn kill_all(&self) -> Result<()> {

@@ -18,6 +18,9 @@ mod process;
 mod scheduling;
 
 pub use cgroup_owner::cgroup_owner;
+pub(crate) use mounts::is_change;
+pub(crate) use process::given as given_capabilities;
+
 pub use exec::{ExecRequest, HookPlace, HookRequest, exec, hook};
 pub use process::CAPABILITIES;
 

@@ -110,7 +110,7 @@ pub(super) fn compile(
 }
 
 /// It changes a mount, and makes none.
-pub(super) fn is_change(entry: &Mount) -> bool {
+pub(crate) fn is_change(entry: &Mount) -> bool {
     changes(entry, &MountOptions::of(entry))
 }
 

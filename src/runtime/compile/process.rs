@@ -273,6 +273,16 @@ pub(super) fn ungrantable(process: &Process, host: &Host) -> Vec<String> {
     names
 }
 
+/// All capabilities that config.json gives to a process in any set, a bit each.
+pub(crate) fn given(process: &Process) -> u64 {
+    let caps = process.capabilities().as_ref();
+    caps.iter()
+        .flat_map(|c| [c.bounding(), c.effective(), c.permitted(), c.inheritable(), c.ambient()])
+        .flatten()
+        .flatten()
+        .fold(0, |bits, cap| bits | 1 << number(*cap))
+}
+
 /// The capabilities in the order of their numbers in the kernel (linux/capability.h).
 pub const CAPABILITIES: [Capability; 41] = {
     use Capability as C;

@@ -527,16 +527,17 @@ fn for_lack_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
 }
 
 /// What a failed start leaves, unmade.
-struct Undo<'a> {
-    container: &'a Container,
-    state: &'a State,
-    spec: &'a Spec,
-    cgroup: Option<Cgroup>,
-    launched: bool,
+pub(super) struct Undo<'a> {
+    pub(super) container: &'a Container,
+    pub(super) state: &'a State,
+    pub(super) spec: &'a Spec,
+    pub(super) cgroup: Option<Cgroup>,
+    /// What has begun ends with its poststop hooks.
+    pub(super) launched: bool,
 }
 
 impl Undo<'_> {
-    fn all(self, mut error: Error) -> Error {
+    pub(super) fn all(self, mut error: Error) -> Error {
         if let Some(cgroup) = &self.cgroup
             && let Err(e) = delete::end_all(cgroup).and_then(|()| cgroup.abandon(END))
         {
@@ -586,7 +587,7 @@ pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> 
     Ok((fd, address))
 }
 
-fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {
+pub(super) fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {
     match (DeviceProgram::load(policy)?, cgroup.created()) {
         (None, _) => Ok(()),
         (Some(program), 0) => cgroup.replace_devices(Some(&program), Whose::Anybodys),

@@ -1,6 +1,7 @@
 //! Containers on disk and the verbs of their lives. Plain functions; only what starts a process goes through a plan.
 
 mod cgroup_place;
+mod checkpoint;
 mod create;
 mod delete;
 mod end;
@@ -17,6 +18,9 @@ mod start;
 mod state;
 mod update;
 
+pub use checkpoint::{
+    Cgroups, CheckpointOptions, Images, NetworkLock, PageServer, RestoreOptions, checkpoint, restore,
+};
 pub use create::{Options, Run, create, run};
 pub use delete::{Left, delete, delete_ended};
 pub use end::{End, Usage};

@@ -351,11 +351,17 @@ impl State {
         }
     }
 
-    /// What is at the path of its cgroup, whosever it is.
-    pub(super) fn cgroup_by_name(&self) -> Result<Option<Cgroup>> {
+    /// Where its cgroup is, if that mount of cgroup2 is still there.
+    pub(super) fn place(&self) -> Result<Option<(Hierarchy, CgroupPath)>> {
         let Some((mount, path)) = &self.cgroup else { return Ok(None) };
         let Some(hierarchy) = Hierarchy::at(mount)? else { return Ok(None) };
-        Cgroup::open(&hierarchy, &CgroupPath::parse(path)?)
+        Ok(Some((hierarchy, CgroupPath::parse(path)?)))
+    }
+
+    /// What is at the path of its cgroup, whosever it is.
+    pub(super) fn cgroup_by_name(&self) -> Result<Option<Cgroup>> {
+        let Some((hierarchy, path)) = self.place()? else { return Ok(None) };
+        Cgroup::open(&hierarchy, &path)
     }
 
     /// What its cgroup is marked with: no two creates have the nanosecond in common that one cgroup was locked in.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 35] = [
+const USES: [(&str, &[&str]); 36] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -38,12 +38,14 @@ const USES: [(&str, &[&str]); 35] = [
     ("seccomp_agent", &["error", "unix_socket"]),
     ("terminal", &["error", "unix_socket"]),
     ("console", &["error", "terminal"]),
+    ("criu", &["error", "sys"]),
     ("foreground", &["cgroup", "console", "error", "notify_socket", "sys"]),
     (
         "container",
         &[
             "cgroup",
             "compile",
+            "criu",
             "error",
             "foreground",
             "home",
