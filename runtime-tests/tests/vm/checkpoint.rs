@@ -219,7 +219,9 @@ fn a_connection_and_a_bind_mount_behind_a_link_live_on() {
     let (runtime, images) = (Runtime::new(), Images::new());
     let data = Folder::new("data");
     fs::write(data.path().join("word"), "mounted\n").expect("write");
-    let script = format!("nc -l -p 7000 & {{ {COUNT}; }} | until nc 127.0.0.1 7000; do sleep 0.1; done");
+    let script = format!(
+        "sleep 100000 | nc -l -p 7000 & {{ {COUNT}; }} | until nc 127.0.0.1 7000; do sleep 0.1; done"
+    );
     let bundle = shell("connected", &script, |config| {
         let source = data.path().to_str().expect("UTF-8");
         let mount = json!({"destination": "/link/data", "type": "bind", "source": source, "options": ["rbind", "ro"]});
@@ -292,7 +294,7 @@ fn images_that_give_more_than_the_config_are_refused_and_leave_nothing() {
             "CAP_NET_RAW",
         ),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "/linux/seccomp"),
-        ("/linux/maskedPaths", json!(["/proc/version"]), "/linux/maskedPaths"),
+        ("/linux/maskedPaths/1", json!("/proc/version"), "/linux/maskedPaths"),
         ("/linux/readonlyPaths", json!(["/dev/shm"]), "/linux/readonlyPaths"),
         ("/mounts/3/options", json!(["ro", "nosuid", "noexec", "nodev"]), "/mounts"),
     ];
@@ -300,7 +302,10 @@ fn images_that_give_more_than_the_config_are_refused_and_leave_nothing() {
     for (pointer, value, word) in cases {
         let (above, name) = pointer.rsplit_once('/').expect("a pointer");
         let mut config = strong.clone();
-        config.pointer_mut(above).expect("an object")[name] = value;
+        match config.pointer_mut(pointer) {
+            Some(there) => *there = value,
+            None => config.pointer_mut(above).expect("an object")[name] = value,
+        }
         bundle = bundle.with(|own| *own = config);
         let said = try_restore(&runtime, &bundle, &[&images.of("a")], "weak").expect_err(pointer);
         assert!(said.err.contains(word), "{pointer}: {}", said.err);

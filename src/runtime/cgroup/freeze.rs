@@ -13,6 +13,11 @@ use super::walk::walk;
 use crate::{Code, Error, Result};
 
 impl Cgroup {
+    /// Freezes processes that a tracer holds: each as soon as that lets go of it.
+    pub fn freeze_traced(&self) -> Result<()> {
+        self.write_freeze("1")
+    }
+
     /// Freezes every process in the cgroup and below it, and returns when they are. A process in an uninterruptible
     /// call cannot be frozen: after `timeout` the rest is thawed again, and it is an error.
     pub fn freeze(&self, timeout: Duration) -> Result<()> {

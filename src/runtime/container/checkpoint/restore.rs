@@ -22,12 +22,12 @@ use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::hold::Hold;
+use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::{Code, Error, Result, pid_file, resctrl, sys, systemd, terminal};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -247,9 +247,6 @@ impl Site<'_> {
             (Ok(()), Some(init)) => Ok((init, terminal, notices)),
             (Ok(()), None) => Err(Error::new(Code::System, "criu restored no process")),
             (Err(error), _) => {
-                if let Some(pid) = pid {
-                    clear(pid);
-                }
                 let removed = self.options.pid_file.as_deref().zip(pid);
                 let removed = removed.map(|(path, pid)| pid_file::remove(path, pid as u32));
                 Err(match removed {
@@ -282,12 +279,7 @@ impl Site<'_> {
             }
             Ok((criu.start(given)?, folder))
         };
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("criu".into());
-            let running = thread.spawn_scoped(scope, start).call("a thread to start criu")?;
-            let panicked = |_| Err(Error::new(Code::System, "the thread that starts criu panicked"));
-            running.join().unwrap_or_else(panicked)
-        })
+        in_thread("criu", start)
     }
 
     /// What CRIU is asked.
@@ -386,17 +378,42 @@ impl Site<'_> {
                 hooks::create_runtime(self.spec, self.state, seen.pid.unwrap_or_default())
             }
             ("orphan-pts-master", Some(master)) => self.take_terminal(master, seen),
-            // The processes stand still, whole. CRIU lets them run whatever is answered.
+            ("post-restore", _) => {
+                let pid = seen.pid()?;
+                self.close_root(pid)?;
+                same::places(pid, self.spec, self.place.cgroup.as_ref().map(|(_, path)| path))
+            }
+            // They stand still, with all that they had, and CRIU lets go of them whatever is answered. Killed now they would
+            // be waited for by CRIU and by each other, for ever: frozen, they run no more until all are killed.
             ("pre-resume", _) => {
-                let committed = self.commit(seen);
-                if let (Err(_), Some(pid)) = (&committed, seen.pid) {
-                    same::end(pid);
+                seen.refused = self.commit(seen).err();
+                match (&seen.refused, seen.cgroup) {
+                    (Some(_), Some(cgroup)) => cgroup.freeze_traced(),
+                    _ => Ok(()),
                 }
-                seen.refused = committed.err();
-                Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// CRIU forgets that the root is read-only.
+    fn close_root(&self, pid: i32) -> Result<()> {
+        if !self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
+            return Ok(());
+        }
+        let path = format!("/proc/{pid}/ns/mnt");
+        let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .call(format!("open {path}"))?;
+        let close = || {
+            // Only who shares no root and working directory may go there; a thread's own end with it.
+            unshare(CloneFlags::CLONE_FS).call("unshare CLONE_FS")?;
+            setns(&namespace, CloneFlags::CLONE_NEWNS).call(format!("setns {path}"))?;
+            let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call("open /")?;
+            let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+            set_attributes(root.as_fd(), false, &attributes)
+                .map_err(|e| Error::call("make the restored root read-only", e).at("/root/readonly"))
+        };
+        in_thread("root", close)
     }
 
     fn take_terminal(&self, master: OwnedFd, seen: &mut Seen<'_>) -> Result<()> {
@@ -416,8 +433,8 @@ impl Site<'_> {
     }
 
     fn commit(&self, seen: &mut Seen<'_>) -> Result<()> {
-        let pid = seen.pid.ok_or_else(|| Error::new(Code::System, "criu does not say what it restored"))?;
-        same::check(pid, self.spec, self.place.cgroup.as_ref().map(|(_, path)| path))?;
+        let pid = seen.pid()?;
+        same::privileges(pid, self.spec)?;
         // With --manage-cgroups-mode full and strict the images' limits are in force.
         if let Some(cgroup) = seen.cgroup {
             cgroup.apply(seen.late)?;
@@ -455,6 +472,10 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
+    fn pid(&self) -> Result<i32> {
+        self.pid.ok_or_else(|| Error::new(Code::System, "criu does not say what it restored"))
+    }
+
     fn new(cgroup: Option<&'a Cgroup>) -> Self {
         Seen {
             cgroup,
@@ -470,13 +491,14 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Waits for what was restored as a child of this process, and was ended again.
-fn clear(pid: i32) {
-    same::end(pid);
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-    // ECHILD: CRIU has ended it, and waited for it.
-    let wait = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-    while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+/// Does it in a thread, whose namespaces end with it.
+fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.into());
+        let running = thread.spawn_scoped(scope, work).call("a thread with namespaces of its own")?;
+        let panicked = |_| Err(Error::new(Code::System, format!("the thread {name} panicked")));
+        running.join().unwrap_or_else(panicked)
+    })
 }
 
 /// CRIU puts processes into a time namespace, so that their clocks go on: who comes later has to join it.

@@ -22,13 +22,9 @@ const NAMESPACES: [(LinuxNamespaceType, &str, &str); 7] = [
     (LinuxNamespaceType::Cgroup, "cgroup", "cgroup"),
 ];
 
-/// Fails where a process of the tree below `init` has more than config.json gives to the container. They stand still.
-pub(super) fn check(init: i32, spec: &Spec, cgroup: Option<&CgroupPath>) -> Result<()> {
-    let tree = tree(init)?;
-    for &pid in &tree {
-        for thread in threads(pid)? {
-            credentials(pid, thread, spec)?;
-        }
+/// Fails where a process of the tree below `init` is somewhere else than config.json says. They have no privileges yet.
+pub(super) fn places(init: i32, spec: &Spec, cgroup: Option<&CgroupPath>) -> Result<()> {
+    for pid in tree(init)? {
         namespaces(pid, pid == init, spec)?;
         if let Some(cgroup) = cgroup {
             place(pid, cgroup)?;
@@ -38,14 +34,14 @@ pub(super) fn check(init: i32, spec: &Spec, cgroup: Option<&CgroupPath>) -> Resu
     mounts(init, spec)
 }
 
-/// Ends them all: what is not in the container's cgroup is not ended with it.
-pub(super) fn end(init: i32) {
-    for pid in tree(init).unwrap_or_default() {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-            // They are the ones that were just looked at: nobody has waited for any.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+/// Fails where a process of the tree below `init` may do more than config.json says. They stand still.
+pub(super) fn privileges(init: i32, spec: &Spec) -> Result<()> {
+    for pid in tree(init)? {
+        for thread in threads(pid)? {
+            credentials(pid, thread, spec)?;
         }
     }
+    Ok(())
 }
 
 fn more(what: impl std::fmt::Display) -> Error {
