@@ -65,6 +65,8 @@ pub enum Invocation {
     Restore(Box<checkpoint::Restore>),
     /// `rcrun plan`
     Plan(Plan),
+    /// `rcrun check`
+    Check(Check),
     /// `rcrun image`
     Image(Image),
     /// `rcrun image diff`, `rcrun image commit`
@@ -79,7 +81,7 @@ impl Invocation {
     /// It concerns containers, whose state lies below `--root`.
     pub fn has_state(&self) -> bool {
         use Invocation::*;
-        !matches!(self, Spec(_) | Features | Doctor(_) | Plan(_) | Image(_) | Help(_) | Version)
+        !matches!(self, Spec(_) | Features | Doctor(_) | Plan(_) | Check(_) | Image(_) | Help(_) | Version)
     }
 }
 
@@ -376,7 +378,16 @@ pub struct Plan {
     pub seccomp_out: Option<PathBuf>,
 }
 
-/// How `plan` prints.
+/// `rcrun check`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The folder with config.json.
+    pub bundle: PathBuf,
+    /// `--format`
+    pub format: PlanFormat,
+}
+
+/// How `plan` and `check` print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlanFormat {
     /// For people.

@@ -2,6 +2,7 @@
 
 mod args;
 mod checkpoint;
+mod check;
 mod containers;
 mod doctor;
 mod events;
@@ -176,6 +177,7 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Update(args) => update::update(global, args),
         Invocation::Events(args) => events::events(global, args),
         Invocation::Plan(args) => plan::plan(global, args),
+        Invocation::Check(args) => check::run(global, args),
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),
         Invocation::Doctor(format) => doctor::run(*format),

@@ -57,13 +57,14 @@ pub struct Error {
     pointer: Option<String>,
     errno: Option<i32>,
     message: String,
+    remedy: Option<Box<str>>,
     attached: Vec<String>,
 }
 
 impl Error {
     /// A failure of class `code`, told by `message`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, pointer: None, errno: None, message: message.into(), attached: Vec::new() }
+        Error { code, pointer: None, errno: None, message: message.into(), remedy: None, attached: Vec::new() }
     }
 
     /// A fault in config.json at the JSON pointer `pointer` (`/mounts/3/options/0`).
@@ -123,7 +124,7 @@ impl Error {
     /// Adds the remedy, where one is known.
     pub fn hint(mut self, remedy: Option<&str>) -> Self {
         if let Some(remedy) = remedy {
-            self.message = format!("{} ({remedy})", self.message);
+            self.remedy = Some(remedy.into());
         }
         self
     }
@@ -144,6 +145,16 @@ impl Error {
         self.pointer.as_deref()
     }
 
+    /// The sentence without the remedy, and without what failed while cleaning up.
+    pub fn sentence(&self) -> &str {
+        &self.message
+    }
+
+    /// The remedy, where one is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
     /// The errno, where a system call failed.
     pub fn errno(&self) -> Option<i32> {
         self.errno
@@ -153,6 +164,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
+        if let Some(remedy) = &self.remedy {
+            write!(f, " ({remedy})")?;
+        }
         for other in &self.attached {
             write!(f, " (and while cleaning up: {other})")?;
         }

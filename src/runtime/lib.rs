@@ -3,6 +3,7 @@
 //! `container` holds the state on disk and the lifecycle verbs.
 
 pub mod cgroup;
+pub mod check;
 pub mod compile;
 pub mod console;
 pub mod container;

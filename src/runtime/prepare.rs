@@ -58,6 +58,17 @@ fn look(source: &Source, means: &Means<'_>) -> Result<OwnedFd> {
     }
 }
 
+/// Looks at what a slot names on the machine, as `prepare` would, and makes and clones nothing.
+pub fn examine(source: &Source) -> Result<()> {
+    match source {
+        Source::Root { .. } | Source::Bind { .. } | Source::Device { .. } => {
+            look(source, &Means::default()).map(drop)
+        }
+        Source::Namespace { .. } => open(source, &mut Means::default()).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// The path on the machine of a slot's tree.
 fn tree_path(source: &Source, means: &Means<'_>) -> Result<PathBuf> {
     match source {
@@ -232,7 +243,8 @@ fn missing(what: &str) -> Error {
     Error::new(Code::System, format!("the plan names {what} that this start does not have"))
 }
 
-fn open_root(path: &Path) -> Result<OwnedFd> {
+/// The folder that /root/path names.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
     // Not through a symlink as the last component: the root is what config.json says, not what lies there says.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())

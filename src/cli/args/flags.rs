@@ -390,6 +390,28 @@ Examples:
         },
     },
     Verb {
+        name: "check",
+        about: "Tell every problem of a bundle at once, each with its place and what to do; nothing is done",
+        takes: "[BUNDLE]",
+        options: Options::Anywhere,
+        more: "\
+An error is what `create` or `start` would refuse here. A warning works, and is probably not what was
+meant. A note tells what will be left out or done here unasked, and what could not be looked at.
+Exit status 0: no errors. 1: there are some.
+
+Examples:
+  rcrun check                             the bundle in this folder
+  rcrun check bundles/hello
+  rcrun --systemd-cgroup check web        as `rcrun --systemd-cgroup create` would take it
+  rcrun check --format json bundles/hello   for tools",
+        flags: || {
+            vec![
+                path("bundle", "DIR", "The bundle (default: here)").short('b'),
+                choice("format", ["text", "json"]).short('f'),
+            ]
+        },
+    },
+    Verb {
         name: "doctor",
         about: "Try what rcrun needs of this machine, and tell what to do about what lacks",
         takes: "",

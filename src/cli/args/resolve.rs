@@ -13,8 +13,8 @@ use rcrun_runtime::{Error, Result};
 use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
-    Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps, Pull,
-    Run, RunImage, Spec, Start, Table, User, checkpoint, global, image, signal, update, usage,
+    Check, Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps,
+    Pull, Run, RunImage, Spec, Start, Table, User, checkpoint, global, image, signal, update, usage,
 };
 
 /// Reads the words after `verb`.
@@ -184,6 +184,10 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "restore" => Invocation::Restore(Box::new(checkpoint::restore_resolved(plain.id()?, &options)?)),
         "features" => Invocation::Features,
         "doctor" => Invocation::Doctor(options.table()),
+        "check" => Invocation::Check(Check {
+            bundle: one_bundle(&options, &mut plain)?,
+            format: options.plan_format(),
+        }),
         name if name.starts_with("image ") => return image::resolved(verb, &options, &mut plain),
         _ => Invocation::Plan(plan(&options, &mut plain)?),
     };
@@ -220,17 +224,19 @@ fn run_image(options: &Matches) -> RunImage {
 }
 
 fn plan(options: &Matches, plain: &mut Plain) -> Result<Plan> {
-    let bundle = match (options.path("bundle"), plain.words.pop_front()) {
-        (Some(_), Some(word)) => {
-            return Err(usage(format!("--bundle names the bundle already: what is {word:?}?")));
-        }
-        (bundle, word) => bundle.or(word.map(PathBuf::from)).unwrap_or_else(here),
-    };
-    let format = match options.word("format").as_deref() {
-        Some("json") => PlanFormat::Json,
-        _ => PlanFormat::Text,
-    };
+    let bundle = one_bundle(options, plain)?;
+    let format = options.plan_format();
     Ok(Plan { bundle, process: options.path("process"), format, seccomp_out: options.path("seccomp-out") })
+}
+
+/// The argument, or `--bundle`, or else this folder.
+fn one_bundle(options: &Matches, plain: &mut Plain) -> Result<PathBuf> {
+    match (options.path("bundle"), plain.words.pop_front()) {
+        (Some(_), Some(word)) => {
+            Err(usage(format!("--bundle names the bundle already: what is {word:?}?")))
+        }
+        (bundle, word) => Ok(bundle.or(word.map(PathBuf::from)).unwrap_or_else(here)),
+    }
 }
 
 fn exec(options: &Matches, plain: &mut Plain) -> Result<Exec> {
@@ -361,6 +367,13 @@ impl Matches {
         match self.word("format").as_deref() {
             Some("json") => Table::Json,
             _ => Table::Table,
+        }
+    }
+
+    fn plan_format(&self) -> PlanFormat {
+        match self.word("format").as_deref() {
+            Some("json") => PlanFormat::Json,
+            _ => PlanFormat::Text,
         }
     }
 

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::file::{open_parent, read_value, write_control};
-use super::{Cgroup, Write};
+use super::file::{open_cgroup, open_parent, read_value, write_control};
+use super::{Cgroup, CgroupPath, Hierarchy, Write};
 use crate::error::errno_text;
 use crate::{Code, Error, Result};
 
@@ -46,21 +46,7 @@ impl Cgroup {
         let Write { file, value, pointer, controller, .. } = write;
         // A removed cgroup has no files at all.
         if errno == Errno::NOENT && read_value(self, "cgroup.controllers").is_ok() {
-            let unified = pointer.strip_prefix("/linux/resources/unified/");
-            if unified.is_some() && !file.contains('.') {
-                return Error::config(
-                    pointer,
-                    format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER"),
-                );
-            }
-            let why = self.why_missing(controller, file);
-            let message = match unified {
-                Some(_) => format!("unified resource {file:?} can't be set: {why}"),
-                None => format!("{file} can't be set to {value:?}: {why}"),
-            };
-            return Error::new(Code::Host, format!("config.json: {pointer}: {message}"))
-                .at(pointer)
-                .with_errno(errno.raw_os_error());
+            return missing(write, || self.why_missing(controller, file));
         }
         let text = errno_text(errno.raw_os_error());
         let why = self.why_refused(file, value, errno).map_or(String::new(), |why| format!(" ({why})"));
@@ -129,6 +115,53 @@ impl Cgroup {
         let v1 = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         format!("controller {controller:?} not available: {}", remedy(controller, &v1))
     }
+}
+
+/// The limits that `apply` would find no file for, as far as it can be told while there is no cgroup yet: those of
+/// controllers that `offered` lacks.
+pub fn without_controller<'a>(offered: &str, writes: &'a [Write]) -> impl Iterator<Item = Error> + 'a {
+    let v1 = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let offered: Vec<String> = offered.split_whitespace().map(str::to_string).collect();
+    let lacks = move |write: &&Write| {
+        !write.missing_ok && write.controller != "cgroup" && !offered.iter().any(|name| *name == write.controller)
+    };
+    writes.iter().filter(lacks).map(move |write| {
+        let controller = &write.controller;
+        missing(write, || format!("controller {controller:?} not available: {}", remedy(controller, &v1)))
+    })
+}
+
+/// The controllers that a cgroup at `path` can have: those of the hierarchy, which rcrun passes on, or of a user those of what
+/// is there above it.
+pub fn offered(hierarchy: &Hierarchy, path: &CgroupPath, rootless: bool) -> Option<String> {
+    let mut above = if rootless { path.relative() } else { "" };
+    loop {
+        let dir = open_cgroup(hierarchy, if above.is_empty() { "." } else { above });
+        match dir.and_then(|dir| read_value(dir, "cgroup.controllers")) {
+            Err(Errno::NOENT) if !above.is_empty() => {
+                above = above.rsplit_once('/').map_or("", |(above, _)| above);
+            }
+            other => return other.ok(),
+        }
+    }
+}
+
+/// There is no file for a limit.
+fn missing(write: &Write, why: impl FnOnce() -> String) -> Error {
+    let Write { file, value, pointer, .. } = write;
+    let unified = pointer.strip_prefix("/linux/resources/unified/");
+    if unified.is_some() && !file.contains('.') {
+        return Error::config(
+            pointer,
+            format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER"),
+        );
+    }
+    let why = why();
+    let message = match unified {
+        Some(_) => format!("unified resource {file:?} can't be set: {why}"),
+        None => format!("{file} can't be set to {value:?}: {why}"),
+    };
+    Error::new(Code::Host, format!("config.json: {pointer}: {message}")).at(pointer).with_errno(libc::ENOENT)
 }
 
 /// The service of a user's systemd in a cgroup's path, where the controller stops above it: after `offering` names.

@@ -35,6 +35,7 @@ use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 pub use access::{Place, place};
+pub use apply::{offered, without_controller};
 pub use attach::{DeviceProgram, Whose};
 pub use device::Policy;
 pub use events::Events;

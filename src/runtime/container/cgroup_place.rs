@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// The cgroup, and with it the unit that it comes with.
 #[derive(Debug)]
-pub(super) struct CgroupPlace {
+pub(crate) struct CgroupPlace {
     /// Below which mount, and where. None where an ordinary user may make none and needs none.
     pub cgroup: Option<(Hierarchy, CgroupPath)>,
     /// The unit of systemd's, and what systemd is told of it.

@@ -1,29 +1,29 @@
 //! create and run: from a bundle to an init that waits, or to a payload that runs. What was made is unmade in reverse
 //! when anything fails.
 
-use super::cgroup_place::CgroupPlace;
+use super::decide::{Decision, decide};
 use super::delete::{self, Left};
 use super::proc_file::{adjust_oom_score, is_denied};
 use super::process::{END, Process, ended};
 use super::state::{Container, START_SOCKET, State, StateRoot};
 use super::{hooks, maps};
 use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Notices, Policy, Whose, resources};
-use crate::compile::{self, Request};
+use crate::compile;
 use crate::error::CallContext;
 use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::notify_socket::{self, NotifySocket};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare, wanted};
-use crate::resctrl::{self, Groups};
+use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
-use crate::spec::{self, Namespace, Spec};
+use crate::spec::{self, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::hold::Hold;
 use crate::sys::trees::Wanted;
 use crate::systemd;
-use crate::{Code, Error, Result, home, listen_fds, mountinfo, netdev, pid_file, sys, terminal};
-use oci_spec::runtime::{LinuxIntelRdt, LinuxNamespaceType};
+use crate::{Code, Error, Result, home, netdev, pid_file, sys, terminal};
+use oci_spec::runtime::LinuxIntelRdt;
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -97,70 +97,12 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let config = bundle.join("config.json");
     let text = spec::read(&config)?;
     let spec = spec::parse(&text)?;
-    let mut host = Host::read()?;
-    host.caller.groups &= !joined_denies_groups(&spec);
-    let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
+    let host = Host::read()?;
     if !await_start && spec.process().is_none() {
         return Err(Error::config("/process", "is missing: there is nothing to start"));
     }
-    terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
-
-    let linux = spec.linux().as_ref();
-    let rootless = options.rootless.unwrap_or_else(|| host.caller.is_rootless());
-    let resources = linux.and_then(|l| l.resources().as_ref());
-    let limits = resources.map(resources::compile).transpose()?.unwrap_or_default();
-    let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-    let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
-    let mut place = match options.systemd {
-        true => CgroupPlace::by_systemd(&spec, id, &limits.writes, &policy)?,
-        false => CgroupPlace::by_rcrun(&spec, id, &limits.writes, rootless)?,
-    };
-
-    let [fds, pid, names] = &options.listen;
-    let activation =
-        listen_fds::Activation { fds: fds.as_deref(), pid: pid.as_deref(), names: names.as_deref() };
-    let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
-    let asked = options.notify_socket.as_deref().filter(|s| !s.is_empty());
-    // Without mounts of its own the container would be told of a socket that is not there.
-    let mounts = spec.namespace(LinuxNamespaceType::Mount) != Namespace::Inherit;
-    let notify = asked.filter(|_| mounts);
-    let mut variables = passed.env;
-    if notify.is_some() {
-        variables.push("NOTIFY_SOCKET=/run/notify/notify.sock".to_string());
-    }
-    let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path()));
-    let left_behind = match options.no_pivot && spec.namespace(LinuxNamespaceType::Mount) == Namespace::New {
-        true => mountinfo::seen_whole(&rootfs)?,
-        false => Vec::new(),
-    };
-    let request = Request {
-        id: id.as_str(),
-        bundle: &bundle,
-        await_start,
-        no_pivot: options.no_pivot,
-        left_behind: &left_behind,
-        keyring: !options.no_new_keyring,
-        passed_fds: passed.fds.len() as u32,
-        variables: &variables,
-        cgroup: place.cgroup.is_some(),
-        notify: notify.is_some(),
-    };
-    let plan = compile::start(&spec, &host, &request)?;
-    let mut warnings: Vec<String> = spec.warnings().to_vec();
-    warnings.extend(limits.warnings.iter().map(|w| format!("config.json: {}: {}", w.pointer, w.message)));
-    warnings.extend(compile::warnings(&spec, &host));
-    warnings.extend(plan.warnings.iter().cloned());
-    if asked.is_some() && notify.is_none() {
-        warnings.push("NOTIFY_SOCKET: without a mount namespace the container does not get it".to_string());
-    }
-
-    let resctrl = match linux.and_then(|l| l.intel_rdt().as_ref()) {
-        Some(rdt) => {
-            let root = resctrl::mounted()?;
-            Some((Groups::find(&root, id.as_str(), rdt)?, root, rdt))
-        }
-        None => None,
-    };
+    let Decision { limits, policy, mut place, rootless, notify, passed: _open, variables, rootfs, left_behind, plan, warnings, resctrl } =
+        decide(&spec, host, &bundle, id, options, await_start)?;
 
     // From here on there is something to undo.
     let container = root.make(id)?;
@@ -181,9 +123,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         startable: spec.process().is_some(),
         no_pivot: options.no_pivot,
         left_behind: left_behind.clone(),
-        keyring: request.keyring,
+        keyring: !options.no_new_keyring,
         variables: variables.clone(),
-        notify: request.notify,
+        notify: notify.is_some(),
         devices: None,
         end: None,
     };
@@ -226,16 +168,6 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let cgroup = undo.cgroup.take();
     let left = Left::of(container, cgroup, &state)?;
     Ok(Run { init, terminal, notify, warnings, left, notices })
-}
-
-/// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a
-/// process in it, where the path names one.
-fn joined_denies_groups(spec: &Spec) -> bool {
-    let Namespace::Join(path) = spec.namespace(LinuxNamespaceType::User) else { return false };
-    let process = path.to_str().and_then(|path| path.strip_suffix("/ns/user")).map(Path::new);
-    process.filter(|folder| folder.starts_with("/proc")).is_some_and(|folder| {
-        std::fs::read(folder.join("setgroups")).is_ok_and(|text| text.starts_with(b"deny"))
-    })
 }
 
 /// All that one start works on.

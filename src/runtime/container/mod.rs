@@ -3,6 +3,7 @@
 mod cgroup_place;
 mod checkpoint;
 mod create;
+mod decide;
 mod delete;
 mod end;
 mod events;
@@ -22,6 +23,7 @@ pub use checkpoint::{
     Cgroups, CheckpointOptions, Images, NetworkLock, PageServer, RestoreOptions, checkpoint, restore,
 };
 pub use create::{Options, Run, create, run};
+pub(crate) use decide::{Decision, decide};
 pub use delete::{Left, delete, delete_ended};
 pub use end::{End, Usage};
 pub use events::{Happening, events, notices, stats};

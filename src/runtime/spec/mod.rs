@@ -3,6 +3,7 @@
 //! Uses: error. Reads config.json and nothing else.
 
 pub mod default;
+pub mod fields;
 pub mod id;
 pub mod landlock;
 pub mod list;

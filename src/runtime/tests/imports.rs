@@ -68,6 +68,10 @@ const USES: [(&str, &[&str]); 36] = [
             "words",
         ],
     ),
+    (
+        "check",
+        &["cgroup", "compile", "container", "error", "host", "plan", "prepare", "spec", "sys", "systemd"],
+    ),
     ("users", &["container", "error", "plan", "subids", "sys"]),
     ("features", &["compile", "plan", "spec"]),
     ("scratch", &[]),
