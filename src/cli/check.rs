@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &Args) -> Result<ExitCode> {
 /// A line for each, with what to do below it, and the count.
 fn list(report: &Report) -> String {
     // A place far longer than the others is no reason to push all sentences to the right.
-    const WIDEST: usize = 40;
+    const WIDEST: usize = 44;
     let place = |finding: &Finding| match finding.pointer.as_str() {
         "" => "(the bundle)".to_string(),
         pointer => output::shown(pointer),
@@ -42,10 +42,10 @@ fn list(report: &Report) -> String {
         };
         let place = place(finding);
         let start = 9 + wide + 2;
-        text += &format!("{level:<7}  {place:<wide$}  ");
-        if width(&place) > wide {
-            text += &format!("\n{:start$}", "");
-        }
+        text += &match width(&place) > wide {
+            true => format!("{level:<7}  {place}\n{:start$}", ""),
+            false => format!("{level:<7}  {place:<wide$}  "),
+        };
         text += &format!("{}\n", output::shown(&finding.message));
         if let Some(remedy) = &finding.remedy {
             text += &format!("{:start$}-> {}\n", "", output::shown(remedy));
@@ -91,7 +91,7 @@ mod tests {
         ];
         let text = list(&Report { errors: 2, warnings: 1, notes: 0, findings });
         let expected = format!(
-            "error    /process/cwd  is\\u{{1b}}[2J bad\n{0}-> mend it\nerror    (the bundle)  no file\nwarning  {long}  \n{0}far\n{0}-> near\n2 errors, 1 warning\n",
+            "error    /process/cwd  is\\u{{1b}}[2J bad\n{0}-> mend it\nerror    (the bundle)  no file\nwarning  {long}\n{0}far\n{0}-> near\n2 errors, 1 warning\n",
             " ".repeat(23)
         );
         assert_eq!(text, expected);

@@ -227,7 +227,9 @@ fn device_nodes(site: &Site<'_>, found: &mut Found) {
 
 fn net_devices(site: &Site<'_>, found: &mut Found) {
     for device in &site.start.plan.net_devices {
-        if !Path::new("/sys/class/net").join(&device.name).exists() {
+        // /sys may be mounted of another network namespace.
+        let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None);
+        if socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(&socket, &device.name).is_err()) {
             found.error(
                 &format!("/linux/netDevices/{}", device.name),
                 &format!("this machine has no network device {:?}", device.name),

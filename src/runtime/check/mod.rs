@@ -219,6 +219,12 @@ impl Found {
             return;
         }
         let remedy = error.remedy().map(str::to_string).or_else(|| remedy::of(&pointer, sentence));
+        // The text is no more the one that was read; and of the words that could stand there the nearest is told.
+        let end = if pointer.is_empty() { None } else { sentence.rfind(" at line ") };
+        let sentence = &sentence[..end.unwrap_or(sentence.len())];
+        let meant = remedy.as_deref().is_some_and(|remedy| remedy.starts_with("did you mean"));
+        let end = if meant { sentence.find(", expected ") } else { None };
+        let sentence = &sentence[..end.unwrap_or(sentence.len())];
         self.findings.push(Finding {
             level: Level::Error,
             pointer,
@@ -260,6 +266,10 @@ impl Found {
             self.warning(&unknown.pointer, &message, Some(&remedy));
         }
         for field in old {
+            // What has no effect here has been told.
+            if self.findings.iter().any(|finding| finding.pointer == field.pointer) {
+                continue;
+            }
             self.note(field.pointer, "the field is deprecated", Some(field.instead));
         }
     }

@@ -4,7 +4,7 @@
 use super::nearest::nearest;
 
 /// Words of a sentence, and what helps. The first that is found counts.
-const BY_WORDS: [(&str, &str); 41] = [
+const BY_WORDS: [(&str, &str); 42] = [
     ("not valid JSON", "mend the text at that place: `python3 -m json.tool config.json` shows it too"),
     ("not found in", "`rcrun spec` writes a config.json to start from; the bundle is the folder that holds it"),
     ("no such file or directory", "make it, or mend the path"),
@@ -41,7 +41,8 @@ const BY_WORDS: [(&str, &str); 41] = [
     ("overlaps", "let each id stand in one mapping only"),
     ("Linux containers only", "take it out, or run the bundle on the system it was made for"),
     ("field of Windows containers", "take it out"),
-    ("cgroup v1", "take it out: cgroup v2 has no such limit"),
+    ("is a limit of cgroup v1", "take it out: cgroup v2 has no such limit"),
+    ("not available: ", "take the limit out, or give this machine the controller (`rcrun doctor` tells how)"),
     ("too long", "make it shorter"),
     ("bytes long", "make it shorter"),
     ("are allowed", "use fewer of them"),
