@@ -4,6 +4,7 @@
 use runtime_tests::broken_configs::{broken_configs, good_config};
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::runtime::{Runtime, Said, said};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -97,6 +98,17 @@ fn every_broken_config_is_refused_by_name_and_leaves_nothing() {
             broken.pointer,
             said.err
         );
+        // `check` says the same first, and what to do about it.
+        let words = ["check", "--format=json"].map(OsStr::new);
+        let checked =
+            soon(&runtime, &id, &[&words[..], &[bundle.path().as_os_str()]].concat(), Path::new("/"));
+        let report: Value = serde_json::from_str(&checked.out).expect("JSON");
+        let first = &report["findings"][0];
+        let [level, pointer, message, remedy] =
+            ["level", "pointer", "message", "remedy"].map(|key| first[key].as_str().unwrap_or_default());
+        assert_eq!((checked.status, level), (1, "error"), "{}: {}", broken.name, checked.out);
+        let same = said.err.contains(pointer) && said.err.contains(message);
+        assert!(same && !remedy.is_empty(), "{}: {first} is not {}", broken.name, said.err);
     }
     assert!(!is_cgroup(&id), "a cgroup is left");
 }

@@ -54,11 +54,8 @@ fn list(report: &Report) -> String {
     let count = |number: usize, what: &str| {
         (number > 0).then(|| format!("{number} {what}{}", if number == 1 { "" } else { "s" }))
     };
-    let counts = [
-        count(report.errors, "error"),
-        count(report.warnings, "warning"),
-        count(report.notes, "note"),
-    ];
+    let counts =
+        [count(report.errors, "error"), count(report.warnings, "warning"), count(report.notes, "note")];
     let counts: Vec<String> = counts.into_iter().flatten().collect();
     text += &match counts.is_empty() {
         true => "no problems\n".to_string(),

@@ -64,7 +64,14 @@ pub struct Error {
 impl Error {
     /// A failure of class `code`, told by `message`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, pointer: None, errno: None, message: message.into(), remedy: None, attached: Vec::new() }
+        Error {
+            code,
+            pointer: None,
+            errno: None,
+            message: message.into(),
+            remedy: None,
+            attached: Vec::new(),
+        }
     }
 
     /// A fault in config.json at the JSON pointer `pointer` (`/mounts/3/options/0`).

@@ -232,9 +232,7 @@ fn plan(options: &Matches, plain: &mut Plain) -> Result<Plan> {
 /// The argument, or `--bundle`, or else this folder.
 fn one_bundle(options: &Matches, plain: &mut Plain) -> Result<PathBuf> {
     match (options.path("bundle"), plain.words.pop_front()) {
-        (Some(_), Some(word)) => {
-            Err(usage(format!("--bundle names the bundle already: what is {word:?}?")))
-        }
+        (Some(_), Some(word)) => Err(usage(format!("--bundle names the bundle already: what is {word:?}?"))),
         (bundle, word) => Ok(bundle.or(word.map(PathBuf::from)).unwrap_or_else(here)),
     }
 }

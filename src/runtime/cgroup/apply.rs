@@ -123,7 +123,9 @@ pub fn without_controller<'a>(offered: &str, writes: &'a [Write]) -> impl Iterat
     let v1 = fs::read_to_string("/proc/cgroups").unwrap_or_default();
     let offered: Vec<String> = offered.split_whitespace().map(str::to_string).collect();
     let lacks = move |write: &&Write| {
-        !write.missing_ok && write.controller != "cgroup" && !offered.iter().any(|name| *name == write.controller)
+        !write.missing_ok
+            && write.controller != "cgroup"
+            && !offered.iter().any(|name| *name == write.controller)
     };
     writes.iter().filter(lacks).map(move |write| {
         let controller = &write.controller;

@@ -23,7 +23,8 @@ struct Origin {
 /// Without these nothing below would be looked at, or each of them missing would be told as many faults. What stands in is
 /// what most configs have.
 fn stand_in(pointer: &str) -> Option<Value> {
-    let all = || json!([{"type": "pid"}, {"type": "network"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]);
+    let all =
+        || json!([{"type": "pid"}, {"type": "network"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]);
     Some(match pointer {
         "/ociVersion" => json!("1.3.0"),
         "/root" => json!({"path": "rootfs"}),
@@ -210,7 +211,8 @@ mod tests {
 
     #[test]
     fn entries_keep_their_numbers_when_others_are_taken_out() {
-        let mut config = config(json!({"mounts": [{"a": 0}, {"b": [1, 2, 3]}, {"c": 2}], "x": {"m/n": [5, 6]}}));
+        let mut config =
+            config(json!({"mounts": [{"a": 0}, {"b": [1, 2, 3]}, {"c": 2}], "x": {"m/n": [5, 6]}}));
         assert!(config.mend("/mounts/0/missing"));
         assert!(config.mend("/mounts/0/b/1"));
         assert!(config.mend("/x/m~1n/0"));

@@ -22,6 +22,7 @@ pub(super) fn look(site: &Site<'_>, found: &mut Found) {
         user_namespaces,
         file_systems,
         limits,
+        time_offsets,
         sysctls,
         device_nodes,
         net_devices,
@@ -155,7 +156,11 @@ fn file_systems(site: &Site<'_>, found: &mut Found) {
         }
         let pointer = format!("{origin}/type");
         if loadable(base) {
-            found.note(&pointer, &format!("the module {base} is not loaded yet: the first mount loads it"), None);
+            found.note(
+                &pointer,
+                &format!("the module {base} is not loaded yet: the first mount loads it"),
+                None,
+            );
             continue;
         }
         let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').nth(1)).collect();
@@ -177,22 +182,54 @@ fn limits(site: &Site<'_>, found: &mut Found) {
     }
 }
 
+/// A clock may not go before its start, nor so far that it could overflow (proc_timens_set_offset of kernel/time/namespace.c).
+fn time_offsets(site: &Site<'_>, found: &mut Found) {
+    const LATEST: i128 = i64::MAX as i128 / 2;
+    let offsets = site.start.spec.linux().iter().flat_map(|l| l.time_offsets().iter().flatten());
+    for (clock, offset) in offsets {
+        let id = match clock.as_str() {
+            "boottime" => rustix::time::ClockId::Boottime,
+            _ => rustix::time::ClockId::Monotonic,
+        };
+        let now = rustix::time::clock_gettime(id);
+        let nanoseconds = |seconds: i64, more: i64| i128::from(seconds) * 1_000_000_000 + i128::from(more);
+        let more = i64::from(offset.nanosecs().unwrap_or_default());
+        let then =
+            nanoseconds(now.tv_sec, now.tv_nsec) + nanoseconds(offset.secs().unwrap_or_default(), more);
+        if !(0..=LATEST).contains(&then) {
+            let shown = now.tv_sec;
+            found.error(
+                &format!("/linux/timeOffsets/{clock}/secs"),
+                &format!("the clock is at {shown} seconds here: with the offset it would be before its start, or overflow"),
+                "take an offset that leaves it between 0 and 146 years",
+            );
+        }
+    }
+}
+
 /// Names that the machine has no file for. What belongs to a network device may come with it.
 fn sysctls(site: &Site<'_>, found: &mut Found) {
     let linux = site.start.spec.linux().as_ref();
-    let mut names: Vec<&String> = linux.iter().flat_map(|l| l.sysctl().iter().flatten()).map(|(k, _)| k).collect();
+    let mut names: Vec<&String> =
+        linux.iter().flat_map(|l| l.sysctl().iter().flatten()).map(|(k, _)| k).collect();
     names.sort();
     for name in names {
         let Ok(file) = sysctl::file(name) else { continue };
         let pointer = format!("/linux/sysctl/{}", name.replace('~', "~0").replace('/', "~1"));
         let parts: Vec<&str> = file.split('/').collect();
         if let ["net", _, "conf" | "neigh", device, ..] = parts.as_slice() {
-            let moved = linux.and_then(|l| l.net_devices().as_ref()).is_some_and(|devices| !devices.is_empty());
+            let moved =
+                linux.and_then(|l| l.net_devices().as_ref()).is_some_and(|devices| !devices.is_empty());
             let new = site.start.spec.namespace(LinuxNamespaceType::Network) == Namespace::New;
             if !["all", "default", "lo"].contains(device) {
                 if new && !moved {
-                    let text = format!("a new network namespace has no device {device:?} yet when this is set");
-                    found.error(&pointer, &text, "use `all`, `default` or `lo`, or let /linux/netDevices bring it");
+                    let text =
+                        format!("a new network namespace has no device {device:?} yet when this is set");
+                    found.error(
+                        &pointer,
+                        &text,
+                        "use `all`, `default` or `lo`, or let /linux/netDevices bring it",
+                    );
                 }
                 continue;
             }
@@ -228,7 +265,8 @@ fn device_nodes(site: &Site<'_>, found: &mut Found) {
 fn net_devices(site: &Site<'_>, found: &mut Found) {
     for device in &site.start.plan.net_devices {
         // /sys may be mounted of another network namespace.
-        let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None);
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None);
         if socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(&socket, &device.name).is_err()) {
             found.error(
                 &format!("/linux/netDevices/{}", device.name),
@@ -282,14 +320,16 @@ fn rlimits(site: &Site<'_>, found: &mut Found) {
     let spec = &site.start.spec;
     let in_user = spec.namespace(LinuxNamespaceType::User) != Namespace::Inherit;
     let may = !in_user && (site.for_root || holds_sys_resource());
-    let nr_open = fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let nr_open =
+        fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse::<u64>().ok());
     for (i, limit) in spec.process().iter().flat_map(|p| p.rlimits().iter().flatten()).enumerate() {
         let pointer = format!("/process/rlimits/{i}/hard");
         let (kind, hard) = (limit.typ(), limit.hard());
         if kind == PosixRlimitType::RlimitNofile
             && let Some(most) = nr_open.filter(|most| hard > *most)
         {
-            let text = format!("{hard} is more than a process may have open on this machine: fs.nr_open is {most}");
+            let text =
+                format!("{hard} is more than a process may have open on this machine: fs.nr_open is {most}");
             found.error(&pointer, &text, "take a smaller limit, or raise the sysctl fs.nr_open");
             continue;
         }
@@ -297,7 +337,11 @@ fn rlimits(site: &Site<'_>, found: &mut Found) {
         if let Some(own) = getrlimit(resource).maximum.filter(|own| hard > *own && !may) {
             let why = if in_user { "in a user namespace" } else { "without CAP_SYS_RESOURCE" };
             let text = format!("{kind} cannot be raised to {hard} {why}: rcrun's own hard limit is {own}");
-            found.error(&pointer, &text, "take at most that, or raise it for rcrun (`ulimit -H`, systemd's Limit...=)");
+            found.error(
+                &pointer,
+                &text,
+                "take at most that, or raise it for rcrun (`ulimit -H`, systemd's Limit...=)",
+            );
         }
     }
 }
@@ -347,7 +391,10 @@ fn modules(site: &Site<'_>, found: &mut Found) {
             match fs::read_to_string("/sys/kernel/security/apparmor/profiles") {
                 Ok(loaded) => {
                     let name = profile.split("//").next().unwrap_or(&profile);
-                    if !loaded.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(" ("))) {
+                    if !loaded
+                        .lines()
+                        .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(" (")))
+                    {
                         let text = format!("the profile {profile:?} is not loaded");
                         found.error(pointer, &text, "load it with apparmor_parser, or take the field out");
                     }

@@ -213,7 +213,8 @@ impl Found {
         let caused = |finding: &Finding| {
             finding.level == Level::Error
                 && !pointer.is_empty()
-                && (finding.pointer == pointer || empty && finding.pointer.starts_with(&format!("{pointer}/")))
+                && (finding.pointer == pointer
+                    || empty && finding.pointer.starts_with(&format!("{pointer}/")))
         };
         if self.findings.iter().any(caused) {
             return;
@@ -243,7 +244,9 @@ impl Found {
                 _ => ("", warning),
             };
             match pointer.starts_with("/linux/resources") {
-                true => self.note(pointer, message, Some("take it out, or leave it for machines with cgroup v1")),
+                true => {
+                    self.note(pointer, message, Some("take it out, or leave it for machines with cgroup v1"))
+                }
                 false => {
                     let remedy = remedy::of(pointer, message);
                     self.warning(pointer, message, remedy.as_deref());

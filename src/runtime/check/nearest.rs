@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_what_was_meant_or_none_is() {
-        let fields = ["readonly", "path", "args", "env", "capabilities", "noNewPrivileges", "mount", "network", "pid"];
+        let fields =
+            ["readonly", "path", "args", "env", "capabilities", "noNewPrivileges", "mount", "network", "pid"];
         for (word, meant) in [
             ("readOnly", Some("readonly")),
             ("readnoly", Some("readonly")),

@@ -40,9 +40,7 @@ pub(super) fn kind(head: &[u8], native: Arch) -> Kind {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     match line.trim_matches([' ', '\t']).split([' ', '\t']).next() {
-        Some(interpreter) if !interpreter.is_empty() => {
-            Kind::Script { interpreter: interpreter.to_string() }
-        }
+        Some(interpreter) if !interpreter.is_empty() => Kind::Script { interpreter: interpreter.to_string() },
         _ => Kind::Unknown,
     }
 }

@@ -6,12 +6,18 @@ use super::nearest::nearest;
 /// Words of a sentence, and what helps. The first that is found counts.
 const BY_WORDS: [(&str, &str); 42] = [
     ("not valid JSON", "mend the text at that place: `python3 -m json.tool config.json` shows it too"),
-    ("not found in", "`rcrun spec` writes a config.json to start from; the bundle is the folder that holds it"),
+    (
+        "not found in",
+        "`rcrun spec` writes a config.json to start from; the bundle is the folder that holds it",
+    ),
     ("no such file or directory", "make it, or mend the path"),
     ("is there twice", "take one of the two out"),
     ("NUL character", "take the \\u0000 out: the kernel's strings end there"),
     ("is required", "add the field"),
-    ("must be specified", "add {\"path\": \"rootfs\"}: the folder, below the bundle, that becomes / of the container"),
+    (
+        "must be specified",
+        "add {\"path\": \"rootfs\"}: the folder, below the bundle, that becomes / of the container",
+    ),
     ("nothing to start", "add a process with args, cwd and user; `create` alone works without"),
     ("expected a string", "write it in double quotes"),
     ("expected path string", "write it in double quotes"),
@@ -35,7 +41,10 @@ const BY_WORDS: [(&str, &str); 42] = [
     ("hosts ipc namespace", "add {\"type\": \"ipc\"} to /linux/namespaces, or take it out"),
     ("host network namespace", "add {\"type\": \"network\"} to /linux/namespaces, or take it out"),
     ("no new time namespace", "add {\"type\": \"time\"} to /linux/namespaces, or take the offsets out"),
-    ("USER namespace isn't enabled", "add {\"type\": \"user\"} to /linux/namespaces, or take the mappings out"),
+    (
+        "USER namespace isn't enabled",
+        "add {\"type\": \"user\"} to /linux/namespaces, or take the mappings out",
+    ),
     ("mappings found", "add one such as {\"containerID\": 0, \"hostID\": 100000, \"size\": 65536}"),
     ("is not mapped", "map it, or choose an id that is mapped"),
     ("overlaps", "let each id stand in one mapping only"),
@@ -74,10 +83,16 @@ const BY_PLACE: [(&str, &str); 32] = [
     ("/mounts/*/uidMappings", "give both uidMappings and gidMappings, or neither"),
     ("/mounts/*/gidMappings", "give both uidMappings and gidMappings, or neither"),
     ("/hooks/*/*/timeout", "give it a number of seconds from 1 on, or take it out: then there is no limit"),
-    ("/linux/namespaces/*/type", "one of pid, network, mount, ipc, uts, user, cgroup, time, each at most once"),
+    (
+        "/linux/namespaces/*/type",
+        "one of pid, network, mount, ipc, uts, user, cgroup, time, each at most once",
+    ),
     ("/linux/sysctl/*", "take it out: only what belongs to the container's own namespaces can be set"),
     ("/linux/timeOffsets/*", "give offsets to \"monotonic\" or \"boottime\""),
-    ("/linux/rootfsPropagation", "one of shared, slave, private, unbindable, or the same with an r before it"),
+    (
+        "/linux/rootfsPropagation",
+        "one of shared, slave, private, unbindable, or the same with an r before it",
+    ),
     ("/linux/cgroupsPath", "write a path such as /containers/web, or with systemd SLICE:PREFIX:NAME"),
     ("/linux/memoryPolicy/nodes", "write a list of nodes such as 0-1, where the mode takes some"),
     ("/linux/memoryPolicy/flags", "keep one of the two"),
@@ -135,7 +150,11 @@ mod tests {
     #[test]
     fn a_remedy_is_found_by_words_then_by_place() {
         for (pointer, message, expected) in [
-            ("/linux/namespaces/0/type", "unknown variant `pids`, expected one of `mount`, `pid`", "did you mean \"pid\"?"),
+            (
+                "/linux/namespaces/0/type",
+                "unknown variant `pids`, expected one of `mount`, `pid`",
+                "did you mean \"pid\"?",
+            ),
             ("/linux/x", "unknown variant `q`, expected `abc` or `def`", "write one of abc, def"),
             ("/hostname", "unable to set hostname without a private UTS namespace", "{\"type\": \"uts\"}"),
             ("/process/env/3", "invalid environment variable: missing '='", "NAME=value"),

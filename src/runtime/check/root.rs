@@ -140,11 +140,16 @@ fn working_folder(spec: &Spec, view: &View, found: &mut Found) {
             found.error(pointer, &text, "make it in the root, or begin in /");
         }
         There::Missing { .. } => {
-            let text = format!("there is no folder {cwd} in the root: it is made at the start, owned by root");
+            let text =
+                format!("there is no folder {cwd} in the root: it is made at the start, owned by root");
             found.note(pointer, &text, None);
         }
         There::NotFolder { path } => {
-            found.error(pointer, &format!("/{path} is no folder in the root"), "name a folder, or begin in /");
+            found.error(
+                pointer,
+                &format!("/{path} is no folder in the root"),
+                "name a folder, or begin in /",
+            );
         }
         There::Circle => {
             let text = format!("the links at {cwd} lead in a circle");
@@ -184,7 +189,8 @@ fn program(site: &Site<'_>, view: &View, found: &mut Found) {
                         return executable(site, view, (&file, &path), pointer, 0, found);
                     }
                     FileType::RegularFile => {
-                        let text = format!("/{path} is not executable: permission denied (its mode is {mode:04o})");
+                        let text =
+                            format!("/{path} is not executable: permission denied (its mode is {mode:04o})");
                         worse.get_or_insert((text, format!("chmod +x {path} in the root")));
                     }
                     _ => {
@@ -213,7 +219,8 @@ fn not_there(name: &str, candidates: &[String]) -> (String, String) {
     let folders: Vec<&str> =
         candidates.iter().filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| folder).collect();
     let text = format!("{name:?} is in no folder of PATH: executable file not found in $PATH");
-    let remedy = format!("PATH of /process/env has {}: install it there, or give its whole path", folders.join(", "));
+    let remedy =
+        format!("PATH of /process/env has {}: install it there, or give its whole path", folders.join(", "));
     (text, remedy)
 }
 
@@ -243,8 +250,11 @@ fn executable(
                 crate::host::Arch::X86_64 => "x86-64",
                 crate::host::Arch::Aarch64 => "AArch64",
             };
-            let text = format!("/{path} is a program for {machine}, and this machine is {native}: exec format error");
-            let remedy = "take the image for this machine, or register an emulator (Debian: qemu-user-static)";
+            let text = format!(
+                "/{path} is a program for {machine}, and this machine is {native}: exec format error"
+            );
+            let remedy =
+                "take the image for this machine, or register an emulator (Debian: qemu-user-static)";
             return found.error(pointer, &text, remedy);
         }
         Kind::Unknown => {
@@ -256,7 +266,8 @@ fn executable(
     match view.find(&interpreter) {
         There::There { file, stat, path: next } => {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
-                let text = format!("/{path} {kind} {interpreter}, which is not executable: permission denied");
+                let text =
+                    format!("/{path} {kind} {interpreter}, which is not executable: permission denied");
                 found.error(pointer, &text, &format!("chmod +x {next} in the root"));
             } else if kind == "is a script for" && depth < MOST_INTERPRETERS {
                 executable(site, view, (&file, &next), pointer, depth + 1, found);
@@ -269,7 +280,9 @@ fn executable(
             let text = format!("/{path} {kind} {shown}, which is not in the root: no such file or directory");
             let remedy = match (interpreter.ends_with('\r'), kind) {
                 (true, _) => "the script has the line ends of Windows: take them out (dos2unix)",
-                (_, "is a script for") => "put the interpreter into the root, or name another in the first line",
+                (_, "is a script for") => {
+                    "put the interpreter into the root, or name another in the first line"
+                }
                 _ => "put the C library that it was built with into the root, or build it static",
             };
             found.error(pointer, &text, remedy);
@@ -293,7 +306,8 @@ fn user(spec: &Spec, view: &View, found: &mut Found) {
     let text = String::from_utf8_lossy(&text);
     let listed = text.lines().any(|line| line.split(':').nth(2) == Some(uid.to_string().as_str()));
     if uid != 0 && !listed {
-        let text = format!("uid {uid} has no line in the root's /etc/passwd: it runs without a name, and HOME is /");
+        let text =
+            format!("uid {uid} has no line in the root's /etc/passwd: it runs without a name, and HOME is /");
         found.note("/process/user/uid", &text, None);
     }
 }
@@ -305,7 +319,8 @@ fn start_hooks(site: &Site<'_>, view: &View, found: &mut Found) {
         let shown = hook.path().to_string_lossy();
         match view.find(&shown) {
             There::There { file, stat, path } => {
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0
+                {
                     found.error(&pointer, &format!("{shown} in the root is not executable"), "chmod +x it");
                 } else {
                     executable(site, view, (&file, &path), &pointer, 0, found);

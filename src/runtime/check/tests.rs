@@ -134,7 +134,12 @@ fn what_the_root_lacks_is_told_before_it_is_missed() {
     type Make = fn(&Folder);
     let table: [(&str, &[(&str, Value)], Make, &str); 16] = [
         ("a good one", &[], |_| {}, ""),
-        ("no root", &[], |f| fs::rename(f.path().join("rootfs"), f.path().join("x")).unwrap(), "/root/path: open"),
+        (
+            "no root",
+            &[],
+            |f| fs::rename(f.path().join("rootfs"), f.path().join("x")).unwrap(),
+            "/root/path: open",
+        ),
         (
             "empty root",
             &[],
@@ -144,26 +149,31 @@ fn what_the_root_lacks_is_told_before_it_is_missed() {
             },
             "/root/path: the folder is empty",
         ),
-        ("not there", &[("/process/args", json!(["/bin/app"]))], |_| {}, "/process/args/0: there is no /bin/app in the root"),
+        (
+            "not there",
+            &[("/process/args", json!(["/bin/app"]))],
+            |_| {},
+            "/process/args/0: there is no /bin/app in the root",
+        ),
         (
             "not in PATH",
             &[("/process/args", json!(["app"]))],
             |_| {},
             "/process/args/0: \"app\" is in no folder of PATH: executable file not found in $PATH",
         ),
-        ("no PATH", &[("/process/args", json!(["true"])), ("/process/env", json!(["A=b"]))], |_| {}, "/process/env: there is no PATH"),
+        (
+            "no PATH",
+            &[("/process/args", json!(["true"])), ("/process/env", json!(["A=b"]))],
+            |_| {},
+            "/process/env: there is no PATH",
+        ),
         (
             "not executable",
             &[("/process/args", json!(["data"]))],
             |f| fs::write(f.path().join("rootfs/bin/data"), "x").unwrap(),
             "/process/args/0: /bin/data is not executable: permission denied",
         ),
-        (
-            "a folder",
-            &[("/process/args", json!(["/bin"]))],
-            |_| {},
-            "/process/args/0: /bin is no file",
-        ),
+        ("a folder", &[("/process/args", json!(["/bin"]))], |_| {}, "/process/args/0: /bin is no file"),
         (
             "neither program nor script",
             &[("/process/args", json!(["text"]))],
@@ -195,7 +205,12 @@ fn what_the_root_lacks_is_told_before_it_is_missed() {
             },
             "",
         ),
-        ("cwd is a file", &[("/process/cwd", json!("/bin/true"))], |_| {}, "/process/cwd: /bin/true is no folder"),
+        (
+            "cwd is a file",
+            &[("/process/cwd", json!("/bin/true"))],
+            |_| {},
+            "/process/cwd: /bin/true is no folder",
+        ),
         (
             "a mount below a file",
             &[("/mounts/-", json!({"destination": "/bin/true/x", "type": "tmpfs"}))],
@@ -234,7 +249,8 @@ fn what_the_root_lacks_is_told_before_it_is_missed() {
 #[test]
 fn a_mount_that_another_hides_is_a_warning() {
     let mount = |destination: &str| json!({"destination": destination, "type": "tmpfs"});
-    let folder = bundle("check-hidden", &with(&[("/mounts/-", mount("/run/a")), ("/mounts/-", mount("/run"))]));
+    let folder =
+        bundle("check-hidden", &with(&[("/mounts/-", mount("/run/a")), ("/mounts/-", mount("/run"))]));
     let report = checked(&folder);
     let found = report.findings.iter().find(|finding| finding.pointer == "/mounts/2/destination").unwrap();
     assert_eq!(found.level, Level::Warning);
@@ -243,7 +259,9 @@ fn a_mount_that_another_hides_is_a_warning() {
 
 #[test]
 fn a_bundle_that_is_none_is_one_error() {
-    for (path, expected) in [("/nowhere/at/all", "bundle /nowhere/at/all: "), ("/proc", "JSON specification file")] {
+    for (path, expected) in
+        [("/nowhere/at/all", "bundle /nowhere/at/all: "), ("/proc", "JSON specification file")]
+    {
         let report = check(&Options { bundle: path.into(), ..Options::default() });
         assert_eq!((report.errors, report.findings.len()), (1, 1));
         assert!(report.findings[0].message.starts_with(expected), "{report:?}");

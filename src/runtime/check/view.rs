@@ -1,9 +1,9 @@
 //! What a container will see at a path: its root with the mounts of config.json on it, as far as that can be told before
 //! they are made. Nothing is mounted and nothing is opened but to be looked at. Uses: prepare.
 
+use crate::Result;
 use crate::error::CallContext;
 use crate::prepare::open_in_root;
-use crate::Result;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -149,7 +149,9 @@ impl View {
                 };
                 match file.and_then(|file| rustix::fs::fstat(&file).map(|stat| (file, stat))) {
                     Ok(found) => Some(found),
-                    Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => return Found::Denied { path },
+                    Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
+                        return Found::Denied { path };
+                    }
                     Err(_) => None,
                 }
             }

@@ -101,8 +101,20 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     if !await_start && spec.process().is_none() {
         return Err(Error::config("/process", "is missing: there is nothing to start"));
     }
-    let Decision { limits, policy, mut place, rootless, notify, passed: _open, variables, rootfs, left_behind, plan, warnings, resctrl } =
-        decide(&spec, host, &bundle, id, options, await_start)?;
+    let Decision {
+        limits,
+        policy,
+        mut place,
+        rootless,
+        notify,
+        passed: _open,
+        variables,
+        rootfs,
+        left_behind,
+        plan,
+        warnings,
+        resctrl,
+    } = decide(&spec, host, &bundle, id, options, await_start)?;
 
     // From here on there is something to undo.
     let container = root.make(id)?;

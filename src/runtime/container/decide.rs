@@ -3,8 +3,8 @@
 
 use super::cgroup_place::CgroupPlace;
 use super::create::Options;
-use crate::cgroup::resources::{self, Compiled};
 use crate::cgroup::Policy;
+use crate::cgroup::resources::{self, Compiled};
 use crate::compile::{self, Request};
 use crate::host::Host;
 use crate::plan::Plan;
@@ -113,7 +113,20 @@ pub(crate) fn decide<'a>(
         }
         None => None,
     };
-    Ok(Decision { limits, policy, place, rootless, notify, passed, variables, rootfs, left_behind, plan, warnings, resctrl })
+    Ok(Decision {
+        limits,
+        policy,
+        place,
+        rootless,
+        notify,
+        passed,
+        variables,
+        rootfs,
+        left_behind,
+        plan,
+        warnings,
+        resctrl,
+    })
 }
 
 /// Whether the user namespace that the container joins denies setgroups(2), as those of users without ranges do: told by a

@@ -38,20 +38,14 @@ pub(super) const FIELDS: [(&str, &str); 43] = [
     ("/linux/netDevices/*", "name"),
     ("/linux/personality", "domain flags"),
     ("/linux/memoryPolicy", "mode nodes flags"),
-    (
-        "/linux/intelRdt",
-        "closID schemata l3CacheSchema memBwSchema enableMonitoring enableCMT enableMBM",
-    ),
+    ("/linux/intelRdt", "closID schemata l3CacheSchema memBwSchema enableMonitoring enableCMT enableMBM"),
     ("/linux/resources", "devices memory cpu pids blockIO hugepageLimits network rdma unified"),
     ("/linux/resources/devices/*", "allow type major minor access"),
     (
         "/linux/resources/memory",
         "limit reservation swap kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate",
     ),
-    (
-        "/linux/resources/cpu",
-        "shares quota burst period realtimeRuntime realtimePeriod cpus mems idle",
-    ),
+    ("/linux/resources/cpu", "shares quota burst period realtimeRuntime realtimePeriod cpus mems idle"),
     ("/linux/resources/pids", "limit"),
     (
         "/linux/resources/blockIO",
@@ -76,7 +70,10 @@ pub(super) const FIELDS: [(&str, &str); 43] = [
 
 /// Fields that the spec calls deprecated, or that it has for cgroup v1 alone, and what stands in their place.
 const DEPRECATED: [(&str, &str); 5] = [
-    ("/hooks/prestart", "createRuntime hooks run at the same time, createContainer ones in the container's namespaces"),
+    (
+        "/hooks/prestart",
+        "createRuntime hooks run at the same time, createContainer ones in the container's namespaces",
+    ),
     ("/linux/resources/memory/kernel", "the kernel's own memory is part of /linux/resources/memory/limit"),
     ("/linux/resources/memory/kernelTCP", "the memory of sockets is part of /linux/resources/memory/limit"),
     ("/linux/intelRdt/enableCMT", "enableMonitoring makes a monitoring group"),
@@ -125,7 +122,8 @@ pub fn deprecated(config: &Value) -> Vec<Deprecated> {
 fn row(path: &[String]) -> Option<Vec<&'static str>> {
     let is = |place: &str| {
         let tokens = place.split('/').skip(1);
-        tokens.clone().count() == path.len() && tokens.zip(path).all(|(token, name)| token == "*" || token == name)
+        tokens.clone().count() == path.len()
+            && tokens.zip(path).all(|(token, name)| token == "*" || token == name)
     };
     let found = FIELDS.iter().find(|(place, _)| is(place));
     found.map(|(_, fields)| fields.split_whitespace().collect())

@@ -88,8 +88,10 @@ fn each_row_of_the_table_is_what_oci_spec_reads_there() {
         ("/linux/seccomp/syscalls/*/args/*", of::<oci::LinuxSeccompArg>()),
     ];
     // What oci-spec lacks or spells otherwise, with the name of the spec; `json` looks after these.
-    let ours: [(&str, &[&str], &[&str]); 2] =
-        [("", &["freebsd"], &["uidMappings", "gidMappings"]), ("/linux/intelRdt", &["enableCMT", "enableMBM"], &["enableCmt", "enableMbm"])];
+    let ours: [(&str, &[&str], &[&str]); 2] = [
+        ("", &["freebsd"], &["uidMappings", "gidMappings"]),
+        ("/linux/intelRdt", &["enableCMT", "enableMBM"], &["enableCmt", "enableMbm"]),
+    ];
     assert_eq!(theirs.len(), FIELDS.len());
     let mut wrong = String::new();
     for ((place, fields), (theirs_place, mut theirs)) in FIELDS.into_iter().zip(theirs) {
@@ -126,8 +128,13 @@ fn a_field_that_the_spec_has_not_is_found_wherever_it_stands_and_maps_have_any_n
     });
     let found = unknown(&config);
     let pointers: Vec<&str> = found.iter().map(|unknown| unknown.pointer.as_str()).collect();
-    let expected =
-        ["/comment", "/hooks/poststop/0/arg", "/linux/resources/memory/Limit", "/mounts/1/option", "/root/readOnly"];
+    let expected = [
+        "/comment",
+        "/hooks/poststop/0/arg",
+        "/linux/resources/memory/Limit",
+        "/mounts/1/option",
+        "/root/readOnly",
+    ];
     assert_eq!(pointers, expected);
     assert_eq!(found[4].known, ["path", "readonly"]);
 }
