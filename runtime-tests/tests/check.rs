@@ -102,7 +102,9 @@ fn what_is_wrong_with_a_root_or_a_machine_is_an_error_and_is_refused() {
     let user_maps =
         |list: &str| (format!("/linux/{list}"), json!([{"containerID": 0, "hostID": 0, "size": 65536}]));
     let (uids, gids) = (user_maps("uidMappings"), user_maps("gidMappings"));
-    let table: Vec<(&str, Vec<(&str, Value)>, Make, &str)> = vec![
+    /// Name, what is put into the config, what is done to the bundle, where the one error is.
+    type Row<'a> = (&'a str, Vec<(&'a str, Value)>, Make, &'a str);
+    let table: Vec<Row<'_>> = vec![
         ("missing program", vec![("/process/args", json!(["/bin/app"]))], nothing, "/process/args/0"),
         ("program not in PATH", vec![("/process/args", json!(["app"]))], nothing, "/process/args/0"),
         (

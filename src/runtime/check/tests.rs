@@ -132,7 +132,9 @@ fn all_faults_of_a_config_are_told_at_once_where_they_stood() {
 #[test]
 fn what_the_root_lacks_is_told_before_it_is_missed() {
     type Make = fn(&Folder);
-    let table: [(&str, &[(&str, Value)], Make, &str); 16] = [
+    /// Name, what is put into the config, what is done to the bundle, how the one error begins.
+    type Row<'a> = (&'a str, &'a [(&'a str, Value)], Make, &'a str);
+    let table: [Row<'_>; 16] = [
         ("a good one", &[], |_| {}, ""),
         (
             "no root",
