@@ -393,3 +393,76 @@ fn a_user_is_told_what_he_could_not_look_at_and_nothing_is_changed() {
     assert!(said.out.ends_with("1 error, 1 note\n"), "{}", said.out);
     assert_eq!(listed(), before);
 }
+
+#[test]
+fn timings_tell_the_steps_of_a_start_and_add_up() {
+    let runtime = Runtime::new();
+    let bundle = Bundle::new("timings", &["sleep", "1000"]).with(|config| {
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+        config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    });
+    let json = |err: &str| -> Value {
+        let line =
+            err.lines().find(|line| line.starts_with("{\"timings\"")).unwrap_or_else(|| panic!("{err}"));
+        serde_json::from_str::<Value>(line).expect("JSON")["timings"].clone()
+    };
+    let rows = |timings: &Value, list: &str| -> Vec<(String, String, u64)> {
+        let row = |row: &Value| {
+            let text = |key: &str| row[key].as_str().expect(key).to_string();
+            (
+                text("who"),
+                text("pointer") + " " + &text("what"),
+                row["nanoseconds"].as_u64().expect("nanoseconds"),
+            )
+        };
+        timings[list].as_array().expect(list).iter().map(row).collect()
+    };
+    let id = format!("timings-{}", std::process::id());
+    let path = bundle.path().as_os_str();
+    let word = |text: &'static str| OsStr::new(text);
+    let created = runtime.without_pipes(&mut runtime.command([
+        word("--log-format=json"),
+        word("create"),
+        word("--timings"),
+        word("--bundle"),
+        path,
+        OsStr::new(&id),
+    ]));
+    let started = runtime.say(["--log-format=json", "start", "--timings", id.as_str()]);
+    let executed = runtime.say(["--log-format=json", "exec", "--timings", id.as_str(), "true"]);
+    for (verb, said, expected) in [
+        (
+            "create",
+            &created,
+            vec![
+                "read and check config.json",
+                "clone3, exec of init",
+                "/mounts/0 ",
+                "pivot_root",
+                "/process ",
+            ],
+        ),
+        ("start", &started, vec!["tell init, until the process is executed"]),
+        ("exec", &executed, vec!["clone3, exec of init", "/linux/namespaces ", "/process "]),
+    ] {
+        assert_eq!(said.status, 0, "{verb}: {}", said.err);
+        let timings = json(&said.err);
+        let steps = rows(&timings, "steps");
+        let sum: u64 = steps.iter().map(|(_, _, nanoseconds)| nanoseconds).sum();
+        assert!(sum > 0 && timings["nanoseconds"] == sum, "{verb}: {timings}");
+        for what in expected {
+            assert!(steps.iter().any(|(_, text, _)| text.contains(what)), "{verb}: no {what} in {steps:#?}");
+        }
+    }
+    let hooks = rows(&json(&created.err), "meanwhile");
+    assert!(hooks.iter().any(|(_, text, time)| text.contains("createRuntime") && *time > 0), "{hooks:?}");
+    runtime.ok(["delete", "--force", id.as_str()]);
+    // A table for people, and nothing where nobody asks.
+    let bundle = bundle.with(|config| config["process"]["args"] = json!(["true"]));
+    let path = bundle.path().as_os_str();
+    let ran = runtime.ok([word("run"), word("--timings"), word("--bundle"), path, OsStr::new(&id)]);
+    let last = ran.err.lines().find(|line| line.ends_with("total")).unwrap_or_else(|| panic!("{}", ran.err));
+    assert!(last.trim_start().starts_with(|c: char| c.is_ascii_digit()), "{last}");
+    assert!(ran.err.contains("  init   /mounts/0 "), "{}", ran.err);
+    assert_eq!(runtime.run(&bundle, &id).err, "");
+}

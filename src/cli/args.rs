@@ -32,7 +32,7 @@ pub enum Invocation {
     /// `rcrun create`
     Create(Create),
     /// `rcrun start`
-    Start(Id),
+    Start(StartCreated),
     /// `rcrun state`
     State(Id),
     /// `rcrun kill`
@@ -92,6 +92,15 @@ pub struct Id {
     pub id: String,
 }
 
+/// `rcrun start`
+#[derive(Debug, PartialEq, Eq)]
+pub struct StartCreated {
+    /// The container.
+    pub id: String,
+    /// `--timings`
+    pub timings: bool,
+}
+
 /// What `create` and `run` have in common. Paths are as given: relative to the working directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Start {
@@ -107,6 +116,8 @@ pub struct Start {
     pub no_new_keyring: bool,
     /// `--preserve-fds`: how many descriptors after those of LISTEN_FDS the container inherits.
     pub preserve_fds: u32,
+    /// `--timings`: tell where the start spent its time.
+    pub timings: bool,
 }
 
 /// `rcrun create`
@@ -270,6 +281,8 @@ pub struct Exec {
     pub cgroup: Option<PathBuf>,
     /// `--ignore-paused`: also in a paused container.
     pub ignore_paused: bool,
+    /// `--timings`: tell where the start spent its time.
+    pub timings: bool,
 }
 
 /// The process of an `exec`.

@@ -1,13 +1,14 @@
 //! The verbs that only look a container up and call the runtime: start, state, kill, delete, list, ps, pause, resume.
 
 use crate::ExitCode;
-use crate::args::{Delete, Id, Kill, List, Ps, Table};
+use crate::args::{Delete, Id, Kill, List, Ps, StartCreated, Table};
 use crate::record::{self, Record};
+use crate::timings::tell;
 use crate::{Global, images, output, processes};
 use rcrun_runtime::container::{self, Container, Listed, StateRoot};
 use rcrun_runtime::error::Context;
 use rcrun_runtime::spec::id::ContainerId;
-use rcrun_runtime::{Code, Result};
+use rcrun_runtime::{Code, Result, timings};
 
 /// The id, or an error that says what an id is.
 pub fn parse(id: &str) -> Result<ContainerId> {
@@ -22,12 +23,16 @@ fn open(global: &Global, verb: &str, id: &str) -> Result<(ContainerId, Container
 
 /// `rcrun start`
 #[inline(never)]
-pub fn start(global: &Global, args: &Id) -> Result<ExitCode> {
+pub fn start(global: &Global, args: &StartCreated) -> Result<ExitCode> {
+    if args.timings {
+        timings::begin();
+    }
     let (id, container) = open(global, "start", &args.id)?;
     let notify = std::env::var("NOTIFY_SOCKET").ok();
     for warning in container::start(&container, notify.as_deref()).context(format!("start {id}"))? {
         global.log.warn(warning);
     }
+    tell(global);
     Ok(ExitCode::SUCCESS)
 }
 

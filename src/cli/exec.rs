@@ -6,13 +6,14 @@ use crate::args::{Command, Exec, Process as Wanted};
 use crate::containers::parse;
 use crate::images;
 use crate::start::listen_variables;
+use crate::timings::tell;
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rcrun_runtime::console::Console;
 use rcrun_runtime::container::{self, ExecOptions, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::foreground::{Signals, attend};
 use rcrun_runtime::spec::{self, Process, Spec};
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, timings};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -20,6 +21,9 @@ use std::os::fd::AsFd;
 /// `rcrun exec`
 #[inline(never)]
 pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
+    if args.timings {
+        timings::begin();
+    }
     let id = parse(&args.id)?;
     let root = StateRoot::new(&global.root);
     images::container::enter(&root, &id).context(format!("exec {id}"))?;
@@ -45,6 +49,7 @@ pub fn exec(global: &Global, args: &Exec) -> Result<ExitCode> {
         Wanted::Command(command) => from_command(command, spec),
     };
     let started = container::exec(&container, &options, process).context(format!("exec {id}"))?;
+    tell(global);
     started.warnings.iter().for_each(|w| global.log.warn(w.clone()));
     if args.detach {
         return Ok(ExitCode::SUCCESS);

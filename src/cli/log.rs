@@ -67,6 +67,11 @@ impl Log {
         }
     }
 
+    /// Lines are JSON.
+    pub fn is_json(&self) -> bool {
+        self.format == LogFormat::Json
+    }
+
     /// Tells the one error of a command: to the file, and to standard error in any case.
     pub fn error(&self, error: &Error) {
         let msg = error.to_string();

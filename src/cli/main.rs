@@ -1,8 +1,8 @@
 //! `rcrun`, the command. Each verb has a file; this one finds the verb, and tells an error once.
 
 mod args;
-mod checkpoint;
 mod check;
+mod checkpoint;
 mod containers;
 mod doctor;
 mod events;
@@ -19,6 +19,7 @@ mod spec;
 mod start;
 mod state_root;
 mod target;
+mod timings;
 mod update;
 mod version;
 

@@ -5,6 +5,7 @@ use crate::args::{Create, Run, Start};
 use crate::containers::parse;
 use crate::images::{self, run::Ready};
 use crate::target::{self, Machine, Target};
+use crate::timings::tell;
 use crate::{Global, output};
 use rcrun_runtime::cgroup::Notices;
 use rcrun_runtime::console::Console;
@@ -14,7 +15,7 @@ use rcrun_runtime::foreground::{Exit, Signals, attend};
 use rcrun_runtime::notify_socket::NotifySocket;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::sys::birth::Newborn;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Error, Result, timings};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -45,12 +46,16 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
 /// `rcrun create`
 #[inline(never)]
 pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
+    if args.start.timings {
+        timings::begin();
+    }
     let id = parse(&args.id)?;
     let options = options(global, args.bundle.clone(), &args.start, false);
     let made = container::create(&StateRoot::new(&global.root), &id, &options);
     for warning in made.context(format!("create {id}"))?.warnings {
         global.log.warn(warning);
     }
+    tell(global);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,6 +64,9 @@ pub fn create(global: &Global, args: &Create) -> Result<ExitCode> {
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     let root = StateRoot::new(&global.root);
     let (target, args) = target::find(args, &Machine)?;
+    if args.start.timings {
+        timings::begin();
+    }
     if args.rm && (args.keep || args.detach) {
         let other = if args.keep { "--keep" } else { "--detach" };
         return Err(Error::new(
@@ -68,7 +76,11 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     }
     // Before signals are blocked: ^C ends it, and leaves nothing.
     let mut ready = match &target {
-        Target::Image(word) => Some(images::run::ready(global, args, word).context("run")?),
+        Target::Image(word) => {
+            let ready = images::run::ready(global, args, word).context("run")?;
+            timings::mark("find the image");
+            Some(ready)
+        }
         _ => None,
     };
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
@@ -87,6 +99,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         (Target::Image(_), Some(ready)) => run_image(global, &root, ready, args)?,
         (Target::Image(_), None) => return Err(Error::new(Code::System, "run: the image was not fetched")),
     };
+    tell(global);
     for warning in &started.warnings {
         global.log.warn(warning.clone());
     }
@@ -178,6 +191,7 @@ fn run_image(
         let id = parse(&id)?;
         let started = images::run::start(global, ready, &id, |bundle, tree| {
             let options = options(global, bundle.to_path_buf(), &args.start, !args.detach);
+            timings::mark("mount the image and write its config.json");
             container::run(root, &id, &Options { root: Some(tree), ..options })
         });
         match started {

@@ -22,7 +22,7 @@ use rcrun_plan::{
 use sys::{
     Failure, Fd, Result,
     errno::{EBADF, EINVAL, ELOOP},
-    plan::Plan,
+    plan::{Plan, Stamps},
     process as own, text,
 };
 
@@ -36,6 +36,7 @@ pub fn run(plan_fd: i32) -> ! {
     let Ok(plan) = Plan::map(Fd::own(plan_fd)) else { own::exit(1) };
     let mut init = Init {
         umask: own::umask(0),
+        stamps: Stamps::map(&plan),
         parent: Some(Parent::new(Fd::own(plan.parent()))),
         plan,
         step: 0,
@@ -83,6 +84,8 @@ struct Init {
     /// None while a created container waits.
     parent: Option<Parent>,
     step: u32,
+    /// Only where somebody asked how long each step takes.
+    stamps: Option<Stamps>,
     umask: u32,
     root: Option<Root>,
     fs: Option<Fd>,
@@ -116,6 +119,9 @@ impl Init {
         }
         for (number, step) in self.plan.steps().ok_or(broken)?.enumerate() {
             self.step = number as u32;
+            if let Some(stamps) = &self.stamps {
+                stamps.note(self.step);
+            }
             self.carry_out(step.map_err(|_| broken)?)?;
         }
         // A plan ends with Execute.
@@ -300,7 +306,8 @@ impl Init {
             Step::Ready => self.ready(),
             Step::AwaitStart { listen } => self.await_start(listen),
             Step::Filter { flags } => {
-                // The filter may forbid to say it later.
+                // The filter may forbid to say it later, or to ask for the time.
+                self.stamps = None;
                 self.say_executing();
                 let listener = own::set_filter(flags, self.plan.filter())?;
                 if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 { self.hand_over(listener) } else { Ok(()) }
@@ -438,6 +445,7 @@ impl Init {
 
     /// Nothing of the machine or of the tree's making is held while a created container waits, perhaps for days.
     fn close_what_is_done(&mut self) {
+        self.stamps = None;
         (self.parent, self.root, self.fs, self.proc) = (None, None, None, None);
         self.mount = Mount::None;
         self.kept = [const { None }; MOST_KEPT as usize];

@@ -11,6 +11,8 @@
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rcrun\0\x01\0");
 /// Bytes of the header.
 pub const HEADER_SIZE: usize = 96;
+/// Bytes of a stamp: struct timespec.
+pub const STAMP_SIZE: usize = 16;
 /// `home` of an image whose environment needs no HOME.
 pub const NO_HOME: u32 = u32::MAX;
 
@@ -48,6 +50,8 @@ pub struct Header {
     pub home: u32,
     /// First fd that is not the payload's: 3, or more with passed fds.
     pub first_own_fd: u32,
+    /// The memory, an fd, in which init notes when each step begins, a stamp a step; 0 where it does not.
+    pub stamps: i32,
 }
 
 impl Header {
@@ -65,6 +69,7 @@ impl Header {
         out[12..16].copy_from_slice(&self.parent.to_le_bytes());
         out[16..20].copy_from_slice(&self.home.to_le_bytes());
         out[20..24].copy_from_slice(&self.first_own_fd.to_le_bytes());
+        out[80..84].copy_from_slice(&self.stamps.to_le_bytes());
         for (i, table) in self.tables().iter().enumerate() {
             out[24 + i * 8..28 + i * 8].copy_from_slice(&table.offset.to_le_bytes());
             out[28 + i * 8..32 + i * 8].copy_from_slice(&table.count.to_le_bytes());
@@ -96,6 +101,7 @@ impl Header {
             parent: word(12)? as i32,
             home: word(16)?,
             first_own_fd: word(20)?,
+            stamps: word(80)? as i32,
         };
         let fits = |t: Table, size: usize, extra: usize| {
             let count = (t.count as usize).checked_add(extra)?;
@@ -147,6 +153,8 @@ mod encode {
         pub home: bool,
         /// First fd that is not the payload's.
         pub first_own_fd: u32,
+        /// The memory in which init notes when each step begins.
+        pub stamps: Option<i32>,
     }
 
     /// Lays the parts out. Fails on a NUL in a text and on more than 4 GiB.
@@ -156,6 +164,7 @@ mod encode {
             parent: parts.parent,
             home: NO_HOME,
             first_own_fd: parts.first_own_fd,
+            stamps: parts.stamps.unwrap_or(0),
             ..Header::default()
         };
         header.slots = table(&mut out, parts.slots.len())?;

@@ -60,12 +60,14 @@ pub enum Event {
     Running,
 }
 
-/// Makes the child that carries out `plan`, born in `cgroup`, with `stdio` or this process's own.
+/// Makes the child that carries out `plan`, born in `cgroup`, with `stdio` or this process's own. It notes in `stamps` when
+/// each of its steps begins.
 pub fn launch<'a>(
     plan: &'a Plan,
     slots: Vec<OwnedFd>,
     cgroup: Option<BorrowedFd<'_>>,
     stdio: Option<[BorrowedFd<'_>; 3]>,
+    stamps: Option<BorrowedFd<'_>>,
 ) -> Result<Init<'a>> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -75,7 +77,7 @@ pub fn launch<'a>(
     }
     let init = init_file(plan)?;
     let stat = rustix::fs::fstat(&init).call("fstat of init")?;
-    let image = sealed("rcrun-plan", &layout(plan, &slots, theirs.as_raw_fd())?, Mode::RUSR, false)?;
+    let image = sealed("rcrun-plan", &layout(plan, &slots, theirs.as_raw_fd(), stamps)?, Mode::RUSR, false)?;
 
     let first_own_fd = 3 + plan.passed_fds;
     let mut keep: Vec<RawFd> = plan
@@ -86,6 +88,7 @@ pub fn launch<'a>(
         .map(|(_, fd)| fd.as_raw_fd())
         .collect();
     keep.extend([theirs.as_raw_fd(), image.as_raw_fd()]);
+    keep.extend(stamps.map(|fd| fd.as_raw_fd()));
     let first_joins: Vec<(RawFd, i32)> = plan
         .first_joins
         .iter()
@@ -202,7 +205,12 @@ fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8>> {
+fn layout<'a>(
+    plan: &'a Plan,
+    slots: &[OwnedFd],
+    parent: RawFd,
+    stamps: Option<BorrowedFd<'_>>,
+) -> Result<Vec<u8>> {
     let steps: Vec<rcrun_plan::Step<Text>> = plan.steps.iter().map(|p| p.step.clone()).collect();
     let late = |source: &Source, fd: &OwnedFd| if plan.is_late(source) { -1 } else { fd.as_raw_fd() };
     let fds: Vec<i32> = plan.slots.iter().zip(slots).map(|(source, fd)| late(source, fd)).collect();
@@ -218,6 +226,7 @@ fn layout<'a>(plan: &'a Plan, slots: &[OwnedFd], parent: RawFd) -> Result<Vec<u8
         parent,
         home: plan.home_of.is_some(),
         first_own_fd: 3 + plan.passed_fds,
+        stamps: stamps.map(|fd| fd.as_raw_fd()),
     })
     .map_err(|what| Error::new(Code::Config, format!("the plan cannot be laid out: {what}")))
 }

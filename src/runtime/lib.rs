@@ -37,6 +37,7 @@ mod subids;
 pub mod sys;
 pub mod systemd;
 pub mod terminal;
+pub mod timings;
 pub mod unix_socket;
 pub mod users;
 pub mod words;

@@ -432,6 +432,7 @@ fn call_name(call: u16) -> Option<&'static str> {
         SYS_accept4 "accept4",
         SYS_capset "capset",
         SYS_chroot "chroot",
+        SYS_clock_gettime "clock_gettime",
         SYS_clone "clone",
         SYS_close_range "close_range",
         SYS_copy_file_range "copy_file_range",

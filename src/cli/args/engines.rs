@@ -28,6 +28,7 @@ fn exec_file(file: &str) -> Exec {
         preserve_fds: 0,
         cgroup: None,
         ignore_paused: false,
+        timings: false,
     }
 }
 
@@ -62,7 +63,7 @@ fn containerds_shim_is_understood() {
                 ..Start::default()
             }),
         ),
-        ("start ID", Invocation::Start(only("ID"))),
+        ("start ID", Invocation::Start(StartCreated { id: "ID".into(), timings: false })),
         (
             "exec --process /run/runc-process1 --console-socket /tmp/pty1/pty.sock --detach --pid-file /b/e.pid ID",
             Invocation::Exec(Exec {
@@ -152,7 +153,7 @@ fn docker_is_understood() {
 #[test]
 fn podman_and_conmon_are_understood() {
     for (line, expected) in [
-        ("start ID", Invocation::Start(only("ID"))),
+        ("start ID", Invocation::Start(StartCreated { id: "ID".into(), timings: false })),
         ("kill ID 15", kill(15, false)),
         ("kill --all ID 9", kill(9, true)),
         ("delete --force ID", delete(true)),
@@ -213,7 +214,7 @@ fn crio_and_conmon_rs_are_understood() {
                 ..exec_file("")
             }),
         ),
-        ("--root /run/rcrun start ID", Invocation::Start(only("ID"))),
+        ("--root /run/rcrun start ID", Invocation::Start(StartCreated { id: "ID".into(), timings: false })),
         ("--root /run/rcrun state ID", Invocation::State(only("ID"))),
         ("--root /run/rcrun pause ID", Invocation::Pause(only("ID"))),
         ("--root /run/rcrun resume ID", Invocation::Resume(only("ID"))),

@@ -159,9 +159,10 @@ Examples:
         takes: "ID",
         options: Options::Anywhere,
         more: "\
-Example:
-  rcrun start web",
-        flags: Vec::new,
+Examples:
+  rcrun start web
+  rcrun start --timings web   and where the time went",
+        flags: || vec![timings()],
     },
     Verb {
         name: "exec",
@@ -200,6 +201,7 @@ Examples:
                 path("console-socket", "SOCKET", "Send the master of the terminal to this socket"),
                 path("pidfd-socket", "SOCKET", "Send a pidfd of the process to this socket"),
                 preserve_fds(),
+                timings(),
             ]
         },
     },
@@ -480,9 +482,14 @@ fn preserve_fds() -> Arg {
         .help("Pass N more descriptors, after 0 to 2 and those of LISTEN_FDS")
 }
 
+fn timings() -> Arg {
+    switch("timings", "Tell on standard error where the start spent its time, step by step")
+}
+
 /// The options that `create` and `run` share.
-fn start() -> [Arg; 6] {
+fn start() -> [Arg; 7] {
     [
+        timings(),
         path("pid-file", "FILE", "Write the pid of the container's first process to FILE"),
         path("console-socket", "SOCKET", "Send the master of the terminal to this socket"),
         path("pidfd-socket", "SOCKET", "Send a pidfd of the first process to this socket"),

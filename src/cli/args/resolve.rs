@@ -14,7 +14,8 @@ use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
     Check, Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps,
-    Pull, Run, RunImage, Spec, Start, Table, User, checkpoint, global, image, signal, update, usage,
+    Pull, Run, RunImage, Spec, Start, StartCreated, Table, User, checkpoint, global, image, signal, update,
+    usage,
 };
 
 /// Reads the words after `verb`.
@@ -145,7 +146,7 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
             bundle: options.path("bundle").unwrap_or_else(here),
             start: options.start(),
         }),
-        "start" => Invocation::Start(Id { id: plain.id()? }),
+        "start" => Invocation::Start(StartCreated { id: plain.id()?, timings: options.on("timings") }),
         "state" => Invocation::State(Id { id: plain.id()? }),
         "pause" => Invocation::Pause(Id { id: plain.id()? }),
         "resume" => Invocation::Resume(Id { id: plain.id()? }),
@@ -275,6 +276,7 @@ fn exec(options: &Matches, plain: &mut Plain) -> Result<Exec> {
         preserve_fds: options.number("preserve-fds"),
         cgroup: cgroup(options.all("cgroup"))?,
         ignore_paused: options.on("ignore-paused"),
+        timings: options.on("timings"),
     })
 }
 
@@ -383,6 +385,7 @@ impl Matches {
             no_pivot: self.on("no-pivot"),
             no_new_keyring: self.on("no-new-keyring"),
             preserve_fds: self.number("preserve-fds"),
+            timings: self.on("timings"),
         }
     }
 }

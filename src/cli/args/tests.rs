@@ -61,6 +61,7 @@ fn bare_exec(process: Process) -> Exec {
         preserve_fds: 0,
         cgroup: None,
         ignore_paused: false,
+        timings: false,
     }
 }
 
@@ -81,8 +82,9 @@ fn create_and_run_take_their_options_before_and_after_the_id() {
         no_pivot: true,
         no_new_keyring: true,
         preserve_fds: 4,
+        timings: true,
     };
-    let all = "--console-socket C --pidfd-socket=F -pid-file P --no-pivot -no-new-keyring --preserve-fds 4";
+    let all = "--console-socket C --pidfd-socket=F -pid-file P --no-pivot -no-new-keyring --preserve-fds 4 --timings";
     for (line, expected) in [
         ("create x".to_string(), bare_create()),
         ("create x --bundle B".into(), Create { bundle: "B".into(), ..bare_create() }),
@@ -170,6 +172,7 @@ fn exec_leaves_everything_after_the_id_to_the_command() {
                 preserve_fds: 2,
                 cgroup: Some("sub".into()),
                 ignore_paused: true,
+                timings: false,
                 ..bare_exec(Process::Command(Box::new(command("sh"))))
             }),
         ),
@@ -210,7 +213,8 @@ fn the_other_verbs_resolve() {
         })
     };
     for (line, expected) in [
-        ("start x", Invocation::Start(Id { id: id() })),
+        ("start x", Invocation::Start(StartCreated { id: id(), timings: false })),
+        ("start --timings x", Invocation::Start(StartCreated { id: id(), timings: true })),
         ("state x", Invocation::State(Id { id: id() })),
         ("pause x", Invocation::Pause(Id { id: id() })),
         ("resume -- x", Invocation::Resume(Id { id: id() })),

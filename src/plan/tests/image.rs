@@ -109,6 +109,7 @@ fn image() -> Vec<u8> {
         parent: 9,
         home: true,
         first_own_fd: 5,
+        stamps: None,
     })
     .expect("the parts hold no NUL")
 }
@@ -181,6 +182,7 @@ fn an_empty_plan_without_home_is_an_image_too() {
         parent: 3,
         home: false,
         first_own_fd: 3,
+        stamps: None,
     })
     .expect("nothing holds no NUL");
     let header = Header::decode(&image).expect("an image has a header");
@@ -202,6 +204,7 @@ fn a_nul_in_a_text_is_refused_wherever_it_stands() {
         parent: 3,
         home: false,
         first_own_fd: 3,
+        stamps: None,
     };
     assert_eq!(encode(&Parts { steps: &step, ..plain }), Err("a step holds a NUL"));
     for parts in [

@@ -22,7 +22,7 @@ use crate::sys::birth::Newborn;
 use crate::sys::hold::Hold;
 use crate::sys::trees::Wanted;
 use crate::systemd;
-use crate::{Code, Error, Result, home, netdev, pid_file, sys, terminal};
+use crate::{Code, Error, Result, home, netdev, pid_file, sys, terminal, timings};
 use oci_spec::runtime::LinuxIntelRdt;
 use rcrun_plan::Barrier;
 use rustix::fs::Mode;
@@ -97,7 +97,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let config = bundle.join("config.json");
     let text = spec::read(&config)?;
     let spec = spec::parse(&text)?;
+    timings::mark("read and check config.json");
     let host = Host::read()?;
+    timings::mark("look at the machine");
     if !await_start && spec.process().is_none() {
         return Err(Error::config("/process", "is missing: there is nothing to start"));
     }
@@ -115,6 +117,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         warnings,
         resctrl,
     } = decide(&spec, host, &bundle, id, options, await_start)?;
+    timings::mark("compile the plan, the limits, the seccomp filter");
 
     // From here on there is something to undo.
     let container = root.make(id)?;
@@ -158,6 +161,9 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
                 });
             }
         }
+    }
+    if place.unit.is_some() {
+        timings::mark("have systemd make the cgroup");
     }
     let mut undo = Undo { container: &container, state: &state, spec: &spec, cgroup: None, launched: false };
     let site = Site {
@@ -212,6 +218,7 @@ impl Site<'_> {
         if !self.saved {
             self.container.save(self.state)?;
         }
+        timings::mark("make the state folder");
         if let Some((groups, (root, rdt))) = self.state.resctrl.as_ref().zip(self.resctrl) {
             groups.make(root, rdt)?;
         }
@@ -230,6 +237,7 @@ impl Site<'_> {
             cgroup.mark(self.state.mark())?;
             cgroup.apply(limits)?;
             means.cgroup = Some(hierarchy.path().join(path.relative()));
+            timings::mark("make the cgroup and set its limits");
         }
         means.root = self.options.root.as_deref().map(AsFd::as_fd);
         let cgroup = undo.cgroup.as_ref();
@@ -250,15 +258,21 @@ impl Site<'_> {
             false => Vec::new(),
         };
         let stdio = self.options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_fd()));
-        let mut init = launch(self.plan, fds, cgroup.map(AsFd::as_fd), stdio)
-            .map_err(|error| for_lack_of_memory(cgroup, error))?;
+        let stamps = timings::stamps(self.plan)?;
+        timings::mark("open what the plan names");
+        let mut init =
+            launch(self.plan, fds, cgroup.map(AsFd::as_fd), stdio, stamps.as_ref().map(AsFd::as_fd))
+                .map_err(|error| for_lack_of_memory(cgroup, error))?;
         undo.launched = true;
         // Before anything can end: systemd removes an empty scope.
         let scope = cgroup.filter(|_| hold.is_some());
         let notices = scope.map(Notices::open).transpose()?.flatten();
         drop(hold);
         match self.limit(cgroup, late).and_then(|()| self.attend(&mut init, cgroup, policy, &trees)) {
-            Ok(terminal) => Ok((init.into_newborn(), terminal, notify_socket, notices)),
+            Ok(terminal) => {
+                timings::init_is_done(self.plan);
+                Ok((init.into_newborn(), terminal, notify_socket, notices))
+            }
             Err(error) => {
                 let error = ended(&init, error);
                 let error = for_lack_of_memory(cgroup, error);
@@ -302,7 +316,7 @@ impl Site<'_> {
         }
         // While init works: loading takes 0.2 ms, and nothing of the container runs before it is attached.
         if let Some(cgroup) = cgroup {
-            match restrict_devices(cgroup, policy) {
+            match timings::meanwhile("load the device program", || restrict_devices(cgroup, policy)) {
                 // An ordinary user has no device programs, and in a user namespace nobody can make a device node.
                 Err(error) if self.rootless && is_denied(&error) => {}
                 other => other?,
@@ -310,7 +324,7 @@ impl Site<'_> {
         }
         self.burden(init)?;
         // Written while init works, and put in its place when it is ready.
-        self.stage(init)?;
+        timings::meanwhile("write the state", || self.stage(init))?;
         let mut early = self.early_answer();
         let mut questions = self.plan.questions();
         let mut kept = None;
@@ -332,13 +346,15 @@ impl Site<'_> {
         }
         self.commit(init)?;
         if !self.await_start {
-            hooks::start_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
+            timings::meanwhile("startContainer hooks", || {
+                hooks::start_container(self.spec, self.state, (init.pid(), init.pidfd()))
+            })?;
         }
         let home = self.plan.home_of.map(|uid| home::of(init.pid(), uid));
         init.go_on(home.as_deref())?;
         if !self.await_start {
             self.until_it_runs(init)?;
-            hooks::poststart(self.spec, self.state, init.pid())?;
+            timings::meanwhile("poststart hooks", || hooks::poststart(self.spec, self.state, init.pid()))?;
         }
         Ok(kept)
     }
@@ -385,13 +401,19 @@ impl Site<'_> {
             Event::Barrier(barrier) => {
                 match barrier {
                     Barrier::Maps => {
-                        self.plan.maps.as_ref().map_or(Ok(()), |maps| maps::write(init.pid(), maps))?;
+                        timings::meanwhile("write the id maps", || {
+                            self.plan.maps.as_ref().map_or(Ok(()), |maps| maps::write(init.pid(), maps))
+                        })?;
                     }
-                    Barrier::NetDevices => netdev::move_all(init.pid(), &self.plan.net_devices)?,
-                    Barrier::RuntimeHooks => hooks::create_runtime(self.spec, self.state, init.pid())?,
-                    Barrier::ContainerHooks => {
-                        hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))?;
-                    }
+                    Barrier::NetDevices => timings::meanwhile("move network devices", || {
+                        netdev::move_all(init.pid(), &self.plan.net_devices)
+                    })?,
+                    Barrier::RuntimeHooks => timings::meanwhile("prestart and createRuntime hooks", || {
+                        hooks::create_runtime(self.spec, self.state, init.pid())
+                    })?,
+                    Barrier::ContainerHooks => timings::meanwhile("createContainer hooks", || {
+                        hooks::create_container(self.spec, self.state, (init.pid(), init.pidfd()))
+                    })?,
                 }
                 init.go_on(None)?;
             }

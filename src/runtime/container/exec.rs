@@ -12,7 +12,7 @@ use crate::prepare::{Means, prepare};
 use crate::spec::{self, Namespace, Process, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::scheduling;
-use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal, words};
+use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal, timings, words};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -88,8 +88,10 @@ fn start(
     options: &ExecOptions,
     process: impl FnOnce(&Spec) -> Result<Process>,
 ) -> Result<Exec> {
+    timings::mark("find the container");
     let spec = container.spec()?;
     let process = process(&spec)?;
+    timings::mark("read and check config.json and the process");
     if process.args().as_deref().unwrap_or_default().is_empty() {
         return Err(Error::new(Code::Config, "process: /args: args must not be empty").at("/args"));
     }
@@ -112,11 +114,14 @@ fn start(
         variables: &passed.env,
     };
     let plan = compile::exec(&spec, &host, &request)?;
+    timings::mark("compile the plan and the seccomp filter");
     let cgroup = cgroup_for(state, options)?;
     let bear = |cgroup: Option<&Cgroup>| {
         let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
         let stdio = options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_fd()));
-        launch(&plan, slots, cgroup.map(AsFd::as_fd), stdio)
+        let stamps = timings::stamps(&plan)?;
+        timings::mark("open the cgroup and what the plan names");
+        launch(&plan, slots, cgroup.map(AsFd::as_fd), stdio, stamps.as_ref().map(AsFd::as_fd))
     };
     if let Some(unit) = &state.unit {
         unit.join()?;
@@ -135,6 +140,7 @@ fn start(
     drop(processors);
     match attend((&spec, state, &plan), &mut child, init.0, host.caller.is_rootless(), options) {
         Ok(terminal) => {
+            timings::init_is_done(&plan);
             let warnings = process.warnings().to_vec();
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
         }

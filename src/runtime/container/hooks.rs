@@ -83,7 +83,7 @@ fn run_inside(
     let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
-    let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]))?;
+    let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]), None)?;
     drop((reader, writer));
     if let Err(error) = until_it_runs(spec, state, &mut process) {
         return Err(ended(&process, error));

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::launch::{Record, read_report, take_listener};
 use crate::notify_socket::NotifySocket;
 use crate::spec::Spec;
-use crate::{Code, Error, Result, words};
+use crate::{Code, Error, Result, timings, words};
 use rcrun_plan::record::{GO_ON, Kind, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
@@ -41,15 +41,18 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
         );
     }
     let pidfd = process.pidfd()?;
+    timings::mark("find the container");
     let spec = if state.hooks { Some(container.spec()?) } else { None };
     if let Some(spec) = &spec {
         hooks::start_container(spec, &state, (process.pid, pidfd.as_fd())).map_err(|e| stop(&state, e))?;
+        timings::mark("startContainer hooks");
     }
     let notify = match notify_socket.filter(|_| state.notify) {
         Some(host) => Some(NotifySocket::bind(container.folder(), host)?),
         None => None,
     };
     say_go_on(container, &state, (&process, pidfd.as_fd()))?;
+    timings::mark("tell init, until the process is executed");
     // The socket goes first or last, it makes no difference: status asks for init's file too.
     let socket = container.folder().join(START_SOCKET);
     match std::fs::remove_file(&socket) {
@@ -60,9 +63,11 @@ pub fn start(container: &Container, notify_socket: Option<&str>) -> Result<Vec<S
     drop(turn);
     if let Some(spec) = &spec {
         hooks::poststart(spec, &state, process.pid).map_err(|e| stop(&state, e))?;
+        timings::mark("poststart hooks");
     }
     if let (Some(notify), Some(pid)) = (notify, Pid::from_raw(process.pid)) {
         notify.wait(pidfd.as_fd(), pid)?;
+        timings::mark("wait until the container says that it is ready");
     }
     Ok(Vec::new())
 }

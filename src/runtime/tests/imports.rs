@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 36] = [
+const USES: [(&str, &[&str]); 37] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -19,6 +19,7 @@ const USES: [(&str, &[&str]); 36] = [
     ("compile", &["error", "host", "plan", "seccomp", "spec"]),
     ("words", &["error", "plan"]),
     ("plan_text", &["error", "plan", "words"]),
+    ("timings", &["error", "plan", "words"]),
     ("idmap", &["error", "plan", "sys"]),
     ("prepare", &["error", "idmap", "plan", "sys"]),
     ("launch", &["error", "init_image", "plan", "prepare", "sys", "words"]),
@@ -65,6 +66,7 @@ const USES: [(&str, &[&str]); 36] = [
             "sys",
             "systemd",
             "terminal",
+            "timings",
             "words",
         ],
     ),

@@ -79,6 +79,7 @@ fn start(folder: &Path, steps: &[Step<Text>], slots: Vec<OwnedFd>, payload: &Pay
         parent: theirs.as_raw_fd(),
         home: payload.home,
         first_own_fd: 3,
+        stamps: None,
     })
     .unwrap();
     let plan = rustix::fs::memfd_create("plan", rustix::fs::MemfdFlags::empty()).unwrap();
