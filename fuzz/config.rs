@@ -201,6 +201,7 @@ fn laid_out(plan: &Plan) -> Vec<u8> {
         parent: 3,
         home: plan.home_of.is_some(),
         first_own_fd: 3 + plan.passed_fds,
+        stamps: None,
     })
     .expect("what compiles can be laid out")
 }
