@@ -51,6 +51,8 @@ pub enum Invocation {
     Resume(Id),
     /// `rcrun update`
     Update(update::Update),
+    /// `rcrun mounts`
+    Mounts(Mounts),
     /// `rcrun events`
     Events(Events),
     /// `rcrun spec`
@@ -367,6 +369,26 @@ pub struct Events {
     pub interval: Duration,
     /// `--stats`: statistics once, and no more.
     pub stats: bool,
+}
+
+/// `rcrun mounts`
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mounts {
+    /// What is done with them.
+    pub change: MountsChange,
+    /// The container.
+    pub id: String,
+    /// A list of mounts as in config.json; `-` is standard input.
+    pub file: PathBuf,
+}
+
+/// `rcrun mounts add`, `rcrun mounts remove`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountsChange {
+    /// Mount them.
+    Add,
+    /// Take them away.
+    Remove,
 }
 
 /// `rcrun spec`

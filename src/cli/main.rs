@@ -10,7 +10,9 @@ mod exec;
 mod features;
 mod help;
 mod images;
+mod input;
 mod log;
+mod mounts;
 mod output;
 mod plan;
 mod processes;
@@ -176,6 +178,7 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Checkpoint(args) => checkpoint::checkpoint(global, args),
         Invocation::Restore(args) => checkpoint::restore(global, args),
         Invocation::Update(args) => update::update(global, args),
+        Invocation::Mounts(args) => mounts::mounts(global, args),
         Invocation::Events(args) => events::events(global, args),
         Invocation::Plan(args) => plan::plan(global, args),
         Invocation::Check(args) => check::run(global, args),

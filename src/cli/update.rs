@@ -1,18 +1,17 @@
 //! update: the options for limits, or the JSON in a file, to what the runtime changes.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::sys::signal::SigSet;
 use serde_json::{Value, json};
 
 use crate::args::update::{Kind, Limit, Update, Wanted};
-use crate::{ExitCode, Global, containers, output};
+use crate::{ExitCode, Global, containers, input, output};
 use rcrun_runtime::cgroup::Change;
 use rcrun_runtime::container::{self, How, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
-use rcrun_runtime::spec::{self, MAX_SIZE};
+use rcrun_runtime::spec;
 use rcrun_runtime::{Code, Error, Result};
 
 /// `rcrun update`
@@ -22,13 +21,8 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
     let mut container = StateRoot::new(&global.root).open(&id).context(format!("update {id}"))?;
     let mut warnings = Vec::new();
     let text = match &args.wanted {
-        // A shell's <(...) is a pipe.
-        Wanted::File(path) if fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo()) => {
-            let name = path.display().to_string();
-            bounded(fs::File::open(path).call(format!("open {name}"))?, &name)?
-        }
-        Wanted::File(path) => spec::read(path)?,
-        Wanted::Stdin => bounded(std::io::stdin(), "standard input")?,
+        Wanted::File(path) => input::of_file(path)?,
+        Wanted::Stdin => input::of_stdin()?,
         Wanted::Options(options) => {
             from_options(options, &mut warnings).context("update")?.to_string().into_bytes()
         }
@@ -45,16 +39,6 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
         global.log.warn(warning);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn bounded(from: impl Read, name: &str) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    from.take(MAX_SIZE + 1).read_to_end(&mut text).call(format!("read {name}"))?;
-    if text.len() as u64 > MAX_SIZE {
-        let text = format!("{name} has more than the {} MiB that a config.json may", MAX_SIZE >> 20);
-        return Err(Error::new(Code::Config, text));
-    }
-    Ok(text)
 }
 
 /// The `linux.resources` object that the options stand for.

@@ -313,6 +313,16 @@ impl Init {
                 if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 { self.hand_over(listener) } else { Ok(()) }
             }
             Step::Execute => self.execute(),
+            Step::CheckJoinedMounts { host, proc } => {
+                mount::check_joined_namespace(&self.take(host)?, self.plan.slot(proc)?)
+            }
+            Step::TellMount => {
+                let id = sys::file::mount_of(self.mount()?)?.id;
+                self.parent()?.tell(Report { detail: id, ..self.report(Kind::Mounted, 0) })
+            }
+            Step::Unmount { path, id, proc } => {
+                mount::unmount(self.root()?, text(path.0), id, self.plan.slot(proc)?)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     in_root::{Root, open_name},
     sys::{
         AT_FDCWD, Failure, Fd, Result,
-        errno::{EACCES, EEXIST, EINVAL, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM},
+        errno::{EACCES, EEXIST, EINVAL, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM, ESTALE},
         file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, Statx},
         mount::{self, Attributes, MOUNT_ATTR_INERT, MOUNT_ATTR_RDONLY},
         numbers::{O_DIRECTORY, O_PATH, O_WRONLY},
@@ -15,12 +15,35 @@ use core::ffi::CStr;
 
 /// Fails unless this process' mount namespace is another one than that of `host`.
 pub fn check_namespace(host: &Fd) -> Result<()> {
-    let (theirs, ours) = (file::stat_fd(host.raw())?, file::stat_path(AT_FDCWD, c"/proc/self/ns/mnt")?);
-    let number = |stat: &file::Statx| (stat.dev_major, stat.dev_minor, stat.inode);
-    if number(&theirs) == number(&ours) {
-        return Err(Failure::found(EEXIST));
+    differs(host, file::stat_path(AT_FDCWD, c"/proc/self/ns/mnt")?)
+}
+
+fn differs(host: &Fd, ours: Statx) -> Result<()> {
+    let theirs = file::stat_fd(host.raw())?;
+    let number = |stat: &Statx| (stat.dev_major, stat.dev_minor, stat.inode);
+    if number(&theirs) == number(&ours) { Err(Failure::found(EEXIST)) } else { Ok(()) }
+}
+
+/// The same of the namespace that was joined, where /proc is the container's: `proc` is not.
+pub fn check_joined_namespace(host: &Fd, proc: i32) -> Result<()> {
+    differs(host, file::stat_path(proc, c"self/ns/mnt")?)
+}
+
+/// Takes away the mount whose root lies at `path`. With an id it is that mount or none; without, no link leads there.
+pub fn unmount(root: &Root, path: &CStr, id: u64, proc: i32) -> Result<()> {
+    let there = root.open(path, O_PATH, id == 0)?;
+    let found = file::mount_of(there.raw())?;
+    if !found.is_root {
+        return Err(Failure::found(EINVAL));
     }
-    Ok(())
+    if id != 0 && found.id != id {
+        return Err(Failure::found(ESTALE).with(found.id));
+    }
+    let link = own_link(b"self/fd/", &there)?;
+    process::fchdir(proc)?;
+    let outcome = mount::detach(link.c());
+    process::fchdir(root.raw())?;
+    outcome
 }
 
 /// Attaches the root's tree where the machine knows it, or on `/` where that path may not be searched.
@@ -184,8 +207,13 @@ fn chmod_node(node: &Fd, mode: u32) -> Result<()> {
         Err(Failure { errno: ENOSYS, .. }) => {}
         outcome => return outcome,
     }
-    let mut path = crate::in_root::Text::of(b"/proc/self/fd/")?;
-    let number = node.raw() as u32;
+    file::chmod_following(AT_FDCWD, own_link(b"/proc/self/fd/", node)?.c(), mode)
+}
+
+/// The link of `fd` in the folder of a procfs.
+fn own_link(folder: &[u8], fd: &Fd) -> Result<crate::in_root::Text> {
+    let mut path = crate::in_root::Text::of(folder)?;
+    let number = fd.raw() as u32;
     let mut divisor = 1;
     while number / divisor >= 10 {
         divisor *= 10;
@@ -194,7 +222,7 @@ fn chmod_node(node: &Fd, mode: u32) -> Result<()> {
         path.append(&[b'0' + (number / divisor % 10) as u8])?;
         divisor /= 10;
     }
-    file::chmod_following(AT_FDCWD, path.c(), mode)
+    Ok(path)
 }
 
 /// Makes a symbolic link; with `replace`, in the place of a file of another kind or target.

@@ -480,6 +480,26 @@ pub enum Step<S> {
     },
     /// Tell *parent* that execve is next, then do it. After end of file on *parent* the payload runs.
     Execute,
+    /// Fail unless the mount namespace that was joined differs from the one in `host`. Nothing below `/` is to be believed
+    /// there: which namespace it is, a procfs of the parent's tells.
+    CheckJoinedMounts {
+        /// The parent's mount namespace.
+        host: Slot,
+        /// A procfs that nobody else can reach.
+        proc: Slot,
+    },
+    /// Tell *parent* the id of *mount* (statx(2), STATX_MNT_ID), by which it is found again whatever was renamed above it.
+    TellMount,
+    /// umount2(2) with MNT_DETACH of the mount whose root lies at `path` below *root*, if it has this id. umount2 takes paths
+    /// only, and one that nobody can lead elsewhere is that of init's own fd in a procfs.
+    Unmount {
+        /// Which.
+        path: InRoot<S>,
+        /// Its id; 0 for any, and then no component of the path may be a link.
+        id: u64,
+        /// A procfs that nobody else can reach.
+        proc: Slot,
+    },
 }
 
 /// What the parent does while init waits.

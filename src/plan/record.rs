@@ -57,6 +57,8 @@ pub enum Kind {
     /// The filter is loaded, and fd `detail` of init's is its listener: to be taken (pidfd_getfd(2)) before the answer. It
     /// is said with write(2) and the answer is got with read(2), which the filter may hand to the agent, but for write.
     Listener = 8,
+    /// The mount that was just attached has the id `detail`.
+    Mounted = 9,
 }
 
 /// One record from init.
@@ -98,6 +100,7 @@ impl Report {
             6 => Kind::Trees,
             7 => Kind::Forked,
             8 => Kind::Listener,
+            9 => Kind::Mounted,
             _ => return None,
         };
         let mut detail = [0; 8];

@@ -50,6 +50,8 @@ pub enum Event {
     Terminal(OwnedFd, u64),
     /// It has got the trees that it asked for.
     Trees,
+    /// The mount of this step is attached, and has this id.
+    Mounted(u32, u64),
     /// It goes on as another process: its pid has changed.
     Forked,
     /// Its filter is loaded, and this is the listener for the agent. It waits.
@@ -265,6 +267,7 @@ impl Init<'_> {
                     self.send_trees(report.detail as usize, usize::from(report.call))?;
                     Ok(Event::Trees)
                 }
+                (Kind::Mounted, _) => Ok(Event::Mounted(report.step, report.detail)),
                 (Kind::Forked, _) => {
                     self.forked(report.detail)?;
                     Ok(Event::Forked)
@@ -347,9 +350,14 @@ impl Init<'_> {
             true => libc::CLONE_NEWUSER,
             false => 0,
         };
-        let trees = Trees::fork(self.pidfd(), libc::CLONE_NEWNS | user, wanted)
-            .map_err(|failed| Error::call(format!("clone mounts: {}", failed.call), failed.error))?;
-        self.trees = Some(trees);
+        self.trees = Some(fork_trees(self.pidfd(), libc::CLONE_NEWNS | user, wanted)?);
+        Ok(())
+    }
+
+    /// From now on trees are cloned in a copy of this process's mount namespace, for the user namespace of `container`, a
+    /// process that runs: its own mounts no longer have what the machine has.
+    pub fn clone_for(&mut self, container: BorrowedFd<'_>, wanted: &[Option<Wanted>]) -> Result<()> {
+        self.trees = Some(fork_trees(container, libc::CLONE_NEWUSER, wanted)?);
         Ok(())
     }
 
@@ -379,6 +387,20 @@ impl Init<'_> {
         Ok(())
     }
 
+    /// Lets go of what has only mounted, and waits for its end: it exits when nobody answers.
+    pub fn dismiss(self) -> Result<()> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let Init { newborn, socket, trees, .. } = self;
+        drop((socket, trees));
+        match rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(newborn.pidfd.as_fd()), WaitIdOptions::EXITED)
+        }) {
+            // ECHILD: whoever embeds us ignores SIGCHLD, or has waited for it.
+            Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+            Err(error) => Err(error).call("waitid"),
+        }
+    }
+
     /// Lets go of the socket: the pidfd and pid remain.
     pub fn into_newborn(self) -> Newborn {
         self.reap_forker();
@@ -394,6 +416,11 @@ impl Init<'_> {
             while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
         }
     }
+}
+
+fn fork_trees(process: BorrowedFd<'_>, kinds: i32, wanted: &[Option<Wanted>]) -> Result<Trees> {
+    Trees::fork(process, kinds, wanted)
+        .map_err(|failed| Error::call(format!("clone mounts: {}", failed.call), failed.error))
 }
 
 fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> {

@@ -159,8 +159,8 @@ pub enum Source {
         #[serde(skip_serializing_if = "Option::is_none")]
         idmap: Option<IdMap>,
     },
-    /// A new file system whose mount has an id map: made by the parent, since it must belong to a user namespace that owns
-    /// the map's, which the container's own is not.
+    /// A new file system that the parent makes: one whose mount has an id map must belong to a user namespace that owns the
+    /// map's, which the container's own is not; one for a container that runs must not find its paths there.
     FileSystem {
         /// File system type.
         kind: String,
@@ -169,7 +169,8 @@ pub enum Source {
         /// MOUNT_ATTR_* bits.
         attributes: u32,
         /// Whose owners its files show.
-        idmap: IdMap,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idmap: Option<IdMap>,
         /// JSON pointer of the mount.
         origin: String,
         /// Mounted only when init asks for it (`Step::Receive`).

@@ -138,7 +138,7 @@ fn opened(source: &Source) -> String {
             };
             format!("a clone of {name}{all}, {propagation}{}", mapped(idmap.as_ref()))
         }
-        Source::FileSystem { idmap, .. } => format!("a {name}{}", mapped(Some(idmap))),
+        Source::FileSystem { idmap, .. } => format!("a {name}{}", mapped(idmap.as_ref())),
         Source::Device { major, minor, block, .. } => {
             let kind = if *block { "block" } else { "character" };
             format!("a clone of {name}, private, checked to be the {kind} device {major}:{minor}")

@@ -123,7 +123,9 @@ pub fn clone_late(source: &Source, opened: BorrowedFd<'_>) -> Result<OwnedFd> {
             let mount = fsmount(opened, FsMountFlags::FSMOUNT_CLOEXEC, flags)
                 .call(format!("{origin}: fsmount {kind}"))
                 .map_err(|error| error.at(origin.clone()))?;
-            idmap::apply(mount.as_fd(), idmap, origin)?;
+            if let Some(map) = idmap {
+                idmap::apply(mount.as_fd(), map, origin)?;
+            }
             Ok(mount)
         }
         _ => {

@@ -130,6 +130,16 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         }
         (Step::ChangeDirectory { .. }, libc::ENOENT) => Some("process.cwd must lie inside the container"),
         (Step::Pivot, libc::EINVAL) => Some("a root on a ramdisk cannot be pivoted: try --no-pivot"),
+        (Step::Unmount { .. }, libc::EINVAL) => {
+            Some("it is no mount of the container's: `/proc/self/mountinfo` inside lists them")
+        }
+        (Step::Unmount { .. }, libc::ENOENT | libc::ENOTDIR) => Some("there is nothing"),
+        (Step::Unmount { .. }, libc::ESTALE) => {
+            Some("another mount lies there now than the one that was added: the container has put it there")
+        }
+        (Step::Unmount { .. }, libc::ELOOP) => {
+            Some("a link of the container's is on the way: name the path without it")
+        }
         (Step::Execute, libc::ENOEXEC) => {
             Some("it is no program of this machine's architecture, or a script without #!")
         }
@@ -292,6 +302,9 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::Filter { .. } => format!("seccomp filter of {} instructions", plan.filter.len() / 8),
         Step::Execute if plan.args.is_empty() => "execute nothing: there is no process to start".into(),
         Step::Execute => format!("execute {}", plan.args.join(" ")),
+        Step::CheckJoinedMounts { .. } => "check that the joined mounts are not the machine's".into(),
+        Step::TellMount => format!("tell the id of {}", mount_before(plan, index)),
+        Step::Unmount { path: p, .. } => format!("unmount {}", path(p)),
     }
 }
 
@@ -506,6 +519,6 @@ fn errno_name(errno: i32) -> Option<&'static str> {
     }
     let names = names![E2BIG EACCES EAGAIN EBADF EBUSY ECONNREFUSED ECONNRESET EDQUOT EEXIST EFAULT EFBIG EINVAL EIO EISDIR
         ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV ENOENT ENOEXEC ENOMEM ENOSPC ENOSYS ENOTBLK ENOTDIR ENOTEMPTY ENOTTY ENXIO
-        EOPNOTSUPP EOVERFLOW EPERM EPIPE EROFS ESRCH ETXTBSY EUSERS EXDEV];
+        EOPNOTSUPP EOVERFLOW EPERM EPIPE EROFS ESRCH ESTALE ETXTBSY EUSERS EXDEV];
     names.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name)
 }

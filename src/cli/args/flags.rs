@@ -307,6 +307,21 @@ Examples:
         flags: update::flags,
     },
     Verb {
+        name: "mounts",
+        about: "Mount something in a container that runs, or take it away",
+        takes: "add|remove ID FILE",
+        options: Options::Anywhere,
+        more: "\
+FILE holds a list of mounts as in config.json (-: standard input). All of them are added, or none.
+To remove one, its destination is enough; the last of the list goes first.
+
+Examples:
+  rcrun mounts add web mounts.json
+  rcrun mounts remove web mounts.json
+  echo '[{\"destination\":\"/data\",\"source\":\"/srv\",\"options\":[\"rbind\",\"ro\"]}]' | rcrun mounts add web -",
+        flags: Vec::new,
+    },
+    Verb {
         name: "events",
         about: "Print statistics of a container, and what the OOM killer does, as JSON",
         takes: "ID",

@@ -13,9 +13,9 @@ use rcrun_runtime::{Error, Result};
 use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
-    Check, Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Plan, PlanFormat, Process, Ps,
-    Pull, Run, RunImage, Spec, Start, StartCreated, Table, User, checkpoint, global, image, signal, update,
-    usage,
+    Check, Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Mounts, MountsChange, Plan,
+    PlanFormat, Process, Ps, Pull, Run, RunImage, Spec, Start, StartCreated, Table, User, checkpoint, global,
+    image, signal, update, usage,
 };
 
 /// Reads the words after `verb`.
@@ -167,6 +167,7 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "list" => Invocation::List(List { format: options.table(), quiet: options.on("quiet") }),
         "ps" => Invocation::Ps(Ps { id: plain.id()?, format: options.table(), args: plain.command() }),
         "update" => Invocation::Update(update::resolved(plain.id()?, &options)?),
+        "mounts" => Invocation::Mounts(mounts(&mut plain)?),
         "events" => Invocation::Events(Events {
             id: plain.id()?,
             interval: match options.word("interval") {
@@ -194,6 +195,20 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
     };
     plain.end()?;
     Ok(invocation)
+}
+
+fn mounts(plain: &mut Plain) -> Result<Mounts> {
+    let word = plain.word("add or remove")?;
+    let change = match word.to_str() {
+        Some("add") => MountsChange::Add,
+        Some("remove") => MountsChange::Remove,
+        _ => return Err(usage(format!("{word:?} is neither add nor remove"))),
+    };
+    Ok(Mounts {
+        change,
+        id: plain.id()?,
+        file: plain.word("a file with a list of mounts (-: standard input)")?.into(),
+    })
 }
 
 fn run_image(options: &Matches) -> RunImage {

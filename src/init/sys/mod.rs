@@ -59,6 +59,7 @@ pub mod errno {
     pub const ENOSYS: i32 = 38;
     pub const ELOOP: i32 = 40;
     pub const ENODATA: i32 = 61;
+    pub const ESTALE: i32 = 116;
 }
 
 /// The current directory, in the place of a directory's fd.

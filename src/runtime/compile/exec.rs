@@ -131,7 +131,7 @@ pub fn hook(spec: &Spec, host: &Host, request: &HookRequest<'_>) -> Result<Plan>
 }
 
 /// The steps into the container's namespaces of `kinds`; whether user and mount namespace are among them.
-fn join(init: Slot, kinds: i32, plan: &mut Plan) -> (bool, bool) {
+pub(super) fn join(init: Slot, kinds: i32, plan: &mut Plan) -> (bool, bool) {
     if kinds != 0 {
         plan.push("/linux/namespaces", Step::Join { slot: init, kinds: kinds as u32 });
     }

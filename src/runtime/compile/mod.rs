@@ -15,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod option;
 mod process;
+pub mod running;
 mod scheduling;
 
 pub use cgroup_owner::cgroup_owner;

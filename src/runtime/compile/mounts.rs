@@ -27,71 +27,10 @@ pub(super) fn compile(
     kept: &Kept<'_>,
     plan: &mut Plan,
 ) -> Result<()> {
-    // Since Linux 6.8 mountinfo is ordered by age.
-    let late = host.kernel >= (6, 8);
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
-        let origin = format!("/mounts/{i}");
-        let mut options = MountOptions::of(entry);
-        let path = in_root(entry.destination());
-        if options.bind.is_none() && !changes(entry, &options) {
-            labels::mount(fs_type(entry), &mut options, spec, host);
-        }
-        if changes(entry, &options) {
-            change(&origin, path, &options, plan)?;
-            continue;
-        }
-        let idmap = idmap::of(&origin, entry, &options, spec, host)?;
-        if options.bind.is_some() {
-            let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
-            let mut options = options;
-            // Where sysfs cannot be mounted its mount is bound, as `spec --rootless` does, and the machine's cgroups, some of
-            // them the user's own, come along (CVE-2023-25809).
-            if host.caller.is_rootless() && source == Path::new("/sys") {
-                options.rec_attr_set |= options.attr_set & libc::MOUNT_ATTR_RDONLY;
-            }
-            bind(&origin, source.as_path(), path, &options, (late, idmap), plan);
-        } else if let Some(idmap) = idmap {
-            mapped_file_system(&origin, entry, path, &options, host, (late, idmap), plan)?;
-        } else {
-            match fs_type(entry) {
-                // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
-                // that namespace: with the machine's own, its mount is bound.
-                "sysfs" if !spaces.owns(libc::CLONE_NEWNET) => bind(
-                    &origin,
-                    Path::new("/sys"),
-                    path,
-                    // What is mounted below it comes along, the machine's cgroups too (CVE-2023-25809).
-                    &MountOptions {
-                        bind: Some(Bind::Recursive),
-                        rec_attr_set: options.rec_attr_set | options.attr_set & libc::MOUNT_ATTR_RDONLY,
-                        ..options
-                    },
-                    (late, None),
-                    plan,
-                ),
-                "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
-                    &origin,
-                    Path::new("/dev/mqueue"),
-                    path,
-                    &MountOptions { bind: Some(Bind::Plain), ..options },
-                    (late, None),
-                    plan,
-                ),
-                "cgroup" | "cgroup2" if !request.cgroup && !spaces.makes(libc::CLONE_NEWCGROUP) => {
-                    no_cgroups(&origin, path, &options, host, plan)?;
-                }
-                "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
-                    let slot = plan.slot(Source::Cgroup { late });
-                    receive(&origin, slot, late, plan);
-                    plan.push(&origin, Step::Directory { path: path.clone(), mode: 0o755 });
-                    plan.push(&origin, Step::Tree { slot });
-                    place(&origin, path, &options, false, plan);
-                }
-                kind => new_file_system(&origin, kind, entry, path, &options, host, plan)?,
-            }
-        }
-        if let Some(number) = kept.number(i) {
-            plan.push(&origin, Step::Keep { number });
+        let made = one(&format!("/mounts/{i}"), entry, (spec, host), request, spaces, plan)?;
+        if let (true, Some(number)) = (made, kept.number(i)) {
+            plan.push(format!("/mounts/{i}"), Step::Keep { number });
         }
     }
     if request.notify {
@@ -107,6 +46,79 @@ pub(super) fn compile(
         plan.push("", Step::Attach { path, plain: false });
     }
     Ok(())
+}
+
+/// The steps of one entry. False if it makes no mount.
+pub(super) fn one(
+    origin: &str,
+    entry: &Mount,
+    (spec, host): (&Spec, &Host),
+    request: &Request<'_>,
+    spaces: &Spaces,
+    plan: &mut Plan,
+) -> Result<bool> {
+    // Since Linux 6.8 mountinfo is ordered by age.
+    let late = host.kernel >= (6, 8);
+    let mut options = MountOptions::of(entry);
+    let path = in_root(entry.destination());
+    if options.bind.is_none() && !changes(entry, &options) {
+        labels::mount(fs_type(entry), &mut options, spec, host);
+    }
+    if changes(entry, &options) {
+        change(origin, path, &options, plan)?;
+        return Ok(false);
+    }
+    let idmap = idmap::of(origin, entry, &options, spec, host)?;
+    if options.bind.is_some() {
+        let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
+        let mut options = options;
+        // Where sysfs cannot be mounted its mount is bound, as `spec --rootless` does, and the machine's cgroups, some of
+        // them the user's own, come along (CVE-2023-25809).
+        if host.caller.is_rootless() && source == Path::new("/sys") {
+            options.rec_attr_set |= options.attr_set & libc::MOUNT_ATTR_RDONLY;
+        }
+        bind(origin, source.as_path(), path, &options, (late, idmap), plan);
+    } else if idmap.is_some() {
+        file_system_outside(origin, entry, path, &options, host, (late, idmap), plan)?;
+    } else {
+        match fs_type(entry) {
+            // sysfs and mqueue belong to the network and the ipc namespace, and the kernel gives them only to who owns
+            // that namespace: with the machine's own, its mount is bound.
+            "sysfs" if !spaces.owns(libc::CLONE_NEWNET) => bind(
+                origin,
+                Path::new("/sys"),
+                path,
+                // What is mounted below it comes along, the machine's cgroups too (CVE-2023-25809).
+                &MountOptions {
+                    bind: Some(Bind::Recursive),
+                    rec_attr_set: options.rec_attr_set | options.attr_set & libc::MOUNT_ATTR_RDONLY,
+                    ..options
+                },
+                (late, None),
+                plan,
+            ),
+            "mqueue" if !spaces.owns(libc::CLONE_NEWIPC) => bind(
+                origin,
+                Path::new("/dev/mqueue"),
+                path,
+                &MountOptions { bind: Some(Bind::Plain), ..options },
+                (late, None),
+                plan,
+            ),
+            "cgroup" | "cgroup2" if !request.cgroup && !spaces.makes(libc::CLONE_NEWCGROUP) => {
+                no_cgroups(origin, path, &options, host, plan)?;
+            }
+            "cgroup" | "cgroup2" if !spaces.makes(libc::CLONE_NEWCGROUP) => {
+                let slot = plan.slot(Source::Cgroup { late });
+                receive(origin, slot, late, plan);
+                plan.push(origin, Step::Directory { path: path.clone(), mode: 0o755 });
+                plan.push(origin, Step::Tree { slot });
+                place(origin, path, &options, false, plan);
+            }
+            kind => new_file_system(origin, kind, entry, path, &options, host, plan)?,
+        }
+    }
+    Ok(true)
 }
 
 /// It changes a mount, and makes none.
@@ -136,7 +148,7 @@ fn change(origin: &str, path: InRoot<Text>, options: &MountOptions, plan: &mut P
     Ok(())
 }
 
-fn fs_type(entry: &Mount) -> &str {
+pub(super) fn fs_type(entry: &Mount) -> &str {
     entry.typ().as_deref().unwrap_or_default()
 }
 
@@ -256,14 +268,14 @@ fn fill(origin: &str, kind: &str, path: &InRoot<Text>, options: &MountOptions, p
     }
 }
 
-/// A new file system whose mount shows other owners.
-fn mapped_file_system(
+/// A new file system that is made outside: its mount shows other owners, or it takes paths of the machine.
+pub(super) fn file_system_outside(
     origin: &str,
     entry: &Mount,
     path: InRoot<Text>,
     options: &MountOptions,
     host: &Host,
-    (late, idmap): (bool, IdMap),
+    (late, idmap): (bool, Option<IdMap>),
     plan: &mut Plan,
 ) -> Result<()> {
     let kind = fs_type(entry);

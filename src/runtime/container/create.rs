@@ -142,6 +142,7 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
         variables: variables.clone(),
         notify: notify.is_some(),
         devices: None,
+        mounts: Vec::new(),
         end: None,
     };
     let mut hold = None;
@@ -440,7 +441,7 @@ impl Site<'_> {
                 self.stage(init)?;
             }
             Event::Ready => return Ok(false),
-            Event::Listener(_) | Event::Running => {
+            Event::Listener(_) | Event::Running | Event::Mounted(..) => {
                 return Err(Error::new(Code::System, "init executed before it was told to"));
             }
         }

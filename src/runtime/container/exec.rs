@@ -115,7 +115,7 @@ fn start(
     };
     let plan = compile::exec(&spec, &host, &request)?;
     timings::mark("compile the plan and the seccomp filter");
-    let cgroup = cgroup_for(state, options)?;
+    let cgroup = cgroup_for(state, options.cgroup.as_deref())?;
     let bear = |cgroup: Option<&Cgroup>| {
         let slots = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
         let stdio = options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_fd()));
@@ -128,13 +128,7 @@ fn start(
     }
     let processors = Processors::initial(&plan)?;
     let mut child = match bear(cgroup.as_ref()) {
-        // The payload has made cgroups below and passes controllers on to them: no process can be in the one above any more.
-        Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroup.is_none() => {
-            match cgroup_of_init(state, init.0)? {
-                Some(below) => bear(Some(&below))?,
-                None => return Err(error),
-            }
-        }
+        Err(error) if options.cgroup.is_none() => bear(Some(&lower(state, init.0, error)?))?,
         born => born?,
     };
     drop(processors);
@@ -183,9 +177,10 @@ fn bits(cpus: &str, at: &str) -> Result<Vec<u64>> {
         .map_err(|why| Error::new(Code::Config, format!("process: {at}: {why}")).at(at))
 }
 
-fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
+/// The cgroup that a process is born in: the container's, or one below that.
+pub(super) fn cgroup_for(state: &State, below: Option<&str>) -> Result<Option<Cgroup>> {
     let Some((mount, path)) = &state.cgroup else { return Ok(None) };
-    let Some(below) = options.cgroup.as_deref() else {
+    let Some(below) = below else {
         // Never in our own instead: the container's limits and device rules would not hold.
         let gone = || Error::new(Code::System, format!("the container's cgroup {path} is gone"));
         return state.open_cgroup()?.ok_or_else(gone).map(Some);
@@ -209,6 +204,15 @@ fn cgroup_for(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
         );
         Error::new(Code::System, text)
     })
+}
+
+/// Where a process can be born that `error` kept from the container's cgroup: the payload may have made cgroups below and
+/// pass controllers on to them, and then no process can be in the one above any more.
+pub(super) fn lower(state: &State, init: i32, error: Error) -> Result<Cgroup> {
+    match error.errno() {
+        Some(libc::EBUSY) => cgroup_of_init(state, init)?.ok_or(error),
+        _ => Err(error),
+    }
 }
 
 /// Where the container's init is now, if it has gone to a cgroup below the container's: systemd and dockerd in a container
@@ -296,7 +300,7 @@ fn attend(
                 child.go_on(None)?;
             }
             Event::Running => break,
-            Event::Barrier(_) | Event::Trees => {
+            Event::Barrier(_) | Event::Trees | Event::Mounted(..) => {
                 return Err(Error::new(Code::System, "init stopped at a barrier that exec has not"));
             }
         }

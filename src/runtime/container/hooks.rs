@@ -112,7 +112,7 @@ fn until_it_runs(spec: &Spec, state: &[u8], process: &mut Init<'_>) -> Result<()
                 process.go_on(None)?;
             }
             Event::Running => return Ok(()),
-            Event::Barrier(_) | Event::Terminal(..) | Event::Trees => {
+            Event::Barrier(_) | Event::Terminal(..) | Event::Trees | Event::Mounted(..) => {
                 return Err(Error::new(Code::System, "init stopped for something that no hook has"));
             }
         }

@@ -319,9 +319,21 @@ pub struct State {
     /// The device rules, where `update` has put others in the place of config.json's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
+    /// What was mounted while it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mounted>,
     /// How it has ended, where rcrun has waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+}
+
+/// A mount that was added to a running container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Where, below the container's root.
+    pub destination: PathBuf,
+    /// Its id: its path may by now be another mount's.
+    pub id: u64,
 }
 
 impl State {

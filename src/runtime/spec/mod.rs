@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Deref;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 
@@ -85,6 +85,16 @@ impl Spec {
     /// Things a person should hear about although the config is accepted: unknown capabilities and the like.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The same config with the mounts of `text`, a list as `mounts` is, in the place of its own.
+    pub fn with_mounts(&self, text: &[u8]) -> Result<Spec> {
+        let mut oci = self.oci.clone();
+        oci.set_mounts(Some(list_of_mounts(text)?));
+        match check::mounts(&oci, &mut Vec::new()) {
+            Ok(()) => Ok(Spec { oci, warnings: Vec::new() }),
+            Err(fault) => Err(fault.in_file("config.json").in_part("/mounts", MOUNTS)),
+        }
     }
 
     /// Where the namespace of type `kind` comes from.
@@ -163,6 +173,23 @@ pub fn parse_resources(text: &[u8]) -> Result<Resources> {
     let resources = read().map_err(|fault| fault.in_file("resources"))?;
     let checked = check::resources(&resources.oci).map_err(|fault| fault.in_file("config.json"));
     checked.map(|()| resources).map_err(|error| error.in_part("/linux/resources", "resources"))
+}
+
+/// What a list of mounts, alone, is called in errors.
+pub const MOUNTS: &str = "mounts";
+
+/// Where the mounts of a list lie.
+pub fn parse_destinations(text: &[u8]) -> Result<Vec<PathBuf>> {
+    let mounts = list_of_mounts(text)?;
+    let checked = check::destinations(&mounts).map_err(|fault| fault.in_file("config.json"));
+    checked.map_err(|error| error.in_part("/mounts", MOUNTS))?;
+    Ok(mounts.into_iter().map(|mount| mount.destination().clone()).collect())
+}
+
+fn list_of_mounts(text: &[u8]) -> Result<Vec<oci::Mount>> {
+    json::utf8(text)
+        .and_then(|text| json::read(text, &[], &mut Vec::new()))
+        .map_err(|fault| fault.in_file(MOUNTS))
 }
 
 fn parse_spec(text: &[u8]) -> std::result::Result<Spec, Fault> {

@@ -46,7 +46,7 @@ pub struct Failed {
 }
 
 /// The calls that can fail, by the number in a reply; 0 is success.
-const CALLS: [&str; 7] = [
+const CALLS: [&str; 8] = [
     "nothing",
     "setns into the container",
     "open",
@@ -54,12 +54,14 @@ const CALLS: [&str; 7] = [
     "stat: another file lies there now",
     "open_tree",
     "mount_setattr",
+    "unshare a mount namespace",
 ];
 
 type Reply = [i32; 2];
 
 impl Trees {
-    /// Forks it; `kinds` are the CLONE_NEW* bits of init's namespaces to enter.
+    /// Forks it; `kinds` are the CLONE_NEW* bits of init's namespaces to enter. Without the mount namespace among them it
+    /// makes one: a copy of this process's, which belongs to init's user namespace.
     pub fn fork(init: BorrowedFd<'_>, kinds: c_int, wanted: &[Option<Wanted>]) -> Result<Trees, Failed> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -129,8 +131,9 @@ fn serve(socket: RawFd, init: RawFd, kinds: c_int, wanted: &[Option<Wanted>]) ->
     unsafe {
         // Before it enters: nobody inside shall look into what is a copy of rcrun.
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-        let entered = match libc::setns(init, kinds) {
-            0 => [0, 0],
+        let entered = match (libc::setns(init, kinds), kinds & libc::CLONE_NEWNS) {
+            (0, 0) if libc::unshare(libc::CLONE_NEWNS) != 0 => [7, errno()],
+            (0, _) => [0, 0],
             _ => [1, errno()],
         };
         // The other end of init's socket and of this one must be nobody's but the parent's.

@@ -17,6 +17,7 @@ use super::fault::{Fault, Quoted, Token};
 use super::landlock;
 
 pub(super) use self::linux::resources;
+pub(super) use self::mounts::{all as mounts, destinations};
 pub(super) use self::process::process;
 
 /// Most hooks of one kind: each is a process at every start.

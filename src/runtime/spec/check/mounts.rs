@@ -41,6 +41,15 @@ pub fn all(spec: &oci::Spec, warnings: &mut Vec<String>) -> Checked {
     mounts.iter().enumerate().try_for_each(|(i, mount)| one(i, mount, user))
 }
 
+/// Checks where each of a list lies.
+pub fn destinations(mounts: &[oci::Mount]) -> Checked {
+    count(mounts.len(), MAX_MOUNTS, format_args!("/mounts"))?;
+    mounts
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, mount)| path(mount.destination(), format_args!("/mounts/{i}/destination")))
+}
+
 fn one(i: usize, mount: &oci::Mount, user: bool) -> Checked {
     path(mount.destination(), format_args!("/mounts/{i}/destination"))?;
     let words = mount.options().as_deref().unwrap_or_default();

@@ -1,0 +1,38 @@
+//! mounts: what a container that runs gets mounted, and what is taken away.
+
+use std::path::Path;
+
+use nix::sys::signal::SigSet;
+
+use crate::args::{Mounts, MountsChange};
+use crate::{ExitCode, Global, containers, images, input};
+use rcrun_runtime::Result;
+use rcrun_runtime::container::{self, StateRoot};
+use rcrun_runtime::error::{CallContext, Context};
+
+/// `rcrun mounts`
+#[inline(never)]
+pub fn mounts(global: &Global, args: &Mounts) -> Result<ExitCode> {
+    let id = containers::parse(&args.id)?;
+    let root = StateRoot::new(&global.root);
+    let change = || {
+        let text = match args.file == Path::new("-") {
+            true => input::of_stdin()?,
+            false => input::of_file(&args.file)?,
+        };
+        images::container::enter(&root, &id)?;
+        let mut container = root.open(&id)?;
+        // All or nothing, also after ^C: it counts when this is done.
+        SigSet::all().thread_block().call("pthread_sigmask")?;
+        match args.change {
+            MountsChange::Add => container::add_mounts(&mut container, &text),
+            MountsChange::Remove => container::remove_mounts(&mut container, &text),
+        }
+    };
+    let word = match args.change {
+        MountsChange::Add => "add",
+        MountsChange::Remove => "remove",
+    };
+    change().context(format!("mounts {word} {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
