@@ -318,3 +318,32 @@ fn a_failure_is_told_by_its_reason_however_fast_init_ends() {
         assert!(said.err.contains("/nowhere: openat2: no such file or directory"), "{}", said.err);
     }
 }
+
+#[test]
+fn every_other_field_of_a_process_file_counts_too() {
+    let inside = Inside::new();
+    let folder = Folder::new("process-fields");
+    let path = folder.path().join("process.json");
+    // The capability is bit 5.
+    let kill = json!(["CAP_KILL"]);
+    let script = "sed -n -E 's/^(CapEff|CapBnd|NoNewPrivs):.0*//p' /proc/self/status; cat /proc/self/oom_score_adj; \
+                  cut -d ' ' -f 18,19 /proc/self/stat; stty size";
+    let process = json!({
+        "terminal": true,
+        "consoleSize": {"height": 31, "width": 91},
+        "user": {"uid": 0, "gid": 0},
+        "args": ["sh", "-c", script],
+        "env": ["PATH=/bin"],
+        "cwd": "/",
+        "capabilities": {"bounding": kill, "effective": kill, "permitted": kill},
+        "noNewPrivileges": true,
+        "oomScoreAdj": 321,
+        "scheduler": {"policy": "SCHED_OTHER", "nice": 7},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
+        "execCPUAffinity": {"initial": "0", "final": "0"}
+    });
+    std::fs::write(&path, process.to_string()).expect("write");
+    let said = inside.exec(&["--process", path.to_str().expect("UTF-8")], &[]);
+    let lines: Vec<&str> = said.out.lines().map(|line| line.trim_end_matches('\r')).collect();
+    assert_eq!((said.status, lines), (0, vec!["20", "20", "1", "321", "27 7", "31 91"]), "{}", said.err);
+}

@@ -753,3 +753,36 @@ fn the_state_of_a_users_containers_lies_in_his_runtime_folder() {
     assert_eq!(foreign.status, 1);
     assert!(foreign.err.contains("belongs to uid"), "{}", foreign.err);
 }
+
+#[test]
+fn mounts_are_added_to_a_users_container_from_what_he_sees_of_the_machine() {
+    for (id, user) in
+        [("user-mounts", User::plain("user-mounts")), ("ranger-mounts", User::with_ranges("ranger-mounts"))]
+    {
+        let source = Folder::new("of-the-machine");
+        fs::write(source.path().join("word"), "from outside\n").expect("a file");
+        let bundle = user.bundle(id, &["sh", "-c", "echo up; exec sleep 1000"], |config| {
+            config["root"]["readonly"] = json!(false);
+        });
+        let mut lines = user.detached(&bundle, id);
+        assert_eq!(lines.line(), "up", "{id}");
+        let list = user.folder.path().join("list.json");
+        let mounts = json!([
+            {"destination": "/tmp/bind", "source": source.path(), "options": ["rbind", "ro"]},
+            {"destination": "/tmp/scratch", "type": "tmpfs"},
+        ]);
+        fs::write(&list, mounts.to_string()).expect("a list");
+        let list = list.to_str().expect("UTF-8");
+        user.ok(&["mounts", "add", id, list]);
+        let script =
+            "cat /tmp/bind/word; echo x > /tmp/scratch/x; touch /tmp/bind/y 2>/dev/null || echo read-only";
+        assert_eq!(user.ok(&["exec", id, "sh", "-c", script]), "from outside\nread-only\n", "{id}");
+        user.ok(&["mounts", "remove", id, list]);
+        assert_eq!(
+            user.ok(&["exec", id, "sh", "-c", "ls -A /tmp/bind /tmp/scratch | grep -v :; true"]).trim(),
+            "",
+            "{id}"
+        );
+        user.ok(&["delete", "--force", id]);
+    }
+}

@@ -92,11 +92,8 @@ fn a_wrong_request_is_refused_by_name() {
     }
     for (options, words) in [
         (&["--memory", "much"][..], "--memory \"much\""),
-        (
-            &["--l3-cache-schema", "L3:0=f"],
-            "--l3-cache-schema: classes of Intel RDT are set by config.json only",
-        ),
-        (&["--mem-bw-schema", "MB:0=1"], "--mem-bw-schema: classes of Intel RDT are set by config.json only"),
+        (&["--l3-cache-schema", "L3:0=f"], "update update-wrong: resctrl is not mounted"),
+        (&["--pids-limit", "9", "--mem-bw-schema", "MB:0=1"], "update update-wrong: resctrl is not mounted"),
         (&[], "nothing is to be changed"),
     ] {
         let said = runtime.say([&["update"], options, &["update-wrong"]].concat());

@@ -13,6 +13,8 @@ pub mod words;
 #[cfg(test)]
 mod engines;
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use rcrun_runtime::{Code, Error, Result};
 
-pub use global::{Globals, LogFormat};
+pub use global::{Cgroups, Globals, LogFormat, LogLevel, LogPlace};
 pub use image::{Commit, Image, ImageVerb, OfContainer};
 
 /// What rcrun was asked to do.
@@ -106,6 +108,8 @@ pub struct StartCreated {
 /// What `create` and `run` have in common. Paths are as given: relative to the working directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Start {
+    /// `--config`: the file in the place of the bundle's config.json.
+    pub config: Option<PathBuf>,
     /// `--console-socket`: where the terminal's master is sent.
     pub console_socket: Option<PathBuf>,
     /// `--pidfd-socket`: where a pidfd of the container's first process is sent.
@@ -249,6 +253,8 @@ pub struct Kill {
     pub signal: i32,
     /// `--all`: every process of the container; that it runs no more is no failure then.
     pub all: bool,
+    /// `--regex`: the id is a pattern, and every container whose id it matches is meant.
+    pub regex: bool,
 }
 
 /// `rcrun delete`
@@ -258,6 +264,8 @@ pub struct Delete {
     pub id: String,
     /// `--force`: kill it first; that it is not there is no failure.
     pub force: bool,
+    /// `--regex`: the id is a pattern, and every container whose id it matches is meant.
+    pub regex: bool,
     /// `--store`: where it may have left something if it was an image's.
     pub store: PathBuf,
 }
@@ -396,6 +404,8 @@ pub enum MountsChange {
 pub struct Spec {
     /// `--bundle`: the folder where config.json is written.
     pub bundle: PathBuf,
+    /// `--file`: its name there.
+    pub file: PathBuf,
     /// `--rootless`: for a user other than root.
     pub rootless: bool,
 }

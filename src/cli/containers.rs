@@ -8,7 +8,8 @@ use crate::{Global, images, output, processes};
 use rcrun_runtime::container::{self, Container, Listed, StateRoot};
 use rcrun_runtime::error::Context;
 use rcrun_runtime::spec::id::ContainerId;
-use rcrun_runtime::{Code, Result, timings};
+use rcrun_runtime::sys::pattern::Pattern;
+use rcrun_runtime::{Code, Error, Result, timings};
 
 /// The id, or an error that says what an id is.
 pub fn parse(id: &str) -> Result<ContainerId> {
@@ -49,6 +50,9 @@ pub fn state(global: &Global, args: &Id) -> Result<ExitCode> {
 /// `rcrun kill`
 #[inline(never)]
 pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
+    if args.regex {
+        return each(global, "kill", &args.id, |id| kill(global, &Kill { id, regex: false, ..*args }));
+    }
     let (id, container) = open(global, "kill", &args.id)?;
     match container::kill(&container, args.signal, args.all) {
         // runc's rule: with --all a container that has ended is what was wanted.
@@ -61,6 +65,12 @@ pub fn kill(global: &Global, args: &Kill) -> Result<ExitCode> {
 /// `rcrun delete`
 #[inline(never)]
 pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
+    if args.regex {
+        let store = &args.store;
+        return each(global, "delete", &args.id, |id| {
+            delete(global, &Delete { id, regex: false, store: store.clone(), ..*args })
+        });
+    }
     let id = parse(&args.id)?;
     let root = StateRoot::new(&global.root);
     images::container::enter(&root, &id).context(format!("delete {id}"))?;
@@ -79,6 +89,31 @@ pub fn delete(global: &Global, args: &Delete) -> Result<ExitCode> {
             .context(format!("delete {id}"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does something to each container whose id a pattern matches, also where it fails for one.
+fn each(
+    global: &Global,
+    verb: &str,
+    pattern: &str,
+    act: impl Fn(String) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let pattern = Pattern::new(pattern)
+        .map_err(|why| Error::new(Code::Usage, format!("{verb}: --regex {pattern:?}: {why}")))?;
+    let mut failed = Vec::new();
+    for listed in container::list(&StateRoot::new(&global.root))? {
+        if pattern.matches(listed.id.as_str()) {
+            failed.extend(act(listed.id.to_string()).err());
+        }
+    }
+    match failed.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => Err(failed.remove(0)),
+        _ => {
+            let texts: Vec<String> = failed.iter().map(Error::to_string).collect();
+            Err(Error::new(failed[0].code(), texts.join("; ")))
+        }
+    }
 }
 
 /// `rcrun list`

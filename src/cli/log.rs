@@ -12,16 +12,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcrun_runtime::{Error, Result};
 use serde::Serialize;
 
-use crate::args::{Globals, LogFormat};
+use crate::args::{Globals, LogFormat, LogLevel, LogPlace};
 use crate::output;
+use crate::system_log::{Message, SystemLog};
 
 /// The log of one command.
 #[derive(Debug)]
 pub struct Log {
-    file: Option<File>,
+    place: Option<Place>,
     format: LogFormat,
-    debug: bool,
+    level: LogLevel,
     warnings: RefCell<Vec<String>>,
+}
+
+/// Where lines go that do not go to standard error.
+#[derive(Debug)]
+enum Place {
+    File(File),
+    System(SystemLog),
 }
 
 /// A line. The first three keys are those that engines read.
@@ -41,10 +49,12 @@ struct Line<'a> {
 impl Log {
     /// The log that the global options ask for.
     pub fn open(globals: &Globals) -> Result<Log> {
-        let file = match &globals.log {
+        let place = match &globals.log {
             None => None,
+            Some(LogPlace::Journal(id)) => Some(Place::System(SystemLog::journal(id)?)),
+            Some(LogPlace::Syslog(id)) => Some(Place::System(SystemLog::syslog(id)?)),
             // Appended to, for containerd gives all commands of a container the same file.
-            Some(path) => Some(
+            Some(LogPlace::File(path)) => Some(Place::File(
                 OpenOptions::new()
                     .append(true)
                     .create(true)
@@ -52,17 +62,17 @@ impl Log {
                     .custom_flags(libc::O_NOCTTY)
                     .open(path)
                     .map_err(|error| Error::call(format!("open the log {}", path.display()), error))?,
-            ),
+            )),
         };
-        Ok(Log { file, ..Log::stderr(globals) })
+        Ok(Log { place, ..Log::stderr(globals) })
     }
 
     /// A log without a file: standard error is told.
     pub fn stderr(globals: &Globals) -> Log {
         Log {
-            file: None,
+            place: None,
             format: globals.log_format,
-            debug: globals.debug,
+            level: globals.log_level,
             warnings: RefCell::new(Vec::new()),
         }
     }
@@ -81,7 +91,7 @@ impl Log {
             errno: error.errno(),
             ..Line::new("error", &msg)
         };
-        match (&self.file, self.format) {
+        match (&self.place, self.format) {
             // As runc does: who calls with a log gets the bare sentence on standard error.
             (Some(_), _) => {
                 self.write(&line);
@@ -94,14 +104,16 @@ impl Log {
 
     /// Notes a warning for [`Log::succeeded`].
     pub fn warn(&self, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(message.into());
+        if self.level >= LogLevel::Warning {
+            self.warnings.borrow_mut().push(message.into());
+        }
     }
 
     /// The command has succeeded, or its container is running: writes the warnings. With a file they
     /// go there and nowhere else, for engines show what stands on standard error.
     pub fn succeeded(&self) {
         for msg in self.warnings.take() {
-            if self.file.is_none() && self.format == LogFormat::Text {
+            if self.place.is_none() && self.format == LogFormat::Text {
                 tell(&format!("rcrun: warning: {}\n", output::shown(&msg)));
                 continue;
             }
@@ -111,14 +123,17 @@ impl Log {
 
     /// With `--debug`, writes a line at once.
     pub fn debug(&self, message: impl FnOnce() -> String) {
-        if self.debug {
+        if self.level >= LogLevel::Debug {
             let msg = message();
             self.write(&Line::new("debug", &msg));
         }
     }
 
-    /// Writes a line in the log's format to the file, or else to standard error.
+    /// Writes a line in the log's format to the file, or else to standard error; to a log of the machine as that has it.
     fn write(&self, line: &Line) {
+        if let Some(Place::System(log)) = &self.place {
+            return line.send(log);
+        }
         let text = match self.format {
             LogFormat::Text => line.text(),
             // A struct of strings and numbers cannot fail to be written as JSON.
@@ -126,12 +141,12 @@ impl Log {
         };
         // One write(2) a line, so that lines of commands that share a file do not mix.
         let text = format!("{text}\n");
-        let written = match &self.file {
-            Some(file) => { file }.write_all(text.as_bytes()),
-            None => io::stderr().write_all(text.as_bytes()),
+        let written = match &self.place {
+            Some(Place::File(file)) => { file }.write_all(text.as_bytes()),
+            _ => io::stderr().write_all(text.as_bytes()),
         };
         // A full disk must not swallow the sentence, nor fail a command that has succeeded.
-        if written.is_err() && self.file.is_some() {
+        if written.is_err() && self.place.is_some() {
             tell(&text);
         }
     }
@@ -140,6 +155,17 @@ impl Log {
 impl<'a> Line<'a> {
     fn new(level: &'a str, msg: &'a str) -> Line<'a> {
         Line { level, msg, time: rfc3339(SystemTime::now()), code: None, pointer: None, errno: None }
+    }
+
+    fn send(&self, log: &SystemLog) {
+        let mut more = Vec::new();
+        more.extend(self.code.map(|code| ("code", code.to_string())));
+        more.extend(self.pointer.map(|pointer| ("pointer", pointer.to_string())));
+        more.extend(self.errno.map(|errno| ("errno", errno.to_string())));
+        // A logger that has gone meanwhile: as with a full disk.
+        if log.send(&Message { level: self.level, text: self.msg, more: &more }).is_err() {
+            tell(&format!("{}\n", self.text()));
+        }
     }
 
     /// As logrus writes it, for those who have tools for runc's logs.
@@ -213,7 +239,9 @@ mod tests {
     fn log_to(name: &str, format: LogFormat, debug: bool) -> (Log, std::path::PathBuf) {
         let path = std::env::temp_dir().join(format!("rcrun-log-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let globals = Globals { log: Some(path.clone()), log_format: format, debug, ..Globals::default() };
+        let log_level = if debug { LogLevel::Debug } else { LogLevel::default() };
+        let log = Some(LogPlace::File(path.clone()));
+        let globals = Globals { log, log_format: format, log_level, ..Globals::default() };
         (Log::open(&globals).unwrap(), path)
     }
 
@@ -255,10 +283,19 @@ mod tests {
     }
 
     #[test]
+    fn a_log_of_errors_only_has_no_warnings() {
+        let globals = Globals { log_level: LogLevel::Error, ..Globals::default() };
+        let log = Log::stderr(&globals);
+        log.warn("minor");
+        assert!(log.warnings.take().is_empty());
+    }
+
+    #[test]
     fn the_log_is_appended_to() {
         let (log, path) = log_to("append", LogFormat::Text, false);
         log.error(&Error::new(rcrun_runtime::Code::Usage, "first"));
-        let again = Log::open(&Globals { log: Some(path.clone()), ..Globals::default() }).unwrap();
+        let again =
+            Log::open(&Globals { log: Some(LogPlace::File(path.clone())), ..Globals::default() }).unwrap();
         again.error(&Error::new(rcrun_runtime::Code::Usage, "second \u{1b}[31m"));
         let text = read(&path);
         let ends: Vec<_> = text.lines().map(|l| l.split_once(" level=").unwrap().1).collect();

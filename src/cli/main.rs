@@ -20,6 +20,7 @@ mod record;
 mod spec;
 mod start;
 mod state_root;
+mod system_log;
 mod target;
 mod timings;
 mod update;
@@ -28,7 +29,7 @@ mod version;
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use args::{Globals, Invocation};
+use args::{Cgroups, Globals, Invocation};
 use log::Log;
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::{Result, listen_fds, sys, users};
@@ -39,8 +40,8 @@ pub struct Global {
     pub root: PathBuf,
     /// `--rootless`
     pub rootless: Option<bool>,
-    /// systemd makes the cgroups.
-    pub systemd: bool,
+    /// Who makes the cgroups.
+    pub cgroups: Cgroups,
     /// Where warnings and debug lines go.
     pub log: Log,
     /// The exit status when rcrun itself fails.
@@ -133,8 +134,8 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Globals { rootless, systemd_cgroup: systemd, .. } = globals;
-    let global = Global { root, rootless, systemd, log, failure: Cell::new(failure(&invocation)) };
+    let Globals { rootless, cgroups, .. } = globals;
+    let global = Global { root, rootless, cgroups, log, failure: Cell::new(failure(&invocation)) };
     // These compile a config: of the others none touches more than a few pages.
     if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
         sys::memory::populate_stack();

@@ -1,14 +1,13 @@
-//! mounts: what a container that runs gets mounted, and what is taken away.
+//! mounts: what a container that runs gets mounted, and what is taken away. ^C ends it at any time: the container may have a
+//! file system of its own on the way, which never answers.
 
 use std::path::Path;
-
-use nix::sys::signal::SigSet;
 
 use crate::args::{Mounts, MountsChange};
 use crate::{ExitCode, Global, containers, images, input};
 use rcrun_runtime::Result;
 use rcrun_runtime::container::{self, StateRoot};
-use rcrun_runtime::error::{CallContext, Context};
+use rcrun_runtime::error::Context;
 
 /// `rcrun mounts`
 #[inline(never)]
@@ -22,8 +21,6 @@ pub fn mounts(global: &Global, args: &Mounts) -> Result<ExitCode> {
         };
         images::container::enter(&root, &id)?;
         let mut container = root.open(&id)?;
-        // All or nothing, also after ^C: it counts when this is done.
-        SigSet::all().thread_block().call("pthread_sigmask")?;
         match args.change {
             MountsChange::Add => container::add_mounts(&mut container, &text),
             MountsChange::Remove => container::remove_mounts(&mut container, &text),

@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 /// `rcrun spec`
 #[inline(never)]
 pub fn run(args: &Spec) -> Result<ExitCode> {
-    let path = args.bundle.join("config.json");
+    let path = args.bundle.join(&args.file);
     // Never over a config that somebody may have worked on.
     let file = match OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {

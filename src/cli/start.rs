@@ -1,7 +1,7 @@
 //! create and run: what starts a container. In the foreground rcrun stays with it, as its terminal and its signals' way.
 
 use crate::ExitCode;
-use crate::args::{Create, Run, Start};
+use crate::args::{Cgroups, Create, Run, Start};
 use crate::containers::parse;
 use crate::images::{self, run::Ready};
 use crate::target::{self, Machine, Target};
@@ -27,6 +27,7 @@ pub fn listen_variables() -> [Option<String>; 3] {
 fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool) -> Options {
     Options {
         bundle,
+        config: start.config.clone(),
         pid_file: start.pid_file.clone(),
         console_socket: start.console_socket.clone(),
         pidfd_socket: start.pidfd_socket.clone(),
@@ -35,7 +36,8 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
         preserve_fds: start.preserve_fds,
         listen: listen_variables(),
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
-        systemd: global.systemd,
+        systemd: global.cgroups == Cgroups::Systemd,
+        no_cgroup: global.cgroups == Cgroups::Nobody,
         keep_terminal,
         stdio: None,
         root: None,

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::sys::signal::SigSet;
+use oci_spec::runtime::LinuxIntelRdt;
 use serde_json::{Value, json};
 
-use crate::args::update::{Kind, Limit, Update, Wanted};
+use crate::args::update::{Kind, Limit, Schemata, Update, Wanted};
 use crate::{ExitCode, Global, containers, input, output};
 use rcrun_runtime::cgroup::Change;
 use rcrun_runtime::container::{self, How, StateRoot};
@@ -30,7 +31,13 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
     let wanted = spec::parse_resources(&text).context(format!("update {id}"))?;
     // All or nothing, also after ^C: it counts when this is done.
     SigSet::all().thread_block().call("pthread_sigmask")?;
-    let how = How { dry_run: args.dry_run, safe: args.safe };
+    let Schemata { l3_cache, memory_bandwidth } = &args.schemata;
+    let mut how = How { dry_run: args.dry_run, safe: args.safe, ..How::default() };
+    if !args.schemata.is_empty() {
+        let mut rdt = LinuxIntelRdt::default();
+        rdt.set_l3_cache_schema(l3_cache.clone()).set_mem_bw_schema(memory_bandwidth.clone());
+        how.schemata = Some(rdt);
+    }
     let updated = container::update(&mut container, &wanted, how).context(format!("update {id}"))?;
     if args.dry_run {
         output::print(table(&updated.changes))?;
@@ -84,9 +91,6 @@ fn from_options(options: &[(&Limit, Vec<String>)], warnings: &mut Vec<String>) -
                 resources["unified"][file] = json!(lines?.join("\n"));
             }
             Kind::Obsolete => warnings.push(format!("{option} is ignored: it counts for --memory")),
-            Kind::Unsupported(why) => {
-                return Err(Error::new(Code::Unsupported, format!("{option}: {why}")));
-            }
         }
     }
     Ok(resources)
@@ -229,10 +233,6 @@ mod tests {
             ("--io-max|8:0", "has no limit such as rbps=1m"),
             ("--io-max|8:0 speed=1", "\"speed=1\" is none of rbps="),
             ("--io-max|8:0 rbps=0", "\"rbps=0\": a rate of 0 cannot be had"),
-            (
-                "--l3-cache-schema|x",
-                "--l3-cache-schema: classes of Intel RDT are set by config.json only: rcrun changes none of a running container",
-            ),
             ("--dry-run", "nothing is to be changed"),
             ("--memory|1m|-r|f", "--memory may not stand beside it"),
         ] {

@@ -25,7 +25,7 @@ pub struct Groups {
 pub fn mounted() -> Result<PathBuf> {
     mountinfo::first_of_kind(b"resctrl")?.ok_or_else(|| {
         let text = "resctrl is not mounted: `mount -t resctrl resctrl /sys/fs/resctrl` mounts it, where the processor has it";
-        Error::config(POINTER, text).with_code(Code::Host)
+        Error::new(Code::Host, text)
     })
 }
 
@@ -76,10 +76,7 @@ impl Groups {
         let Some(group) = self.joined.first().filter(|_| !wanted.is_empty()) else { return Ok(()) };
         let file = group.join("schemata");
         if self.made.contains(group) {
-            return fs::write(&file, lines(&wanted)).map_err(|error| {
-                let said = fs::read_to_string(root.join("info/last_cmd_status")).unwrap_or_default();
-                failed("write", &file, error).hint(Some(said.trim()).filter(|said| !said.is_empty()))
-            });
+            return self.write(root, &wanted);
         }
         let there = fs::read_to_string(&file).map_err(|error| failed("read", &file, error))?;
         match wanted.iter().find(|line| !holds(&there, line)) {
@@ -90,6 +87,39 @@ impl Groups {
             }
             None => Ok(()),
         }
+    }
+
+    /// Writes lines to the class.
+    pub fn write(&self, root: &Path, wanted: &[String]) -> Result<()> {
+        let Some(group) = self.joined.first() else { return Ok(()) };
+        let file = group.join("schemata");
+        fs::write(&file, lines(wanted)).map_err(|error| {
+            let said = fs::read_to_string(root.join("info/last_cmd_status")).unwrap_or_default();
+            failed("write", &file, error).hint(Some(said.trim()).filter(|said| !said.is_empty()))
+        })
+    }
+
+    /// What the container's own class has now. One that others share is not the container's to change.
+    pub fn own_schemata(&self) -> Result<String> {
+        let group = self.joined.first().filter(|group| self.made.contains(group)).ok_or_else(|| {
+            let text =
+                "the container's class was there before it, and others may be in it: change it in resctrl";
+            Error::config(format!("{POINTER}/closID"), text)
+        })?;
+        let file = group.join("schemata");
+        fs::read_to_string(&file).map_err(|error| failed("read", &file, error))
+    }
+
+    /// Gives the processes of what was made back to the class of all, and removes it.
+    pub fn leave_and_remove(&self, root: &Path) -> Result<()> {
+        for group in &self.made {
+            let tasks = fs::read_to_string(group.join("tasks")).unwrap_or_default();
+            for task in tasks.split_whitespace() {
+                // It may have ended.
+                let _ = fs::write(root.join("tasks"), task);
+            }
+        }
+        self.remove()
     }
 
     /// Writes a process to them; its children are there too.
@@ -124,7 +154,7 @@ fn failed(call: &str, path: &Path, error: std::io::Error) -> Error {
 }
 
 /// The lines for `schemata`, in the order in which they are written: of several for one resource the last counts.
-fn schemata(rdt: &LinuxIntelRdt) -> Vec<String> {
+pub fn schemata(rdt: &LinuxIntelRdt) -> Vec<String> {
     let l3 = rdt.l3_cache_schema().as_deref().unwrap_or_default();
     let bandwidth = rdt.mem_bw_schema().as_deref().unwrap_or_default();
     // memBwSchema replaces what l3CacheSchema says of memory bandwidth.
@@ -284,6 +314,28 @@ mod tests {
             assert!(root.join("shared/schemata").exists());
             groups.remove().expect("once more");
         }
+    }
+
+    #[test]
+    fn a_class_of_the_containers_own_changes_and_one_that_was_there_does_not() {
+        let folder = stand_in();
+        let root = folder.path();
+        let first = rdt(serde_json::json!({"l3CacheSchema": "L3:0=f"}));
+        let own = Groups::find(root, "web", &first).expect("find");
+        own.make(root, &first).expect("make");
+        assert_eq!(own.own_schemata().expect("read"), "L3:0=f\n");
+        let second = rdt(serde_json::json!({"l3CacheSchema": "L3:0=3", "memBwSchema": "MB:0=20"}));
+        own.write(root, &schemata(&second)).expect("write");
+        assert_eq!(own.own_schemata().expect("read"), "L3:0=3\nMB:0=20\n");
+        fs::write(root.join("web/tasks"), "7\n8\n").expect("tasks");
+        // The kernel empties `tasks` when they have gone, and removes the files with the folder; a stand-in does not.
+        assert!(own.leave_and_remove(root).is_ok());
+        assert_eq!(fs::read_to_string(root.join("tasks")).expect("tasks"), "8");
+
+        let shared =
+            Groups::find(root, "other", &rdt(serde_json::json!({"closID": "shared"}))).expect("find");
+        let error = shared.own_schemata().expect_err("it is refused");
+        assert!(error.to_string().contains("others may be in it"), "{error}");
     }
 
     #[test]

@@ -33,11 +33,11 @@ fn exec_file(file: &str) -> Exec {
 }
 
 fn kill(signal: i32, all: bool) -> Invocation {
-    Invocation::Kill(Kill { id: "ID".into(), signal, all })
+    Invocation::Kill(Kill { id: "ID".into(), signal, all, regex: false })
 }
 
 fn delete(force: bool) -> Invocation {
-    Invocation::Delete(Delete { id: "ID".into(), force, store: default_store() })
+    Invocation::Delete(Delete { id: "ID".into(), force, regex: false, store: default_store() })
 }
 
 fn only(id: &str) -> Id {
@@ -233,8 +233,10 @@ fn crio_and_conmon_rs_are_understood() {
 
 #[test]
 fn updates_and_events_of_containerd_podman_and_cri_o_are_understood() {
-    let update =
-        |wanted| Invocation::Update(update::Update { id: "ID".into(), wanted, dry_run: false, safe: false });
+    let update = |wanted| {
+        let schemata = update::Schemata::default();
+        Invocation::Update(update::Update { id: "ID".into(), wanted, schemata, dry_run: false, safe: false })
+    };
     for (line, expected) in [
         ("update --resources=- ID", update(update::Wanted::Stdin)),
         ("update --resources - ID", update(update::Wanted::Stdin)),
@@ -288,5 +290,5 @@ fn checkpoint_and_restore_are_read_as_engines_say_them() {
 fn global_options_of_containerd_stand_before_the_verb() {
     let globals = globals(&format!("{CONTAINERD}--systemd-cgroup start ID"));
     assert_eq!(globals.log, Some("/b/log.json".into()));
-    assert!(globals.systemd_cgroup);
+    assert_eq!(globals.cgroups, Cgroups::Systemd);
 }

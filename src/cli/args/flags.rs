@@ -150,6 +150,8 @@ Examples:
         flags: || {
             let mut flags = vec![bundle()];
             flags.extend(start());
+            // crun's create takes it, and ends before there could be orphans.
+            flags.push(switch("no-subreaper", "Has no effect: create adopts nobody").hide(true));
             flags
         },
     },
@@ -215,8 +217,10 @@ A signal is a number or a name in any case: 9, KILL, SIGKILL, RTMIN+3.
 
 Examples:
   rcrun kill web
-  rcrun kill web KILL",
-        flags: || vec![switch("all", "Send it to all processes of the container").short('a').hide(true)],
+  rcrun kill web KILL
+  rcrun kill --all web HUP
+  rcrun kill --regex '^web-[0-9]+$' TERM",
+        flags: || vec![switch("all", "Send it to all processes of the container").short('a'), regex()],
     },
     Verb {
         name: "delete",
@@ -230,6 +234,7 @@ Examples:
         flags: || {
             vec![
                 switch("force", "Kill it first if it runs; no failure if it is not there").short('f'),
+                regex(),
                 store(),
             ]
         },
@@ -378,6 +383,7 @@ Example:
         flags: || {
             vec![
                 path("bundle", "DIR", "Folder to write to (default: here)").short('b'),
+                path("file", "FILE", "Its name in that folder (default: config.json)").short('f'),
                 switch("rootless", "For a user other than root"),
             ]
         },
@@ -485,6 +491,10 @@ pub(super) fn store() -> Arg {
     path("store", "DIR", "Keep images in DIR (/var/lib/rcrun, or ~/.local/share/rcrun)")
 }
 
+fn regex() -> Arg {
+    switch("regex", "The id is an extended regular expression: each container that it matches").short('r')
+}
+
 pub(super) fn bundle() -> Arg {
     path("bundle", "DIR", "The bundle: the folder that holds config.json (default: here)").short('b')
 }
@@ -502,9 +512,10 @@ fn timings() -> Arg {
 }
 
 /// The options that `create` and `run` share.
-fn start() -> [Arg; 7] {
+fn start() -> [Arg; 8] {
     [
         timings(),
+        path("config", "FILE", "Read FILE instead of the bundle's config.json").short('f'),
         path("pid-file", "FILE", "Write the pid of the container's first process to FILE"),
         path("console-socket", "SOCKET", "Send the master of the terminal to this socket"),
         path("pidfd-socket", "SOCKET", "Send a pidfd of the first process to this socket"),

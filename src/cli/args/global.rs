@@ -16,16 +16,77 @@ pub const DEFAULT_ROOT: &str = "/run/rcrun";
 pub struct Globals {
     /// `--root`: the directory that holds the state of containers, where it is given.
     pub root: Option<PathBuf>,
-    /// `--log`: the file that errors and warnings are appended to.
-    pub log: Option<PathBuf>,
+    /// `--log`: where errors and warnings go.
+    pub log: Option<LogPlace>,
     /// `--log-format`
     pub log_format: LogFormat,
-    /// `--debug`: tell more in the log.
-    pub debug: bool,
-    /// `--systemd-cgroup`: cgroups are made by systemd.
-    pub systemd_cgroup: bool,
+    /// `--debug`, `--log-level`: how much is told.
+    pub log_level: LogLevel,
+    /// `--systemd-cgroup`, `--cgroup-manager`: who makes cgroups.
+    pub cgroups: Cgroups,
     /// `--rootless`: `Some(true)` asks for it, `None` is `auto`.
     pub rootless: Option<bool>,
+}
+
+/// Who makes the cgroups of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cgroups {
+    /// rcrun.
+    #[default]
+    Rcrun,
+    /// systemd, as scopes.
+    Systemd,
+    /// Nobody: containers have none of their own.
+    Nobody,
+}
+
+/// Where a log goes; crun's spellings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPlace {
+    /// `PATH`, `file:PATH`
+    File(PathBuf),
+    /// `journald:ID`: systemd's journal, with this identifier.
+    Journal(String),
+    /// `syslog:ID`: the machine's system log, with this identifier.
+    Syslog(String),
+}
+
+impl From<&str> for LogPlace {
+    fn from(path: &str) -> LogPlace {
+        LogPlace::File(path.into())
+    }
+}
+
+impl LogPlace {
+    fn parse(value: OsString) -> std::result::Result<LogPlace, String> {
+        let Some(text) = value.to_str() else { return Ok(LogPlace::File(value.into())) };
+        let identifier = |id: &str, place: fn(String) -> LogPlace| match id {
+            "" => Err(format!("--log: {text:?} names no identifier: write {text}NAME")),
+            id if id.chars().any(|c| c.is_control()) => {
+                Err(format!("--log: {text:?}: an identifier has no control characters"))
+            }
+            id => Ok(place(id.to_string())),
+        };
+        match text.split_once(':') {
+            Some(("file", "")) => Err("--log: \"file:\" names no file".into()),
+            Some(("file", path)) => Ok(LogPlace::File(path.into())),
+            Some(("journald", id)) => identifier(id, LogPlace::Journal),
+            Some(("syslog", id)) => identifier(id, LogPlace::Syslog),
+            _ => Ok(LogPlace::File(value.into())),
+        }
+    }
+}
+
+/// How much a log is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What a person should know, too.
+    #[default]
+    Warning,
+    /// All.
+    Debug,
 }
 
 /// The form of a line in the log.
@@ -44,8 +105,8 @@ impl Default for Globals {
             root: None,
             log: None,
             log_format: LogFormat::Text,
-            debug: false,
-            systemd_cgroup: false,
+            log_level: LogLevel::default(),
+            cgroups: Cgroups::default(),
             rootless: None,
         }
     }
@@ -68,9 +129,13 @@ pub const FLAGS: &[Flag<'static>] = &[
     Flag { long: "log", short: None, valued: true },
     Flag { long: "log-format", short: None, valued: true },
     Flag { long: "rootless", short: None, valued: true },
+    Flag { long: "log-level", short: None, valued: true },
+    Flag { long: "cgroup-manager", short: None, valued: true },
+    Flag { long: "criu", short: None, valued: true },
     Flag { long: "debug", short: None, valued: false },
     Flag { long: "systemd-cgroup", short: None, valued: false },
     Flag { long: "version", short: Some('v'), valued: false },
+    Flag { long: "version", short: Some('V'), valued: false },
 ];
 
 /// `word` names a global option: it is told where it belongs when it stands elsewhere.
@@ -94,9 +159,29 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
         match given {
             Given::Value(name, value) => match name.as_str() {
                 "root" if !value.is_empty() => globals.root = Some(value.into()),
-                "log" if !value.is_empty() => globals.log = Some(value.into()),
+                "log" if !value.is_empty() => match LogPlace::parse(value) {
+                    Ok(place) => globals.log = Some(place),
+                    Err(text) => wrong = Some(text),
+                },
                 // As in Go, an empty value is none.
                 "root" | "log" => {}
+                // Without effect since runc 1.1: the one in PATH is taken.
+                "criu" => {}
+                "log-level" => match value.to_str() {
+                    Some("error") => globals.log_level = LogLevel::Error,
+                    Some("warning") => globals.log_level = LogLevel::Warning,
+                    Some("debug") => globals.log_level = LogLevel::Debug,
+                    _ => wrong = Some(format!("--log-level: {value:?} is none of error, warning, debug")),
+                },
+                "cgroup-manager" => match value.to_str() {
+                    Some("cgroupfs") => globals.cgroups = Cgroups::Rcrun,
+                    Some("systemd") => globals.cgroups = Cgroups::Systemd,
+                    Some("disabled") => globals.cgroups = Cgroups::Nobody,
+                    _ => {
+                        let text = "is none of cgroupfs, systemd, disabled";
+                        wrong = Some(format!("--cgroup-manager: {value:?} {text}"));
+                    }
+                },
                 "log-format" => match value.to_str() {
                     Some("text") | Some("") => globals.log_format = LogFormat::Text,
                     Some("json") => globals.log_format = LogFormat::Json,
@@ -109,8 +194,8 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
                 },
             },
             Given::Switch(name, on) => match name.as_str() {
-                "debug" => globals.debug = on,
-                "systemd-cgroup" => globals.systemd_cgroup = on,
+                "debug" => globals.log_level = if on { LogLevel::Debug } else { LogLevel::default() },
+                "systemd-cgroup" => globals.cgroups = if on { Cgroups::Systemd } else { Cgroups::Rcrun },
                 _ => version = on,
             },
         }
@@ -142,9 +227,12 @@ mod tests {
     #[test]
     fn global_options_are_read_in_every_spelling() {
         let root = |root: &str| Globals { root: Some(root.into()), ..Globals::default() };
-        let debug = Globals { debug: true, ..Globals::default() };
+        let debug = Globals { log_level: LogLevel::Debug, ..Globals::default() };
         let log = Globals { log: Some("L".into()), log_format: LogFormat::Json, ..Globals::default() };
-        let systemd = Globals { systemd_cgroup: true, ..Globals::default() };
+        let systemd = Globals { cgroups: Cgroups::Systemd, ..Globals::default() };
+        let nobody = Globals { cgroups: Cgroups::Nobody, ..Globals::default() };
+        let log_to = |place| Globals { log: Some(place), ..Globals::default() };
+        let only_errors = Globals { log_level: LogLevel::Error, ..Globals::default() };
         let rootless = |rootless| Globals { rootless, ..Globals::default() };
         for (text, expected) in [
             ("", Globals::default()),
@@ -155,8 +243,20 @@ mod tests {
             ("--root A --root B", root("B")),
             ("--root=", Globals::default()),
             ("--debug", debug.clone()),
-            ("-debug", debug),
+            ("-debug", debug.clone()),
             ("--debug=false", Globals::default()),
+            ("--log-level=debug", debug.clone()),
+            ("--log-level warning", Globals::default()),
+            ("--log-level error", only_errors),
+            ("--log file:/l", log_to("/l".into())),
+            ("--log journald:web", log_to(LogPlace::Journal("web".into()))),
+            ("--log=syslog:a:b", log_to(LogPlace::Syslog("a:b".into()))),
+            ("--log other:l", log_to("other:l".into())),
+            ("--cgroup-manager systemd", systemd.clone()),
+            ("--systemd-cgroup --cgroup-manager=cgroupfs", Globals::default()),
+            ("--cgroup-manager=disabled", nobody),
+            ("--cgroup-manager=disabled --systemd-cgroup", systemd.clone()),
+            ("--criu /usr/sbin/criu", Globals::default()),
             ("--log L --log-format json", log.clone()),
             ("--log-format=json --log=L", log),
             ("--log-format text", Globals::default()),
@@ -186,6 +286,9 @@ mod tests {
             ("-h run", Rest::Help),
             ("--version", Rest::Version),
             ("-v", Rest::Version),
+            ("-V", Rest::Version),
+            ("-?", Rest::Help),
+            ("--usage", Rest::Help),
             ("--root R -v", Rest::Version),
             ("-- state", Rest::Verb("state".into(), vec![])),
         ] {
@@ -201,6 +304,16 @@ mod tests {
             ("--log-format xml --log L state", "--log-format: \"xml\" is neither text nor json"),
             ("--log L --rootless maybe state", "--rootless: \"maybe\" is not true, false or auto"),
             ("--log L --debug=2 state", "--debug: \"2\" is neither true nor false"),
+            (
+                "--log L --log journald: state",
+                "--log: \"journald:\" names no identifier: write journald:NAME",
+            ),
+            ("--log L --log file: state", "--log: \"file:\" names no file"),
+            ("--log L --log-level all state", "--log-level: \"all\" is none of error, warning, debug"),
+            (
+                "--log L --cgroup-manager v1 state",
+                "--cgroup-manager: \"v1\" is none of cgroupfs, systemd, disabled",
+            ),
         ] {
             let (globals, rest) = line(text);
             assert_eq!(rest.unwrap_err().to_string(), expected, "{text}");

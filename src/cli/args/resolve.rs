@@ -131,7 +131,8 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "run" => Invocation::Run(Run {
             what: plain.word("an image, a bundle or a container id")?,
             command: plain.all(),
-            bundle: options.path("bundle"),
+            // With a config of one's own the argument is the id, as with a bundle's folder.
+            bundle: options.path("bundle").or_else(|| options.path("config").map(|_| here())),
             detach: options.on("detach"),
             keep: options.on("keep"),
             rm: options.on("rm"),
@@ -157,10 +158,12 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
                 None => libc::SIGTERM,
             },
             all: options.on("all"),
+            regex: options.on("regex"),
         }),
         "delete" => Invocation::Delete(Delete {
             id: plain.id()?,
             force: options.on("force"),
+            regex: options.on("regex"),
             store: options.path("store").unwrap_or_else(image::default_store),
         }),
         "exec" => Invocation::Exec(exec(&options, &mut plain)?),
@@ -178,6 +181,7 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         }),
         "spec" => Invocation::Spec(Spec {
             bundle: options.path("bundle").unwrap_or_else(here),
+            file: options.path("file").unwrap_or_else(|| PathBuf::from("config.json")),
             rootless: options.on("rootless"),
         }),
         "checkpoint" => {
@@ -394,6 +398,7 @@ impl Matches {
 
     pub(super) fn start(&self) -> Start {
         Start {
+            config: self.path("config"),
             console_socket: self.path("console-socket"),
             pidfd_socket: self.path("pidfd-socket"),
             pid_file: self.path("pid-file"),

@@ -76,6 +76,7 @@ fn exec(command: Command) -> Invocation {
 #[test]
 fn create_and_run_take_their_options_before_and_after_the_id() {
     let start = || Start {
+        config: None,
         console_socket: Some("C".into()),
         pidfd_socket: Some("F".into()),
         pid_file: Some("P".into()),
@@ -191,11 +192,15 @@ fn a_command_for_exec_need_not_be_utf8() {
 
 #[test]
 fn the_other_verbs_resolve() {
-    let kill = |signal, all| Invocation::Kill(Kill { id: id(), signal, all });
-    let delete = |force| Invocation::Delete(Delete { id: id(), force, store: image::default_store() });
+    let kill = |signal, all| Invocation::Kill(Kill { id: id(), signal, all, regex: false });
+    let delete =
+        |force| Invocation::Delete(Delete { id: id(), force, regex: false, store: image::default_store() });
+    let mounts = |change, file: &str| Invocation::Mounts(Mounts { change, id: id(), file: file.into() });
     let list = |format, quiet| Invocation::List(List { format, quiet });
     let ps = |format, args: &str| Invocation::Ps(Ps { id: id(), format, args: words(args) });
-    let spec = |bundle: &str, rootless| Invocation::Spec(Spec { bundle: bundle.into(), rootless });
+    let spec = |bundle: &str, rootless| {
+        Invocation::Spec(Spec { bundle: bundle.into(), file: "config.json".into(), rootless })
+    };
     let plan = |bundle: &str, process: Option<&str>, format| {
         Invocation::Plan(Plan {
             bundle: bundle.into(),
@@ -237,6 +242,9 @@ fn the_other_verbs_resolve() {
         ("ps -f json x -f table", ps(Table::Json, "-f table")),
         ("spec", spec(".", false)),
         ("spec -b B --rootless", spec("B", true)),
+        ("spec -f F", Invocation::Spec(Spec { bundle: ".".into(), file: "F".into(), rootless: false })),
+        ("mounts add x F", mounts(MountsChange::Add, "F")),
+        ("mounts remove x -", mounts(MountsChange::Remove, "-")),
         ("features", Invocation::Features),
         ("doctor", Invocation::Doctor(Table::Table)),
         ("doctor --format json", Invocation::Doctor(Table::Json)),
@@ -308,6 +316,13 @@ fn a_wrong_command_line_is_one_sentence() {
         ("plan -f table", "plan: --format: \"table\" is not one of text, json"),
         ("plan -b B C", "plan: --bundle names the bundle already: what is \"C\"?"),
         ("kill x NOPE", "kill: unknown signal \"NOPE\""),
+        ("mounts", "mounts: an argument is missing: add or remove (usage: rcrun mounts add|remove ID FILE)"),
+        ("mounts x y z", "mounts: \"x\" is neither add nor remove"),
+        (
+            "mounts add x",
+            "mounts: an argument is missing: a file with a list of mounts (-: standard input) (usage: rcrun mounts add|remove ID FILE)",
+        ),
+        ("mounts add x y z", "mounts: one argument too many: \"z\" (usage: rcrun mounts add|remove ID FILE)"),
         (
             "exec x",
             "exec: an argument is missing: a command (or --process FILE) (usage: rcrun exec ID COMMAND [ARG...])",

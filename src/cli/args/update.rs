@@ -16,10 +16,28 @@ pub struct Update {
     pub id: String,
     /// What is to change.
     pub wanted: Wanted,
+    /// `--l3-cache-schema`, `--mem-bw-schema`: of its class of resctrl.
+    pub schemata: Schemata,
     /// `--dry-run`: print what would change.
     pub dry_run: bool,
     /// `--safe`: reclaim memory first, and rather give up than kill.
     pub safe: bool,
+}
+
+/// New lines for `schemata`, each of which may be of several domains.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Schemata {
+    /// Caches.
+    pub l3_cache: Option<String>,
+    /// Memory bandwidth.
+    pub memory_bandwidth: Option<String>,
+}
+
+impl Schemata {
+    /// None is wanted.
+    pub fn is_empty(&self) -> bool {
+        *self == Schemata::default()
+    }
 }
 
 /// Where the new limits stand.
@@ -65,12 +83,7 @@ pub enum Kind {
     Devices(&'static str),
     /// Nothing is done, and that is told, as runc does.
     Obsolete,
-    /// Refused, with the reason.
-    Unsupported(&'static str),
 }
-
-const INTEL_RDT: &str =
-    "classes of Intel RDT are set by config.json only: rcrun changes none of a running container";
 
 /// All of them.
 pub const LIMITS: &[Limit] = &[
@@ -121,8 +134,6 @@ pub const LIMITS: &[Limit] = &[
     limit("cpu-rt-runtime", "USEC", "", Kind::Number("/cpu/realtimeRuntime")),
     limit("kernel-memory", "BYTES", "", Kind::Obsolete),
     limit("kernel-memory-tcp", "BYTES", "", Kind::Obsolete),
-    limit("l3-cache-schema", "SCHEMA", "", Kind::Unsupported(INTEL_RDT)),
-    limit("mem-bw-schema", "SCHEMA", "", Kind::Unsupported(INTEL_RDT)),
 ];
 
 const fn limit(name: &'static str, value: &'static str, help: &'static str, kind: Kind) -> Limit {
@@ -133,6 +144,8 @@ const fn limit(name: &'static str, value: &'static str, help: &'static str, kind
 pub(super) fn flags() -> Vec<Arg> {
     let mut flags = vec![
         path("resources", "FILE", "Read a linux.resources object from FILE (-: standard input)").short('r'),
+        text("l3-cache-schema", "SCHEMA", "Caches of its resctrl class, such as L3:0=f"),
+        text("mem-bw-schema", "SCHEMA", "Memory bandwidth of its resctrl class, such as MB:0=20"),
         switch("dry-run", "Print what would change: file, old and new value"),
         switch("safe", "Reclaim memory first, and give up rather than kill"),
     ];
@@ -150,6 +163,10 @@ pub(super) fn resolved(id: String, options: &Matches) -> Result<Update> {
         // As in Go, an empty word is none.
         .filter(|(_, words)| words.iter().any(|word| !word.is_empty()))
         .collect();
+    let schemata = Schemata {
+        l3_cache: options.word("l3-cache-schema"),
+        memory_bandwidth: options.word("mem-bw-schema"),
+    };
     let wanted = match options.path("resources") {
         Some(_) if !given.is_empty() => {
             let name = given[0].0.name;
@@ -159,10 +176,10 @@ pub(super) fn resolved(id: String, options: &Matches) -> Result<Update> {
         }
         Some(file) if file.as_os_str() == "-" => Wanted::Stdin,
         Some(file) => Wanted::File(file),
-        None if given.is_empty() => {
+        None if given.is_empty() && schemata.is_empty() => {
             return Err(usage("nothing is to be changed: give --resources FILE or an option for a limit"));
         }
         None => Wanted::Options(given),
     };
-    Ok(Update { id, wanted, dry_run: options.on("dry-run"), safe: options.on("safe") })
+    Ok(Update { id, wanted, schemata, dry_run: options.on("dry-run"), safe: options.on("safe") })
 }

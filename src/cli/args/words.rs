@@ -70,7 +70,7 @@ pub fn read(flags: &[Flag], options: Options, words: Vec<OsString>, read: &mut W
         // Go takes one dash for two: only a word that equals a long option's name exactly is meant so.
         if let Some(flag) = flags.iter().find(|f| f.long.as_bytes() == name) {
             read.given.push(flag.take(value, &mut words)?);
-        } else if name == b"help" {
+        } else if matches!(name, b"help" | b"usage") {
             read.help = true;
             return Ok(());
         } else if dashes == 2 {
@@ -95,7 +95,7 @@ fn letters(
     let letters = &word.as_bytes()[1..];
     for (i, letter) in letters.iter().enumerate() {
         let Some(flag) = flags.iter().find(|f| f.short == Some(char::from(*letter))) else {
-            if *letter == b'h' {
+            if matches!(letter, b'h' | b'?') {
                 read.help = true;
                 return Ok(());
             }

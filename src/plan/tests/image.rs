@@ -94,6 +94,9 @@ samples! {
     AwaitStart { listen: Slot(6) };
     Filter { flags: 2 };
     Execute;
+    CheckJoinedMounts { host: Slot(0), proc: Slot(8) };
+    TellMount;
+    Unmount { path: InRoot(text("data")), id: u64::MAX, proc: Slot(8) };
 }
 
 /// What a plan's parts come to in memory.
@@ -332,6 +335,7 @@ fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
         Kind::Trees,
         Kind::Forked,
         Kind::Listener,
+        Kind::Mounted,
     ];
     for kind in kinds {
         let report = Report { kind, call: 0x1234, step: u32::MAX, errno: -1, detail: u64::MAX - 1 };
@@ -339,7 +343,7 @@ fn a_report_comes_out_as_it_went_in_and_nothing_else_is_one() {
         assert_eq!(Report::decode(&report.encode()[1..]), None);
         assert_eq!(Report::decode(&[&report.encode()[..], &[0]].concat()), None);
     }
-    for kind in (0..=u16::MAX).filter(|n| !(1..=8).contains(n)) {
+    for kind in (0..=u16::MAX).filter(|n| !(1..=9).contains(n)) {
         let mut bytes = [0; REPORT_SIZE];
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         assert_eq!(Report::decode(&bytes), None, "kind {kind}");

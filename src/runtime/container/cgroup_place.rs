@@ -45,6 +45,20 @@ impl CgroupPlace {
         Ok(CgroupPlace { cgroup: path(spec, id, rootless, writes)?, unit: None })
     }
 
+    /// Nowhere: its processes stay in the cgroup of who calls, and limits would be that one's.
+    pub(super) fn none(writes: &[Write]) -> Result<CgroupPlace> {
+        match writes.first() {
+            None => Ok(CgroupPlace { cgroup: None, unit: None }),
+            Some(limit) => {
+                let text = format!(
+                    "config.json: {}: the limit cannot be set: with --cgroup-manager disabled the container has no cgroup",
+                    limit.pointer
+                );
+                Err(Error::new(Code::Config, text).at(&limit.pointer))
+            }
+        }
+    }
+
     /// What the container's state remembers of the cgroup: the mount, and the path below it.
     pub(super) fn remembered(&self) -> Option<(PathBuf, String)> {
         let place = self.cgroup.as_ref();

@@ -37,6 +37,8 @@ use std::time::SystemTime;
 pub struct Options {
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// In the place of the bundle's config.json.
+    pub config: Option<PathBuf>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// Receives the terminal's master.
@@ -55,6 +57,8 @@ pub struct Options {
     pub notify_socket: Option<String>,
     /// Its cgroup is a scope of systemd's.
     pub systemd: bool,
+    /// It has no cgroup of its own: it stays in the caller's.
+    pub no_cgroup: bool,
     /// The caller keeps the terminal's master (run in the foreground); else a terminal needs `console_socket`.
     pub keep_terminal: bool,
     /// Becomes stdin, stdout and stderr; else they are the caller's own.
@@ -94,8 +98,10 @@ pub fn run(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run>
 
 fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: bool) -> Result<Run> {
     let bundle = sys::path::real(&options.bundle).call(format!("bundle {}", options.bundle.display()))?;
-    let config = bundle.join("config.json");
-    let text = spec::read(&config)?;
+    let text = match &options.config {
+        Some(config) => spec::read(config)?,
+        None => spec::read(&bundle.join("config.json"))?,
+    };
     let spec = spec::parse(&text)?;
     timings::mark("read and check config.json");
     let host = Host::read()?;

@@ -64,6 +64,7 @@ pub(crate) fn decide<'a>(
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let policy = Policy::new(rules, linux.and_then(|l| l.devices().as_deref()).unwrap_or_default())?;
     let place = match options.systemd {
+        _ if options.no_cgroup => CgroupPlace::none(&limits.writes)?,
         true => CgroupPlace::by_systemd(spec, id, &limits.writes, &policy)?,
         false => CgroupPlace::by_rcrun(spec, id, &limits.writes, rootless)?,
     };
@@ -102,13 +103,20 @@ pub(crate) fn decide<'a>(
     warnings.extend(limits.warnings.iter().map(|w| format!("config.json: {}: {}", w.pointer, w.message)));
     warnings.extend(compile::warnings(spec, &host));
     warnings.extend(plan.warnings.iter().cloned());
+    if options.no_cgroup && !rules.is_empty() {
+        warnings.push(
+            "config.json: /linux/resources/devices: without a cgroup of its own no device rule holds for the container"
+                .to_string(),
+        );
+    }
     if asked.is_some() && notify.is_none() {
         warnings.push("NOTIFY_SOCKET: without a mount namespace the container does not get it".to_string());
     }
 
     let resctrl = match linux.and_then(|l| l.intel_rdt().as_ref()) {
         Some(rdt) => {
-            let root = resctrl::mounted()?;
+            let at = "/linux/intelRdt";
+            let root = resctrl::mounted().map_err(|e| e.context(format!("config.json: {at}")).at(at))?;
             Some((Groups::find(&root, id.as_str(), rdt)?, root, rdt))
         }
         None => None,

@@ -82,7 +82,7 @@ fn of_list(error: Error) -> Error {
 
 /// The one spelling of a path below the container's root.
 fn plain(path: &Path) -> PathBuf {
-    Path::new("/").join(&spec::path::below_root(path))
+    Path::new("/").join(spec::path::below_root(path))
 }
 
 /// A container that runs.

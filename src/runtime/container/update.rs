@@ -3,22 +3,26 @@
 use super::process::Status;
 use super::state::{Container, State};
 use crate::cgroup::{Cgroup, Change, DeviceProgram, Policy, Whose, Write, resources};
+use crate::resctrl::{self, Groups};
 use crate::spec::Resources;
 use crate::systemd::{self, Property};
 use crate::{Code, Error, Result};
-use oci_spec::runtime::LinuxDeviceCgroup;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxIntelRdt, LinuxResources};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long `safe` tries to make room for a lower memory limit.
 const RECLAIM: Duration = Duration::from_secs(5);
 
 /// How an update is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct How {
     /// Only find out what would change.
     pub dry_run: bool,
     /// Where a lower memory limit would kill, reclaim first, and give up rather than kill.
     pub safe: bool,
+    /// What its class of resctrl is to have from now on.
+    pub schemata: Option<LinuxIntelRdt>,
 }
 
 /// What an update has changed.
@@ -40,9 +44,84 @@ pub fn update(container: &mut Container, wanted: &Resources, how: How) -> Result
         (Status::Running | Status::Created | Status::Paused, Some(state)) => state,
         _ => return Err(not_running()),
     };
-    let cgroup = state.open_cgroup()?.ok_or_else(|| state.without_cgroup("update"))?;
-    change(container, &state, &cgroup, wanted, how)
-        .map_err(|error| error.in_part("/linux/resources", "resources"))
+    let classes = match &how.schemata {
+        Some(rdt) => Some(Classes::of(&state, rdt)?),
+        None => None,
+    };
+    let others = |state: &State| {
+        if **wanted == LinuxResources::default() && how.schemata.is_some() {
+            return Ok(Updated { changes: Vec::new(), warnings: Vec::new() });
+        }
+        let cgroup = state.open_cgroup()?.ok_or_else(|| state.without_cgroup("update"))?;
+        change(container, state, &cgroup, wanted, &how)
+            .map_err(|error| error.in_part("/linux/resources", "resources"))
+    };
+    match classes {
+        None => others(&state),
+        Some(classes) => classes.change(container, state, how.dry_run, others),
+    }
+}
+
+/// The class of resctrl that is to change, with what it has now and what it will.
+struct Classes {
+    groups: Groups,
+    /// None: the container has no class yet, and gets this one.
+    before: Option<String>,
+    root: PathBuf,
+    rdt: LinuxIntelRdt,
+}
+
+impl Classes {
+    fn of(state: &State, rdt: &LinuxIntelRdt) -> Result<Classes> {
+        let root = resctrl::mounted()?;
+        let (groups, before) = match &state.resctrl {
+            Some(groups) => (groups.clone(), Some(groups.own_schemata()?)),
+            None => (Groups::find(&root, &state.id, rdt)?, None),
+        };
+        Ok(Classes { groups, before, root, rdt: rdt.clone() })
+    }
+
+    /// Changes it, then the rest; it is as it was where the rest fails.
+    fn change(
+        &self,
+        container: &Container,
+        state: State,
+        dry_run: bool,
+        rest: impl FnOnce(&State) -> Result<Updated>,
+    ) -> Result<Updated> {
+        let new = resctrl::schemata(&self.rdt).join(" ");
+        let change = Change { file: "schemata".into(), old: self.before.clone(), new };
+        let done = |updated: Updated| Updated {
+            changes: updated.changes.into_iter().chain([change]).collect(),
+            ..updated
+        };
+        if dry_run {
+            return rest(&state).map(done);
+        }
+        let Some(before) = &self.before else {
+            // Remembered first, so that a delete finds it.
+            let state = State { resctrl: Some(self.groups.clone()), ..state };
+            container.save(&state)?;
+            let made = self.groups.make(&self.root, &self.rdt).and_then(|()| {
+                super::processes(container)?.iter().try_for_each(|pid| self.groups.join(*pid as i32))
+            });
+            return made.and_then(|()| rest(&state)).map(done).map_err(|error| {
+                let state = State { resctrl: None, ..state };
+                match self.groups.leave_and_remove(&self.root).and_then(|()| container.save(&state)) {
+                    Ok(()) => error,
+                    Err(left) => error.attach(&left),
+                }
+            });
+        };
+        self.groups.write(&self.root, &resctrl::schemata(&self.rdt))?;
+        rest(&state).map(done).map_err(|error| {
+            let lines: Vec<String> = before.lines().map(|line| line.trim().to_string()).collect();
+            match self.groups.write(&self.root, &lines) {
+                Ok(()) => error,
+                Err(left) => error.attach(&left),
+            }
+        })
+    }
 }
 
 fn change(
@@ -50,7 +129,7 @@ fn change(
     state: &State,
     cgroup: &Cgroup,
     wanted: &Resources,
-    how: How,
+    how: &How,
 ) -> Result<Updated> {
     let spec = container.spec()?;
     let linux = spec.linux().as_ref();

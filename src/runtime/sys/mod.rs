@@ -14,6 +14,7 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod path;
+pub mod pattern;
 pub mod peer;
 pub mod pidfd;
 pub mod probe;
