@@ -19,7 +19,7 @@ fn loot(said: &Said, way: &str) -> Loot {
 fn cve_2024_21626_leaked_fd_as_cwd() {
     holds(|runtime: &Runtime| {
         let canary = Canary::new();
-        let read = format!("cat {}", canary.from_below().join("secret").display());
+        let read = format!("cat {}", canary.climbing().join("secret").display());
         let id = id("21626-cwd");
         let running = Bundle::new("cve-running", &["sleep", "1000"]);
         for fd in FDS {

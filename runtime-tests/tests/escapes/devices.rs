@@ -36,7 +36,7 @@ const NAMES: [&str; 20] = [
     "folder/node",
 ];
 
-const LINKS: [fn(&Canary) -> PathBuf; 3] = [Canary::path, Canary::from_below, Canary::dangling];
+const LINKS: [fn(&Canary) -> PathBuf; 3] = [Canary::path, Canary::climbing, Canary::dangling];
 
 fn without_dev(config: &mut Value) {
     let mounts = config["mounts"].as_array_mut().expect("mounts");
@@ -68,7 +68,7 @@ fn linked(runtime: &Runtime, name: &str, to: fn(&Canary) -> PathBuf, mounted: bo
 fn cve_2026_41579_ptmx_and_links_of_a_linked_dev() {
     holds_where_runc_falls(|runtime| {
         let image = linked(runtime, "", Canary::path, false);
-        let mounted = linked(runtime, "", Canary::from_below, true);
+        let mounted = linked(runtime, "", Canary::climbing, true);
         Some(format!("{} {}", image?, mounted?))
     });
 }

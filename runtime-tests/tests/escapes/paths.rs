@@ -50,7 +50,7 @@ fn cve_2021_30465_no_mount_goes_through_a_link_that_comes_at_any_moment() {
 
 #[test]
 fn cve_2019_18837_a_mount_point_behind_a_link_is_made_inside() {
-    let links: [fn(&Canary) -> std::path::PathBuf; 3] = [Canary::path, Canary::from_below, Canary::dangling];
+    let links: [fn(&Canary) -> std::path::PathBuf; 3] = [Canary::path, Canary::climbing, Canary::dangling];
     holds(|runtime| {
         links.iter().find_map(|to| {
             let canary = Canary::new();
@@ -161,5 +161,5 @@ fn cve_2019_14271_no_library_or_table_of_names_of_the_image_is_opened() {
 
 /// A folder of the machine that an fd of the runtime leads to, by any number of steps up.
 pub fn up_from(fd: i32, canary: &Canary, name: &str) -> String {
-    Path::new(&format!("/proc/self/fd/{fd}")).join(canary.from_below()).join(name).display().to_string()
+    Path::new(&format!("/proc/self/fd/{fd}")).join(canary.climbing()).join(name).display().to_string()
 }

@@ -69,7 +69,7 @@ impl Canary {
     }
 
     /// Up from any folder, and down to it.
-    pub fn from_below(&self) -> PathBuf {
+    pub fn climbing(&self) -> PathBuf {
         Path::new(&"../".repeat(30)).join(self.path().strip_prefix("/").expect("an absolute path"))
     }
 
