@@ -1,10 +1,10 @@
 //! A race without luck: a command and all that it makes are stopped by ptrace(2) before each system call that names a path,
 //! so that an attacker's rename comes between any two of them. Uses nix and trace.
 
-use crate::trace::{let_go, spawn_reading, tracees};
+use crate::trace::{let_go, seized, tracees};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::ptrace::{self, Options};
+use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -75,16 +75,7 @@ pub struct Ended {
 /// Runs `command` to its end and calls `act` with the number of each counted call, from 0 on, before the call is made.
 /// Its output goes nowhere. What lives on after it goes on by itself. The calling thread must have no other child.
 pub fn stopped_before_each(command: &Command, which: Which, mut act: impl FnMut(u32)) -> Ended {
-    let child = spawn_reading(command);
-    let main = child.pid();
-    let options = Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEFORK
-        | Options::PTRACE_O_TRACEVFORK
-        | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(main, options).expect("ptrace seize");
-    child.go();
+    let main = seized(command);
     let (mut calls, mut begun) = (0, false);
     let status = loop {
         let (pid, signal) = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {

@@ -50,16 +50,7 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
 
 /// The same, counting only from the moment on that the file `since` exists: how many calls come before may vary.
 pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: u32) -> Traced {
-    let child = spawn_reading(command);
-    let main = child.pid();
-    let options = Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEFORK
-        | Options::PTRACE_O_TRACEVFORK
-        | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(main, options).expect("ptrace seize");
-    child.go();
+    let main = seized(command);
     let mut run =
         Run { main, victim, since, at, begun: false, stops: 0, killed_at: None, living: BTreeMap::new() };
     run.living.insert(main, 0);
@@ -113,9 +104,24 @@ pub fn act_at(command: &Command, call: i64, argument: Option<u64>, act: impl FnO
 }
 
 /// A shell that waits for a line before it becomes the command.
-pub(crate) struct Reading(Child);
+struct Reading(Child);
 
-pub(crate) fn spawn_reading(command: &Command) -> Reading {
+/// The command, traced with all that it makes from its first instruction on.
+pub(crate) fn seized(command: &Command) -> Pid {
+    let child = spawn_reading(command);
+    let main = child.pid();
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(main, options).expect("ptrace seize");
+    child.go();
+    main
+}
+
+fn spawn_reading(command: &Command) -> Reading {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "read word; exec \"$@\" </dev/null >/dev/null 2>&1", "sh"]);
     shell.arg(command.get_program()).args(command.get_args()).stdin(Stdio::piped());
@@ -124,12 +130,12 @@ pub(crate) fn spawn_reading(command: &Command) -> Reading {
 
 impl Reading {
     /// The process that becomes the command.
-    pub(crate) fn pid(&self) -> Pid {
+    fn pid(&self) -> Pid {
         Pid::from_raw(self.0.id() as i32)
     }
 
     /// Lets it.
-    pub(crate) fn go(mut self) {
+    fn go(mut self) {
         self.0.stdin.take().expect("a pipe").write_all(b"\n").expect("a word to the shell");
     }
 }
