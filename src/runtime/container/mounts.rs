@@ -155,7 +155,7 @@ impl Running {
         let mut means = Means { init: Some(init), cgroup: folder, ..Means::default() };
         let born = prepare(plan, &mut means).and_then(|fds| {
             let trees = if plan.clones_inside { wanted(plan, &fds, &means)? } else { Vec::new() };
-            Ok((launch(plan, fds, cgroup.map(AsFd::as_fd), None)?, trees))
+            Ok((launch(plan, fds, cgroup.map(AsFd::as_fd), None, None)?, trees))
         });
         let (mut child, trees) = match born {
             Ok(born) => born,

@@ -160,6 +160,7 @@ fn state(spec: &Spec, id: &ContainerId, bundle: &Path, place: &CgroupPlace) -> S
         keyring: true,
         variables: Vec::new(),
         notify: false,
+        mounts: Vec::new(),
         devices: None,
         end: None,
     }
