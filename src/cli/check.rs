@@ -11,7 +11,8 @@ use rcrun_runtime::container::Options;
 pub fn run(global: &Global, args: &Args) -> Result<ExitCode> {
     let report = check(&Options {
         bundle: args.bundle.clone(),
-        systemd: global.systemd,
+        systemd: global.cgroups == Cgroups::Systemd,
+        no_cgroup: global.cgroups == Cgroups::Nobody,
         rootless: global.rootless,
         ..Options::default()
     });

@@ -53,6 +53,11 @@ pub fn checkpoint(global: &Global, args: &Checkpoint) -> Result<ExitCode> {
 #[inline(never)]
 pub fn restore(global: &Global, args: &Restore) -> Result<ExitCode> {
     let id = parse(&args.id)?;
+    if global.cgroups == Cgroups::Nobody {
+        // CRIU is told where the cgroups of the images are to be.
+        let text = "restore: --cgroup-manager disabled: a restored container needs a cgroup of its own";
+        return Err(Error::new(Code::Unsupported, text));
+    }
     let root = StateRoot::new(&global.root);
     let options = RestoreOptions {
         images: args.images.clone(),
@@ -65,7 +70,7 @@ pub fn restore(global: &Global, args: &Restore) -> Result<ExitCode> {
         tcp_close: args.tcp_close,
         lsm_profile: args.lsm_profile.clone(),
         lsm_mount_context: args.lsm_mount_context.clone(),
-        systemd: global.systemd,
+        systemd: global.cgroups == Cgroups::Systemd,
         rootless: global.rootless,
     };
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
