@@ -8,12 +8,11 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde_json::json;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{IoSliceMut, Read};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 
 /// Counts for ever, a line for each.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
@@ -168,50 +167,6 @@ fn memory_is_written_before_and_the_rest_with_its_parent() {
     before += &lines.rest();
     let mut lines = restore(&runtime, &bundle, &[&images.of("second")], "parent");
     assert_eq!(number(&lines.line()), last(&before) + 1);
-}
-
-#[test]
-fn memory_comes_page_by_page_from_where_it_was() {
-    let (runtime, images) = (Runtime::new(), Images::new());
-    let bundle = shell("lazy", COUNT, |_| {});
-    let mut lines = runtime.detached(&bundle, "lazy");
-    let mut before = lines.until("3\n");
-    let fifo = |name: &str| {
-        let path = images.path().join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-        path
-    };
-    // $0 is the descriptor's file; the rest is the command.
-    let with_status = |file: &Path, words: &[&str]| {
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$@\" 3>\"$0\""]).arg(file).args(words);
-        let log = File::create(file.with_extension("log")).expect("a file");
-        let child = command.stdout(log.try_clone().expect("dup")).stderr(log).spawn().expect("sh");
-        let mut byte = [1];
-        let told = File::open(file).and_then(|mut file| file.read_exact(&mut byte));
-        let log = || fs::read_to_string(file.with_extension("log")).unwrap_or_default();
-        told.unwrap_or_else(|e| panic!("{words:?}: {e}: {}", log()));
-        assert_eq!(byte, [0]);
-        child
-    };
-    let (binary, root) = (runtime.binary().to_str().expect("UTF-8"), runtime.root().to_str().expect("UTF-8"));
-    let server = ["--lazy-pages", "--page-server=127.0.0.1:27015", "--status-fd=3"];
-    let first = [binary, "--root", root, "checkpoint"].into_iter().chain(server);
-    let folder = images.of("a");
-    let mut writer = with_status(&fifo("w"), &first.chain([folder.as_str(), "lazy"]).collect::<Vec<_>>());
-    let path = images.path().join("a");
-    let path = path.to_str().expect("UTF-8");
-    let daemon =
-        ["criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", "27015", "-D", path];
-    let mut daemon =
-        with_status(&fifo("d"), &daemon.into_iter().chain(["--status-fd", "3"]).collect::<Vec<_>>());
-    let mut restored = restore(&runtime, &bundle, &["--lazy-pages", &images.of("a")], "lazy-restored");
-    let next = number(&restored.line());
-    assert_eq!(code(writer.wait().expect("the checkpoint")), 0);
-    assert_eq!(code(daemon.wait().expect("the daemon")), 0);
-    before += &lines.rest();
-    assert_eq!(next, last(&before) + 1);
-    assert_eq!(runtime.say(["state", "lazy"]).status, 1, "it is deleted");
 }
 
 #[test]
