@@ -170,40 +170,6 @@ fn memory_is_written_before_and_the_rest_with_its_parent() {
 }
 
 #[test]
-fn a_connection_and_a_bind_mount_behind_a_link_live_on() {
-    let (runtime, images) = (Runtime::new(), Images::new());
-    let data = Folder::new("data");
-    fs::write(data.path().join("word"), "mounted\n").expect("write");
-    let script = format!(
-        "sleep 100000 | nc -l -p 7000 & {{ {COUNT}; }} | until nc 127.0.0.1 7000; do sleep 0.1; done"
-    );
-    let bundle = shell("connected", &script, |config| {
-        let source = data.path().to_str().expect("UTF-8");
-        let mount = json!({"destination": "/link/data", "type": "bind", "source": source, "options": ["rbind", "ro"]});
-        config["mounts"].as_array_mut().expect("mounts").push(mount);
-    });
-    fs::create_dir(bundle.root().join("real")).expect("mkdir");
-    std::os::unix::fs::symlink("/real", bundle.root().join("link")).expect("symlink");
-    let mut lines = runtime.detached(&bundle, "connected");
-    let mut before = lines.until("3\n");
-    let refused = checkpoint(&runtime, &["--leave-running", &images.of("no")], "connected");
-    assert_eq!(refused.status, 1, "--tcp-established was not said");
-    assert!(refused.err.contains("tcp") && refused.err.contains("dump.log"), "{}", refused.err);
-    assert_eq!(runtime.status("connected"), "running", "what could not be written runs on");
-    before += &lines.until("\n");
-    let options = ["--tcp-established", "--network-lock=skip", &images.of("a")];
-    checkpointed(&runtime, &options, "connected");
-    before += &lines.rest();
-    let mut lines = restore(&runtime, &bundle, &options, "connected");
-    let next = number(&lines.line());
-    // What was on its way is sent again, and what had been printed is not.
-    assert_eq!(next, last(&before) + 1);
-    let said =
-        runtime.say(["exec", "connected", "sh", "-c", "cat /real/data/word; echo x > /real/data/word"]);
-    assert!(said.out == "mounted\n" && said.err.contains("Read-only"), "{said:?}");
-}
-
-#[test]
 fn limits_after_a_restore_are_those_of_the_config_at_hand() {
     let (runtime, images) = (Runtime::new(), Images::new());
     let bundle = |limit: u64| {
