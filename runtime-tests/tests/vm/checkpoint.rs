@@ -152,6 +152,24 @@ fn received(listener: &UnixListener) -> OwnedFd {
 }
 
 #[test]
+fn memory_is_written_before_and_the_rest_with_its_parent() {
+    let (runtime, images) = (Runtime::new(), Images::new());
+    let bundle = shell("parent", COUNT, |_| {});
+    let mut lines = runtime.detached(&bundle, "parent");
+    let mut before = lines.until("2\n");
+    checkpointed(&runtime, &["--pre-dump", &images.of("first")], "parent");
+    assert_eq!(runtime.status("parent"), "running");
+    before += &lines.line();
+    let said = checkpoint(&runtime, &["--parent-path", "../nowhere", &images.of("bad")], "parent");
+    assert!(said.status == 1 && said.err.contains("--parent-path"), "{}", said.err);
+    checkpointed(&runtime, &["--parent-path", "../first", &images.of("second")], "parent");
+    before += "\n";
+    before += &lines.rest();
+    let mut lines = restore(&runtime, &bundle, &[&images.of("second")], "parent");
+    assert_eq!(number(&lines.line()), last(&before) + 1);
+}
+
+#[test]
 fn limits_after_a_restore_are_those_of_the_config_at_hand() {
     let (runtime, images) = (Runtime::new(), Images::new());
     let bundle = |limit: u64| {
