@@ -414,7 +414,7 @@ Examples:
     },
     Verb {
         name: "check",
-        about: "Tell every problem of a bundle at once, each with its place and what to do; nothing is done",
+        about: "Tell every problem of a bundle at once, and what to do about it",
         takes: "[BUNDLE]",
         options: Options::Anywhere,
         more: "\
@@ -508,7 +508,7 @@ fn preserve_fds() -> Arg {
 }
 
 fn timings() -> Arg {
-    switch("timings", "Tell on standard error where the start spent its time, step by step")
+    switch("timings", "Tell on standard error where the time went")
 }
 
 /// The options that `create` and `run` share.
