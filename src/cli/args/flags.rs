@@ -418,8 +418,8 @@ Examples:
         takes: "[BUNDLE]",
         options: Options::Anywhere,
         more: "\
-An error is what `create` or `start` would refuse here. A warning works, and is probably not what was
-meant. A note tells what will be left out or done here unasked, and what could not be looked at.
+An error is what `create` or `start` would refuse here. A warning works, and is probably not what
+was meant. A note tells what will be left out or done here unasked, and what could not be looked at.
 Exit status 0: no errors. 1: there are some.
 
 Examples:
