@@ -50,8 +50,9 @@ pub fn document(records: &[Record], [here, everywhere]: [&Expected; 2]) -> Resul
          `make conformance` runs the validation programs of opencontainers/runtime-tools, built from Debian's source\n\
          package, on rcrun, and beside it on runc and crun; `make conformance-vm` runs them in a machine with all controllers\n\
          of cgroup v2 and all capabilities, with Debian trixie's runc and crun. A program passes if it ends well, prints the\n\
-         test lines that it planned, and each is `ok`; the hook tests, which print none, fail by any error or warning. runc's\n\
-         own tests are in [runc-tests.md](runc-tests.md).\n\n",
+         test lines that it planned, and each is `ok`; the hook tests, which print none, fail by any error or warning. Where\n\
+         CAP_SYS_RESOURCE cannot be had, crun starts nothing: it raises RLIMIT_MEMLOCK. runc's own tests are in\n\
+         [runc-tests.md](runc-tests.md).\n\n",
     );
     _ = writeln!(
         text,

@@ -59,7 +59,8 @@ pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
          have all controllers of cgroup v2, systemd and all capabilities, in the modes of runc's own makefile: as root and as\n\
          a user, with and without systemd, with ranges of ids (`idmap`) and a cgroup (`cgroup`) given to the user. What runc\n\
          passes in a place, rcrun must pass there, but for the tests that have a reason below; the run fails when one of those\n\
-         passes, too. A skip is the test's own word.\n\n",
+         passes, too. A skip is the test's own word. A machine of ours is emulated and forks slowly: of each mode it runs what\n\
+         `runtime-tests/runc-tests/vm` names, and this page shows what has been run.\n\n",
     );
     text.push_str("| place | runtime | version | passes | fails | skips |\n|---|---|---|---|---|---|\n");
     for record in records {
