@@ -1,6 +1,6 @@
 //! `rcrun check`: every problem of a bundle, as a list or as JSON. Uses: args, output.
 
-use crate::args::{Check as Args, PlanFormat};
+use crate::args::{Cgroups, Check as Args, PlanFormat};
 use crate::{ExitCode, Global, output};
 use rcrun_runtime::Result;
 use rcrun_runtime::check::{Finding, Level, Report, check};

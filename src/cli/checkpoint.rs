@@ -1,6 +1,7 @@
 //! checkpoint and restore: a container to images, and images to a container. Uses: start, for the foreground.
 
 use crate::ExitCode;
+use crate::args::Cgroups;
 use crate::args::checkpoint::{Checkpoint, Restore};
 use crate::containers::parse;
 use crate::{Global, images, start};
