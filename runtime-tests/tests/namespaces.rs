@@ -253,8 +253,8 @@ fn time_offsets_move_the_clocks_of_a_new_time_namespace() {
 #[test]
 fn a_path_that_is_no_such_namespace_is_refused_by_its_pointer() {
     for (kind, path, words) in [
-        ("network", "/proc/self/ns/uts", "is not a namespace of the type"),
-        ("network", "/etc/passwd", "is not a namespace of the type"),
+        ("network", "/proc/self/ns/uts", "is not a network namespace"),
+        ("network", "/etc/passwd", "is not a network namespace"),
         ("ipc", "/proc/self/ns/nothing", "no such file or directory"),
         ("uts", "relative", "absolute"),
     ] {

@@ -22,13 +22,19 @@ pub fn update(global: &Global, args: &Update) -> Result<ExitCode> {
     let mut container = StateRoot::new(&global.root).open(&id).context(format!("update {id}"))?;
     let mut warnings = Vec::new();
     let text = match &args.wanted {
-        Wanted::File(path) => input::of_file(path)?,
+        Wanted::File(path) => {
+            input::of_file(path).context(format!("update {id}: --resources {}", path.display()))?
+        }
         Wanted::Stdin => input::of_stdin()?,
         Wanted::Options(options) => {
             from_options(options, &mut warnings).context("update")?.to_string().into_bytes()
         }
     };
-    let wanted = spec::parse_resources(&text).context(format!("update {id}"))?;
+    let whence = match &args.wanted {
+        Wanted::File(path) => format!("update {id}: --resources {}", path.display()),
+        _ => format!("update {id}"),
+    };
+    let wanted = spec::parse_resources(&text).context(whence)?;
     // All or nothing, also after ^C: it counts when this is done.
     SigSet::all().thread_block().call("pthread_sigmask")?;
     let Schemata { l3_cache, memory_bandwidth } = &args.schemata;

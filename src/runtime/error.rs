@@ -18,9 +18,9 @@ pub enum Code {
     Unsupported,
     /// This machine lacks what the container asks for (kernel, cgroup controller).
     Host,
-    /// No container of that id.
+    /// No container or image of that name.
     NotFound,
-    /// A container of that id is there already.
+    /// A container of that id, or another thing of that name, is there already.
     Exists,
     /// The container's status does not allow the verb.
     Status,
@@ -30,6 +30,19 @@ pub enum Code {
     Execute,
     /// A hook failed or ran out of time.
     Hook,
+}
+
+/// A class of failure in words, for docs/errors.md.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning {
+    /// The class.
+    pub code: Code,
+    /// What it is.
+    pub what: &'static str,
+    /// When it comes.
+    pub when: &'static str,
+    /// What helps.
+    pub remedy: &'static str,
 }
 
 impl Code {
@@ -48,6 +61,70 @@ impl Code {
             Code::Hook => "hook",
         }
     }
+
+    /// Each class with its meaning.
+    pub const ALL: [Meaning; 10] = [
+        Meaning {
+            code: Code::Usage,
+            what: "The command line is wrong.",
+            when: "a verb, flag or value that rcrun does not take, or two that exclude each other",
+            remedy: "`rcrun help VERB` shows what it takes",
+        },
+        Meaning {
+            code: Code::Config,
+            what: "config.json is not what the spec asks for.",
+            when: "before anything is made: a field is missing, of another type, out of bounds, or at odds with another field",
+            remedy: "mend the field that `pointer` names",
+        },
+        Meaning {
+            code: Code::Unsupported,
+            what: "A field, verb or flag that rcrun does not support.",
+            when: "before anything is made",
+            remedy: "leave it out; docs/spec-conformance.md and docs/differences-from-runc.md tell why",
+        },
+        Meaning {
+            code: Code::Host,
+            what: "This machine lacks what the container asks for (kernel, cgroup controller).",
+            when: "before the container runs",
+            remedy: "`rcrun doctor` tells what the machine has, and how to get the rest",
+        },
+        Meaning {
+            code: Code::NotFound,
+            what: "No container or image of that name.",
+            when: "any verb on a name that is not there; an engine takes the thing for gone",
+            remedy: "`rcrun list` and `rcrun images` show those that are, below the same --root",
+        },
+        Meaning {
+            code: Code::Exists,
+            what: "A container of that id, or another thing of that name, is there already.",
+            when: "create, run, restore; spec",
+            remedy: "`rcrun delete ID`, or another name",
+        },
+        Meaning {
+            code: Code::Status,
+            what: "The container's status does not allow the verb.",
+            when: "start of what runs, exec in what has ended, delete of what has not",
+            remedy: "`rcrun state ID` tells the status",
+        },
+        Meaning {
+            code: Code::System,
+            what: "A system call or a step of the plan failed.",
+            when: "any time; `errno` is the kernel's, and what was made is taken back",
+            remedy: "the sentence names call and cause, and what helps where that is known",
+        },
+        Meaning {
+            code: Code::Execute,
+            what: "The container's program could not be executed: the errno says why.",
+            when: "run, start, exec",
+            remedy: "the program, its interpreter, its mode and its architecture, as the sentence says",
+        },
+        Meaning {
+            code: Code::Hook,
+            what: "A hook failed or ran out of time.",
+            when: "create, start, run, delete; what was made is taken back",
+            remedy: "what the hook printed stands in the sentence",
+        },
+    ];
 }
 
 /// A failure in words. `Display` gives the one sentence that engines and people read.
@@ -91,6 +168,9 @@ impl Error {
         let error = error.into();
         let errno = error.raw_os_error();
         let text = match errno {
+            Some(libc::EMFILE) => {
+                format!("{} (raise the limit of open files: `ulimit -n`)", errno_text(libc::EMFILE))
+            }
             Some(n) => errno_text(n),
             None => error.to_string(),
         };
@@ -237,6 +317,15 @@ mod tests {
         ] {
             assert_eq!(errno_text(errno).to_lowercase(), text);
         }
+    }
+
+    #[test]
+    fn every_code_has_one_meaning_in_the_order_of_the_codes() {
+        for (place, meaning) in Code::ALL.iter().enumerate() {
+            assert_eq!(meaning.code as usize, place, "{meaning:?}");
+        }
+        // The last of them: a new one is a line above it.
+        assert_eq!(Code::ALL.len(), Code::Hook as usize + 1);
     }
 
     #[test]

@@ -88,7 +88,11 @@ fn start(hook: &Hook, bundle: &Path) -> Result<HookProcess> {
         // terminal's ^C ends a hook that hangs, and that reaches our own group.
         own_group: hook.timeout().is_some(),
     })
-    .call("execve")?;
+    .call("execve")
+    .map_err(|error| {
+        let hint = execute_hint(hook.path(), error.errno());
+        error.hint(hint)
+    })?;
     let group = hook.timeout().map(|_| child.pid);
     Ok(HookProcess { pidfd: child.pidfd, group, stdin, output })
 }
@@ -212,6 +216,23 @@ impl Conversation<'_> {
     }
 }
 
+/// execve(2) has one errno for a file that is missing and for one whose interpreter is.
+fn execute_hint(path: &std::path::Path, errno: Option<i32>) -> Option<&'static str> {
+    match errno? {
+        libc::ENOENT if path.exists() => {
+            Some("the file is there: the interpreter that its first line names, or its loader, is not")
+        }
+        libc::ENOENT => Some(
+            "a createContainer hook is looked for in the container's namespaces, startContainer in its root, all others on the machine",
+        ),
+        libc::EACCES => Some("a hook is a regular file that may be executed: `chmod +x`"),
+        libc::ENOEXEC => Some(
+            "it is neither a program of this machine nor a script: a script's first line is #! and its interpreter",
+        ),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,7 +316,7 @@ mod tests {
             (shell("kill -KILL $$"), "/hooks/prestart/1: error running hook /bin/sh: killed by signal 9"),
             (
                 hook("/nowhere", &[]),
-                "/hooks/prestart/1: error running hook /nowhere: execve: no such file or directory",
+                "/hooks/prestart/1: error running hook /nowhere: execve: no such file or directory (a createContainer hook is looked for in the container's namespaces, startContainer in its root, all others on the machine)",
             ),
         ] {
             let after = shell("touch after");

@@ -1,11 +1,11 @@
-//! Gives birth to init, hears its reports, answers its barriers. Uses: plan, prepare's fds, sys::birth, words.
+//! Gives birth to init, hears its reports, answers its barriers. Uses: plan, prepare's fds, program, sys::birth, words.
 
 use crate::error::CallContext;
 use crate::plan::{Plan, Source};
 use crate::prepare::{clone_late, private_proc};
 use crate::sys::birth::{Birth, Newborn, bear};
 use crate::sys::trees::{Trees, Wanted};
-use crate::{Code, Error, Result, init_image, words};
+use crate::{Code, Error, Result, init_image, program, words};
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::{Barrier, text::Text};
@@ -128,8 +128,12 @@ pub fn launch<'a>(
     }
     let newborn = bear(&birth).map_err(|death| {
         let errno = death.error.raw_os_error().unwrap_or_default();
-        Error::call(format!("start of init: {}", death.call), death.error)
-            .hint(words::birth_hint(death.call, errno))
+        let error = Error::call(format!("start of init: {}", death.call), death.error)
+            .hint(words::birth_hint(death.call, errno));
+        match words::birth_field(plan, death.call) {
+            Some((field, what)) => error.context(format!("{field}: {what}")).at(field),
+            None => error,
+        }
     })?;
     // What init has, and nobody else needs, is closed here: a pipe or a mount must not live longer than its user.
     let late = plan.slots.iter().any(|source| plan.is_late(source));
@@ -248,7 +252,7 @@ impl Init<'_> {
     pub fn next_event(&mut self) -> Result<Event> {
         match self.next_record()? {
             Some(Record { report, fd, sender }) => match (report.kind, fd) {
-                (Kind::Failed, _) => Err(words::failure(self.plan, &report)),
+                (Kind::Failed, _) => Err(program::failure(self.plan, &report)),
                 (Kind::Executing, _) => {
                     self.executing = true;
                     self.next_event()
@@ -327,11 +331,11 @@ impl Init<'_> {
     fn last_words(&self) -> Error {
         let failed = |record: &Record| record.report.kind == Kind::Failed;
         if let Some(record) = self.held.iter().find(|record| failed(record)) {
-            return words::failure(self.plan, &record.report);
+            return program::failure(self.plan, &record.report);
         }
         loop {
             match read_report(self.socket.as_fd()) {
-                Ok(Some(record)) if failed(&record) => return words::failure(self.plan, &record.report),
+                Ok(Some(record)) if failed(&record) => return program::failure(self.plan, &record.report),
                 Ok(Some(_)) => {}
                 Ok(None) => return died(self.pidfd()),
                 Err(error) => return error,

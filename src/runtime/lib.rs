@@ -27,6 +27,7 @@ pub mod pid_file;
 pub mod plan;
 pub mod plan_text;
 pub mod prepare;
+mod program;
 mod resctrl;
 #[cfg(test)]
 mod scratch;

@@ -17,11 +17,17 @@ pub fn write(path: &Path, pid: u32) -> Result<()> {
     hidden.push(name);
     let hidden = path.with_file_name(hidden);
 
-    let mut file = create_new(&hidden).call(format!("create {}", hidden.display()))?;
-    let renamed =
-        file.write_all(pid.to_string().as_bytes()).call(format!("write {}", hidden.display())).and_then(
-            |()| fs::rename(&hidden, path).call(format!("rename {} to {}", hidden.display(), path.display())),
-        );
+    let mut file = create_new(&hidden).call(format!("--pid-file: create {}", hidden.display()))?;
+    let renamed = file
+        .write_all(pid.to_string().as_bytes())
+        .call(format!("--pid-file: write {}", hidden.display()))
+        .and_then(|()| {
+            fs::rename(&hidden, path).call(format!(
+                "--pid-file: rename {} to {}",
+                hidden.display(),
+                path.display()
+            ))
+        });
     renamed.map_err(|first| match fs::remove_file(&hidden) {
         Ok(()) => first,
         Err(error) => first.attach(&Error::call(format!("unlink {}", hidden.display()), error)),

@@ -1,5 +1,5 @@
 //! Opens what a plan's slots name: every path of the machine is resolved here, by the parent, before anything of the
-//! container runs. Uses: idmap, plan, sys.
+//! container runs. Uses: idmap, plan, sys, words.
 
 use crate::error::{CallContext, Context};
 use crate::idmap;
@@ -7,7 +7,7 @@ use crate::plan::{Plan, Source};
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
 use crate::sys::trees::Wanted;
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, words};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -50,9 +50,9 @@ pub fn prepare(plan: &Plan, means: &mut Means<'_>) -> Result<Vec<OwnedFd>> {
 fn look(source: &Source, means: &Means<'_>) -> Result<OwnedFd> {
     match source {
         Source::Root { path, .. } => open_root(path),
-        Source::Bind { path, origin, .. } => open_path(path).context(at(origin, "bind")),
+        Source::Bind { path, origin, .. } => of(open_path(path), origin, "bind"),
         Source::Device { path, major, minor, block, origin } => {
-            open_device(path, *major, *minor, *block).context(at(origin, "device"))
+            of(open_device(path, *major, *minor, *block), origin, "device")
         }
         _ => open_path(&tree_path(source, means)?),
     }
@@ -106,11 +106,8 @@ pub fn wanted(plan: &Plan, opened: &[OwnedFd], means: &Means<'_>) -> Result<Vec<
 pub fn clone_late(source: &Source, opened: BorrowedFd<'_>) -> Result<OwnedFd> {
     match source {
         Source::Bind { path, recursive, propagation, origin, idmap, .. } => {
-            let tree = clone_tree(opened, Path::new(""), *recursive).context(format!(
-                "{}: {}",
-                at(origin, "bind"),
-                path.display()
-            ))?;
+            let tree = clone_tree(opened, Path::new(""), *recursive).context(path.display());
+            let tree = of(tree, origin, "bind")?;
             set_propagation(tree.as_fd(), path, *propagation)?;
             if let Some(map) = idmap {
                 let origin = origin.strip_suffix("/source").unwrap_or(origin);
@@ -148,7 +145,7 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
             None => root(path, *clone, *propagation),
         },
         Source::Bind { path, origin, late, .. } => {
-            let opened = open_path(path).context(at(origin, "bind"))?;
+            let opened = of(open_path(path), origin, "bind")?;
             if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
         }
         Source::FileSystem { kind, options, origin, late, .. } => {
@@ -156,23 +153,26 @@ fn open(source: &Source, means: &mut Means<'_>) -> Result<OwnedFd> {
             if *late { Ok(context) } else { clone_late(source, context.as_fd()) }
         }
         Source::Device { path, major, minor, block, origin } => {
-            device(path, *major, *minor, *block).context(at(origin, "device"))
+            of(device(path, *major, *minor, *block), origin, "device")
         }
         Source::Cgroup { late } => {
             let opened = open_path(means.cgroup.as_deref().ok_or_else(|| missing("a cgroup"))?)?;
             if *late { Ok(opened) } else { clone_late(source, opened.as_fd()) }
         }
         Source::Namespace { path, kind, origin } => {
-            let file =
-                rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
-                    .call(format!("{}: open {}", at(origin, "namespace"), path.display()))?;
-            match namespace::kind(file.as_fd()) {
-                Ok(found) if found == *kind => Ok(file),
-                _ => Err(Error::config(
-                    format!("{origin}/path"),
-                    format!("{} is not a namespace of the type that the entry names", path.display()),
-                )),
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let file = rustix::fs::open(path, flags, Mode::empty()).call(format!("open {}", path.display()));
+            let file = of(file, origin, "namespace")?;
+            let found = namespace::kind(file.as_fd());
+            if found.as_ref().is_ok_and(|found| found == kind) {
+                return Ok(file);
             }
+            let text = format!("{} is not a {}", path.display(), words::kinds_text(*kind as u32));
+            let hint = match found {
+                Ok(found) => format!("it is a {}", words::kinds_text(found as u32)),
+                Err(_) => "it is no namespace at all: the path is one like /proc/PID/ns/net, or a file that such a one is bound on".into(),
+            };
+            Err(Error::config(format!("{origin}/path"), text).hint(Some(&hint)))
         }
         Source::Init => {
             let (_, pidfd) = means.init.ok_or_else(|| missing("a running init"))?;
@@ -241,6 +241,15 @@ fn at(origin: &str, otherwise: &str) -> String {
     if pointer.is_empty() { otherwise.to_string() } else { pointer.to_string() }
 }
 
+/// The failure of what the field at `origin` names.
+fn of<T>(result: Result<T>, origin: &str, otherwise: &str) -> Result<T> {
+    let pointer = at(origin, otherwise);
+    result.map_err(|error| match pointer.starts_with('/') {
+        true => error.context(&pointer).at(pointer),
+        false => error.context(pointer),
+    })
+}
+
 fn missing(what: &str) -> Error {
     Error::new(Code::System, format!("the plan names {what} that this start does not have"))
 }
@@ -251,7 +260,10 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .call(format!("config.json: /root/path: open {}", path.display()))
-        .map_err(|e| e.at("/root/path"))
+        .map_err(|e| {
+            let link = e.errno() == Some(libc::ENOTDIR) && path.is_symlink();
+            e.at("/root/path").hint(link.then_some("it is a symbolic link: name the folder that it leads to"))
+        })
 }
 
 fn root(path: &Path, clone: bool, propagation: u64) -> Result<OwnedFd> {

@@ -20,7 +20,11 @@ pub fn check_console(terminal: bool, console_socket: bool, detached: bool) -> Re
         (false, true) => "cannot use console socket if runc will not detach or allocate tty",
         _ => return Ok(()),
     };
-    Err(Error::new(Code::Usage, wrong).at("/process/terminal"))
+    let hint = match console_socket {
+        false => "--console-socket PATH names a socket of who takes it",
+        true => "--console-socket goes with process.terminal: true, and with create or --detach",
+    };
+    Err(Error::new(Code::Usage, wrong).hint(Some(hint)).context("/process/terminal").at("/process/terminal"))
 }
 
 /// Sends the pty's `master` to the engine that listens at `path` (`--console-socket`), with the name of its

@@ -24,13 +24,19 @@ pub fn failure(plan: &Plan, report: &Report) -> Error {
         Step::FindExecutable | Step::Execute if planned.origin.starts_with("/hooks/") => {
             Error::new(Code::Hook, format!("execve: {}", errno_text(report.errno)))
         }
-        Step::FindExecutable | Step::Execute => executable(plan, report),
+        Step::FindExecutable | Step::Execute => executable(plan, report, &planned.origin),
         _ => {
             let mut text = String::new();
             if !planned.origin.is_empty() {
                 let _ = write!(text, "{}: ", planned.origin);
             }
-            let _ = write!(text, "{}: ", tell(plan, index));
+            let _ = match report.call {
+                // One step sets both.
+                call if libc::c_long::from(call) == libc::SYS_setgroups => {
+                    write!(text, "take the groups {:?}: ", plan.groups)
+                }
+                _ => write!(text, "{}: ", tell(plan, index)),
+            };
             if let Some(call) = call_name(report.call) {
                 let _ = write!(text, "{call}: ");
             }
@@ -41,20 +47,29 @@ pub fn failure(plan: &Plan, report: &Report) -> Error {
             Error::new(Code::System, text)
         }
     };
-    let error = error.with_errno(report.errno).hint(remedy(&planned.step, report.errno));
-    match planned.origin.is_empty() {
-        true => error,
-        false => error.at(planned.origin.clone()),
+    let error = error.with_errno(report.errno).hint(remedy(plan, index, report.errno));
+    match planned.origin.as_str() {
+        "" => error,
+        _ if error.code() == Code::Execute => error.at(PROGRAM),
+        origin => error.at(origin),
     }
 }
 
+/// The field that names the program, of which all arguments are executed.
+const PROGRAM: &str = "/process/args/0";
+
 /// Docker and podman look for these very words to choose between exit status 126 and 127 (engines.md).
-fn executable(plan: &Plan, report: &Report) -> Error {
+fn executable(plan: &Plan, report: &Report, origin: &str) -> Error {
     let name = plan.args.first().map(String::as_str).unwrap_or_default();
     let at = |i: u64| plan.candidates.get(i as usize).map(String::as_str).unwrap_or(name);
     let text = match report.errno {
         libc::ENOENT | libc::ENOTDIR if !name.contains('/') => {
-            format!("exec: \"{name}\": executable file not found in $PATH")
+            let path = plan.env.iter().rev().find_map(|variable| variable.strip_prefix("PATH="));
+            let hint = match path {
+                Some(path) => format!("PATH={path}"),
+                None => "process.env sets no PATH".into(),
+            };
+            format!("exec: \"{name}\": executable file not found in $PATH ({hint})")
         }
         libc::ENOENT | libc::ENOTDIR => {
             format!("exec: \"{name}\": stat {name}: {}", errno_text(report.errno))
@@ -64,23 +79,53 @@ fn executable(plan: &Plan, report: &Report) -> Error {
         libc::EISDIR => format!("exec: \"{name}\": is a directory: permission denied"),
         errno => format!("exec {}: {}", at(report.detail), errno_text(errno)),
     };
-    Error::new(Code::Execute, format!("unable to start container process: {text}"))
+    let error = Error::new(Code::Execute, format!("unable to start container process: {text}"));
+    if origin.is_empty() { error } else { error.context(PROGRAM) }
 }
 
-fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
+fn remedy(plan: &Plan, index: usize, errno: i32) -> Option<&'static str> {
+    let step = &plan.steps.get(index)?.step;
+    let filtered = !plan.filter.is_empty();
+    let kind = mount_before(plan, index);
     match (step, errno) {
         (Step::FsMount { .. } | Step::FsOpen { .. }, libc::EPERM) => Some(
             "the container's user namespace must own the namespace this file system shows, and the machine's own mount of it \
              must not be covered in parts",
         ),
-        (Step::FsOpen { .. }, libc::ENODEV) => {
-            Some("this kernel has no such file system, or its module is not loaded")
-        }
+        (Step::FsOpen { .. }, libc::ENODEV) => Some(
+            "this kernel has no such file system, or its module is not loaded: /proc/filesystems lists those that are",
+        ),
         (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => Some(
             "this path of the image is a symlink or no folder: /proc and /sys must be mounted on ordinary directory",
         ),
         (Step::Attach { .. }, libc::ENOTDIR) => {
             Some("a folder is mounted on a folder and a file on a file: is the source what was meant?")
+        }
+        (Step::MountPoint { .. }, libc::ENOTDIR) => Some(
+            "a file is on the way, or in the place, of a folder: a folder is mounted on a folder and a file on a file",
+        ),
+        (
+            Step::MountPoint { .. } | Step::Directory { .. } | Step::File { .. } | Step::Node { .. },
+            libc::EROFS,
+        ) => Some("the root file system is read-only and does not have this path: make it there beforehand"),
+        (Step::Node { .. }, libc::EEXIST) => {
+            Some("the image has something else in this place: remove it there, or choose another path")
+        }
+        (Step::Node { .. }, libc::EPERM) => {
+            Some("making a device takes CAP_MKNOD, which rcrun itself does not have here")
+        }
+        (Step::MountedAt { .. }, libc::EINVAL) => {
+            Some("nothing is mounted there: `remount` changes a mount that is there, `bind` makes one")
+        }
+        (Step::Attributes { .. }, libc::EINVAL) => Some(
+            "nothing is mounted there, if this is a remount: it changes a mount that is there, `bind` makes one",
+        ),
+        (Step::Sysctl { .. }, libc::ENOENT) => {
+            Some("this kernel has no such sysctl, or its module is not loaded")
+        }
+        (Step::Sysctl { .. }, libc::EINVAL) => Some("the kernel does not take this value"),
+        (Step::Directory { .. } | Step::MountPoint { .. }, libc::ELOOP) => {
+            Some("the image has a symbolic link there that leads to itself")
         }
         (Step::Rlimit { .. }, libc::EPERM) => {
             Some("raising a hard limit takes CAP_SYS_RESOURCE, which rcrun itself does not have here")
@@ -113,6 +158,15 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::FsString { key, .. }, libc::EINVAL) if matches!(key.0.as_str(), "gid" | "uid") => Some(
             "the id has no mapping in linux.gidMappings or uidMappings: without it the mount takes the default",
         ),
+        (Step::FsString { .. } | Step::FsFlag { .. }, libc::EINVAL) => {
+            Some("the file system does not know this option, or not this value")
+        }
+        (Step::FsMount { .. }, libc::EINVAL) if kind == "overlay" => Some(
+            "an overlay takes lowerdir=, and to be written to upperdir= and an empty workdir= in one and the same file system; `dmesg` has the kernel's reason",
+        ),
+        (Step::FsMount { .. }, libc::ENOENT | libc::ENOTBLK) => {
+            Some("its source is not there, or is no disk")
+        }
         (Step::FsMount { .. }, libc::EINVAL) => Some(
             "a value among its options is none that it takes, such as a gid= that has no mapping in linux.gidMappings",
         ),
@@ -140,8 +194,8 @@ fn remedy(step: &Step<Text>, errno: i32) -> Option<&'static str> {
         (Step::Unmount { .. }, libc::ELOOP) => {
             Some("a link of the container's is on the way: name the path without it")
         }
-        (Step::Execute, libc::ENOEXEC) => {
-            Some("it is no program of this machine's architecture, or a script without #!")
+        (Step::Execute, libc::EPERM) if filtered => {
+            Some("the seccomp profile refuses execve, or a security module does")
         }
         _ => None,
     }
@@ -183,6 +237,31 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
             Some("the cgroup has controllers enabled for its children and takes no processes")
         }
         ("clone3", libc::EOPNOTSUPP) => Some("the cgroup is in an invalid domain: its parent is threaded"),
+        ("setns", libc::EINVAL) => Some(
+            "the user namespace of rcrun itself, or one that rcrun's processes are in already, cannot be joined: leave the entry out",
+        ),
+        ("setns", libc::EPERM) => Some("joining it takes CAP_SYS_ADMIN in the user namespace that owns it"),
+        ("write timens_offsets", libc::ERANGE) => Some(
+            "with the offset the clock would stand before its start, or too far in the future: boottime and monotonic count from the machine's start",
+        ),
+        _ => None,
+    }
+}
+
+/// The field that a call of the birth is about, and what of it.
+pub fn birth_field(plan: &Plan, call: &str) -> Option<(String, String)> {
+    let joined = |slot: &Slot| match plan.slots.get(usize::from(slot.0)) {
+        Some(Source::Namespace { origin, path, .. }) if origin.starts_with('/') => {
+            Some((origin.clone(), format!("join {}", path.display())))
+        }
+        _ => None,
+    };
+    match call {
+        // Of several it is not told which.
+        "setns" if plan.first_joins.len() == 1 => plan.first_joins.first().and_then(joined),
+        "write timens_offsets" => {
+            Some(("/linux/timeOffsets".into(), plan.time_offsets.as_deref()?.trim().replace('\n', ", ")))
+        }
         _ => None,
     }
 }
@@ -217,7 +296,12 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::FsOpen { kind } => format!("new {kind}"),
         Step::FsString { key, value } => format!("option {key}={value} of {}", mount_before(plan, index)),
         Step::FsFlag { key } => format!("option {key} of {}", mount_before(plan, index)),
-        Step::FsMount { .. } => format!("make the {}", mount_before(plan, index)),
+        Step::FsMount { .. } => match fs_source(plan, index) {
+            Some(disk) if disk.starts_with('/') => {
+                format!("make the {} of {disk}", mount_before(plan, index))
+            }
+            _ => format!("make the {}", mount_before(plan, index)),
+        },
         Step::Tree { slot: s } => format!("take {}", slot(s)),
         Step::Clone { path: p, .. } => format!("clone {}", path(p)),
         Step::Root => "take the root mount".into(),
@@ -338,6 +422,15 @@ fn mount_before(plan: &Plan, index: usize) -> String {
             _ => None,
         })
         .unwrap_or_else(|| "it".to_string())
+}
+
+/// What the file system that is being made at step `index` is made of.
+fn fs_source(plan: &Plan, index: usize) -> Option<&str> {
+    let before = plan.steps[..index].iter().rev().take_while(|p| !matches!(p.step, Step::FsOpen { .. }));
+    before.into_iter().find_map(|p| match &p.step {
+        Step::FsString { key, value } if key.0 == "source" => Some(value.0.as_str()),
+        _ => None,
+    })
 }
 
 /// A slot in words.

@@ -67,7 +67,9 @@ impl Hierarchy {
 
     /// rcrun's own cgroup: the `0::` line of /proc/self/cgroup.
     pub fn own_path(&self) -> Result<String> {
-        let text = read_list(CWD, "/proc/self/cgroup").call("read /proc/self/cgroup")?;
+        let text = read_list(CWD, "/proc/self/cgroup")
+            .call("read /proc/self/cgroup")
+            .map_err(|error| error.hint(Some("rcrun needs the machine's procfs on /proc, readable")))?;
         match own_line(&text) {
             Some(path) => Ok(path.to_string()),
             None => Err(Error::new(Code::Host, "/proc/self/cgroup has no line for cgroup v2 (\"0::\")")),

@@ -198,7 +198,7 @@ impl Cgroup {
             return Err(Error::new(
                 Code::System,
                 format!(
-                    "container's cgroup is not empty: {} process(es) found in cgroup {}",
+                    "container's cgroup is not empty: {} process(es) found in cgroup {} (another linux.cgroupsPath makes a new one; cgroup.procs there names them)",
                     ids.len(),
                     self.path
                 ),

@@ -86,7 +86,7 @@ pub(crate) fn compile(spec: &Spec, caller: &Caller, plan: &mut Plan) -> Result<S
     if !spaces.user && !caller.privileged {
         return Err(Error::config(
             "/linux/namespaces",
-            "has no user namespace, and rcrun is not root: add {\"type\": \"user\"} with /linux/uidMappings and gidMappings (`rcrun spec --rootless` writes such a config), or run rcrun as root",
+            "has no user namespace, and rcrun is not root, or has no CAP_SYS_ADMIN: add {\"type\": \"user\"} with /linux/uidMappings and gidMappings (`rcrun spec --rootless` writes such a config), or run rcrun as root",
         )
         .with_code(Code::Host));
     }

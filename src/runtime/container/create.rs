@@ -238,7 +238,7 @@ impl Site<'_> {
         };
         if let Some((hierarchy, path)) = cgroup_path {
             let cgroup = undo.cgroup.insert(match hold {
-                None => Cgroup::create(hierarchy, path, limits)?,
+                None => Cgroup::create(hierarchy, path, limits).map_err(of_cgroup)?,
                 Some(_) => Cgroup::adopt(hierarchy, path, limits)?,
             });
             cgroup.mark(self.state.mark())?;
@@ -566,4 +566,10 @@ pub(super) fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {
         (Some(program), 0) => cgroup.replace_devices(Some(&program), Whose::Anybodys),
         (Some(program), _) => cgroup.attach_devices(&program),
     }
+}
+
+/// The field that a cgroup's own failure is about; that of a limit has its own.
+fn of_cgroup(error: Error) -> Error {
+    const FIELD: &str = "/linux/cgroupsPath";
+    if error.pointer().is_some() { error } else { error.context(FIELD).at(FIELD) }
 }

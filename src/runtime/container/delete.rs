@@ -46,7 +46,10 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         other => {
             return Err(Error::new(
                 Code::Status,
-                format!("cannot delete container {id} that is not stopped: {}", other.as_str()),
+                format!(
+                    "cannot delete container {id} that is not stopped: {} (--force ends it first)",
+                    other.as_str()
+                ),
             ));
         }
     }

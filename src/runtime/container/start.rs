@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::launch::{Record, read_report, take_listener};
 use crate::notify_socket::NotifySocket;
 use crate::spec::Spec;
-use crate::{Code, Error, Result, timings, words};
+use crate::{Code, Error, Result, program, timings};
 use rcrun_plan::record::{GO_ON, Kind, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
@@ -160,7 +160,7 @@ fn failure(container: &Container, state: &State, report: &Report) -> Error {
         compile::start(&spec, &host, &request)
     };
     match container.spec().and_then(again) {
-        Ok(plan) => words::failure(&plan, report),
+        Ok(plan) => program::failure(&plan, report),
         Err(e) => e,
     }
 }

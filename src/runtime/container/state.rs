@@ -57,7 +57,11 @@ impl StateRoot {
                     .recursive(true)
                     .mode(0o711)
                     .create(&self.0)
-                    .call(format!("mkdir {}", self.0.display()))?;
+                    .call(format!("mkdir {}", self.0.display()))
+                    .map_err(|error| {
+                        let link = self.0.is_symlink() && !self.0.exists();
+                        error.hint(link.then_some("it is a symbolic link to what is not there"))
+                    })?;
                 make.create(&folder)
             }
             other => other,
@@ -65,7 +69,7 @@ impl StateRoot {
         match made {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                return Err(Error::new(Code::Exists, "container with given ID already exists"));
+                return Err(exists());
             }
             Err(e) => return Err(Error::call(format!("mkdir {}", folder.display()), e)),
         }
@@ -77,7 +81,7 @@ impl StateRoot {
             lock.ok_or_else(|| Error::new(Code::System, "the folder was removed while it was made"))?;
         // Between mkdir and lock a delete may have removed it, and another create made and locked it.
         if folder.join(STATE).exists() {
-            return Err(Error::new(Code::Exists, "container with given ID already exists"));
+            return Err(exists());
         }
         Ok(Container { folder, lock: Some(lock) })
     }
@@ -106,6 +110,11 @@ impl StateRoot {
         ids.sort();
         Ok(ids)
     }
+}
+
+fn exists() -> Error {
+    let hint = "`rcrun list` shows it: `rcrun delete` takes it away when it has stopped";
+    Error::new(Code::Exists, "container with given ID already exists").hint(Some(hint))
 }
 
 pub(super) fn does_not_exist() -> Error {
@@ -201,7 +210,13 @@ impl Container {
             Err(e) => return Err(Error::call(format!("read {}", path.display()), e)),
         };
         serde_json::from_slice(&text).map(Some).map_err(|e| {
-            Error::new(Code::System, format!("{} is not what rcrun writes: {e}", path.display()))
+            Error::new(
+                Code::System,
+                format!(
+                    "{} is not what rcrun writes: {e} (`rcrun delete --force` clears it away)",
+                    path.display()
+                ),
+            )
         })
     }
 

@@ -217,7 +217,9 @@ fn read_kind(path: &Path, pipe: bool) -> Result<Vec<u8>> {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             // runc's words; "no such file or directory" would make Docker exit with 127.
             let text = format!("JSON specification file {name} not found in {}", folder.display());
-            return Err(Error::new(Code::Config, text).with_errno(libc::ENOENT));
+            let bundle = "a bundle is a folder with a config.json and a root file system: `rcrun spec` writes a config.json";
+            let hint = (name == "config.json").then_some(bundle);
+            return Err(Error::new(Code::Config, text).with_errno(libc::ENOENT).hint(hint));
         }
         other => other.call(open())?,
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 37] = [
+const USES: [(&str, &[&str]); 38] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -21,8 +21,9 @@ const USES: [(&str, &[&str]); 37] = [
     ("plan_text", &["error", "plan", "words"]),
     ("timings", &["error", "plan", "words"]),
     ("idmap", &["error", "plan", "sys"]),
-    ("prepare", &["error", "idmap", "plan", "sys"]),
-    ("launch", &["error", "init_image", "plan", "prepare", "sys", "words"]),
+    ("prepare", &["error", "idmap", "plan", "sys", "words"]),
+    ("program", &["error", "plan", "prepare", "words"]),
+    ("launch", &["error", "init_image", "plan", "prepare", "program", "sys", "words"]),
     ("home", &["prepare"]),
     ("mountinfo", &["error"]),
     ("resctrl", &["error", "mountinfo"]),
@@ -60,6 +61,7 @@ const USES: [(&str, &[&str]); 37] = [
             "pid_file",
             "plan",
             "prepare",
+            "program",
             "resctrl",
             "seccomp_agent",
             "spec",
