@@ -79,6 +79,7 @@ clean: ## remove what was built, not the cached test suites
 	rm -rf bundles/*/rootfs build/target.mk build/manual build/*.deb
 
 include runtime-tests/conformance/conformance.mk
+include runtime-tests/errors/errors.mk
 include runtime-tests/runc-tests/runc-tests.mk
 include runtime-tests/bench/bench.mk
 include fuzz/fuzz.mk

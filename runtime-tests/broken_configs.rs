@@ -724,7 +724,8 @@ fn parent<'a>(config: &'a mut Value, at: &'static str) -> (&'a mut Value, &'stat
     (config.pointer_mut(above).unwrap_or_else(|| panic!("{above} is not in the good config")), name)
 }
 
-fn put(config: &mut Value, at: &str, value: Value) {
+/// Puts a value at a JSON pointer; an index one past the end of a list appends, and objects that are missing are made.
+pub fn put(config: &mut Value, at: &str, value: Value) {
     let (above, name) = at.rsplit_once('/').expect("a pointer begins with a slash");
     if config.pointer(above).is_none() {
         put(config, above, json!({}));

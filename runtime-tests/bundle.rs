@@ -54,21 +54,8 @@ impl Bundle {
     pub fn new(name: &str, args: &[&str]) -> Bundle {
         let folder = Folder::new(name);
         let root = folder.path().join("rootfs");
-        for folder in ["", "bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
-            fs::create_dir(root.join(folder)).unwrap_or_else(|e| panic!("mkdir {folder}: {e}"));
-        }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-            .into_iter()
-            .find(|p| Path::new(p).exists())
-            .expect("busybox is missing: apt-get install busybox-static");
-        fs::copy(busybox, root.join("bin/busybox")).expect("copy busybox");
-        for applet in APPLETS {
-            symlink("busybox", root.join("bin").join(applet))
-                .unwrap_or_else(|e| panic!("link {applet}: {e}"));
-        }
-        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n")
-            .expect("passwd");
-        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod tmp");
+        fs::create_dir(&root).unwrap_or_else(|e| panic!("mkdir rootfs: {e}"));
+        fill_root(&root);
         let bundle = Bundle { folder, config: default_config(args) };
         bundle.save();
         bundle
@@ -96,6 +83,24 @@ impl Bundle {
         let text = serde_json::to_vec_pretty(&self.config).expect("JSON");
         fs::write(self.path().join("config.json"), text).expect("write config.json");
     }
+}
+
+/// Makes the root file system of the tests in the folder `root`.
+pub fn fill_root(root: &Path) {
+    for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+        fs::create_dir(root.join(folder)).unwrap_or_else(|e| panic!("mkdir {folder}: {e}"));
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|p| Path::new(p).exists())
+        .expect("busybox is missing: apt-get install busybox-static");
+    fs::copy(busybox, root.join("bin/busybox")).expect("copy busybox");
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet)).unwrap_or_else(|e| panic!("link {applet}: {e}"));
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n")
+        .expect("passwd");
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod tmp");
 }
 
 const APPLETS: [&str; 40] = [

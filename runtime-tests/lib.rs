@@ -5,6 +5,7 @@ pub mod broken_configs;
 pub mod bundle;
 pub mod containerd;
 pub mod daemon;
+pub mod errors;
 pub mod image;
 pub mod inside;
 pub mod machine;

@@ -1,5 +1,5 @@
-//! What is wrong is refused in one sentence, soon, and leaves nothing behind. Every broken config, and what can be
-//! wrong with the command line and the files that it names.
+//! What is wrong is refused in one sentence, soon, and leaves nothing behind: ids, words, and files that the command line
+//! names. Broken configs and hosts are the corpus of `errors`.
 
 use runtime_tests::broken_configs::{broken_configs, good_config};
 use runtime_tests::bundle::{Bundle, Folder};
@@ -11,25 +11,6 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Where cgroup2 is mounted.
-fn cgroup_mount() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    let line = mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2")).expect("a cgroup2 mount");
-    line.split(' ').nth(1).expect("a path").into()
-}
-
-/// A bundle below whose cgroup nothing else is made: what is there afterwards was left.
-fn is_cgroup(id: &str) -> bool {
-    fn find(folder: &Path, id: &str) -> bool {
-        let Ok(entries) = fs::read_dir(folder) else { return false };
-        entries
-            .flatten()
-            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .any(|e| e.file_name().to_string_lossy().contains(id) || find(&e.path(), id))
-    }
-    find(&cgroup_mount(), id)
-}
 
 /// The processes on the machine that run rcrun-init or that belong to a container of `root`.
 fn inits(marker: &str) -> BTreeSet<String> {
@@ -73,7 +54,7 @@ fn assert_refused(runtime: &Runtime, marker: &str, said: &Said, what: &str) {
 }
 
 #[test]
-fn every_broken_config_is_refused_by_name_and_leaves_nothing() {
+fn check_tells_of_a_broken_config_what_create_tells() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("broken", &["true"]);
     let id = format!("broken-{}", std::process::id());
@@ -84,21 +65,7 @@ fn every_broken_config_is_refused_by_name_and_leaves_nothing() {
         let args = [OsStr::new("create"), OsStr::new("--bundle"), bundle.path().as_os_str(), OsStr::new(&id)];
         let said = soon(&runtime, &id, &args, Path::new("/"));
         assert_refused(&runtime, &id, &said, broken.name);
-        assert!(
-            said.err.contains(broken.phrase),
-            "{}: {:?} is not in {}",
-            broken.name,
-            broken.phrase,
-            said.err
-        );
-        assert!(
-            said.err.contains(&broken.pointer),
-            "{}: {:?} is not in {}",
-            broken.name,
-            broken.pointer,
-            said.err
-        );
-        // `check` says the same first, and what to do about it.
+        // It says the same first, and what to do about it.
         let words = ["check", "--format=json"].map(OsStr::new);
         let checked =
             soon(&runtime, &id, &[&words[..], &[bundle.path().as_os_str()]].concat(), Path::new("/"));
@@ -110,7 +77,6 @@ fn every_broken_config_is_refused_by_name_and_leaves_nothing() {
         let same = said.err.contains(pointer) && said.err.contains(message);
         assert!(same && !remedy.is_empty(), "{}: {first} is not {}", broken.name, said.err);
     }
-    assert!(!is_cgroup(&id), "a cgroup is left");
 }
 
 #[test]
