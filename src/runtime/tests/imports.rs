@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 38] = [
+const USES: [(&str, &[&str]); 39] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
