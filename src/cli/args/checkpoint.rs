@@ -68,7 +68,7 @@ pub struct Restore {
 fn common() -> Vec<Arg> {
     vec![
         path("image-path", "DIR", "The folder of the images (default: checkpoint)"),
-        path("work-path", "DIR", "Where CRIU leaves its log and other files (default: --image-path)"),
+        path("work-path", "DIR", "Where CRIU leaves its log and more (default: --image-path)"),
         path("parent-path", "DIR", "Images of an earlier checkpoint, relative to --image-path"),
         switch("tcp-established", "With TCP connections that are open"),
         switch("ext-unix-sk", "With Unix sockets whose other end is outside of the container"),
@@ -80,7 +80,7 @@ fn common() -> Vec<Arg> {
             PossibleValuesParser::new(["soft", "full", "strict", "ignore"]),
         )
         .hide_possible_values(true)
-        .help("Cgroups below the container's: soft (default), full, strict, ignore"),
+        .help("Cgroups below: soft (default), full, strict, ignore"),
         list("empty-ns", "network", "Leave the network namespace empty: others fill it")
             .value_parser(PossibleValuesParser::new(["network"]))
             .hide_possible_values(true),
