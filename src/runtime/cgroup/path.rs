@@ -53,7 +53,7 @@ impl CgroupPath {
             return Err(Error::config(
                 POINTER,
                 format!(
-                    "{wanted:?} is relative to rcrun's own cgroup, and that is outside of its cgroup namespace ({own}): give an absolute path"
+                    "{wanted:?} is relative to rcrun's own cgroup, and that is outside of its cgroup namespace ({own:?}): give an absolute path"
                 ),
             ));
         }

@@ -4,7 +4,8 @@
 use super::nearest::nearest;
 
 /// Words of a sentence, and what helps. The first that is found counts.
-const BY_WORDS: [(&str, &str); 42] = [
+const BY_WORDS: [(&str, &str); 43] = [
+    ("as the kernel wants it (capset)", "add it there, or take it out here"),
     ("not valid JSON", "mend the text at that place: `python3 -m json.tool config.json` shows it too"),
     (
         "not found in",

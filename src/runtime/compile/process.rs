@@ -87,6 +87,7 @@ pub(super) fn compile(
         landlock::compile(rules, host, plan)?;
     }
     let sets = Sets::new(process, host, around.user_namespace);
+    sets.can_be_had()?;
     plan.push(
         "/process/capabilities/bounding",
         Step::BoundingSet { keep: sets.bounding, last: host.last_cap },
@@ -246,6 +247,31 @@ impl Sets {
             // capabilities(7): no capability can be ambient that is not permitted and inheritable.
             ambient: bits(caps.map(|c| c.ambient())) & permitted & inheritable,
         }
+    }
+
+    /// Of what the kernel would say no more than EPERM (capset(2)).
+    fn can_be_had(&self) -> Result<()> {
+        for (set, bits, of, within) in [
+            ("effective", self.effective, "permitted", self.permitted),
+            ("inheritable", self.inheritable, "bounding", self.bounding),
+        ] {
+            let beyond: Vec<String> = CAPABILITIES
+                .iter()
+                .enumerate()
+                .filter(|(number, _)| bits & !within & 1 << number != 0)
+                .map(|(_, capability)| format!("CAP_{capability}"))
+                .collect();
+            if !beyond.is_empty() {
+                return Err(Error::config(
+                    format!("/process/capabilities/{set}"),
+                    format!(
+                        "{} is not in /process/capabilities/{of}, as the kernel wants it (capset)",
+                        beyond.join(", ")
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn step(&self, more: u64) -> Step<Text> {

@@ -391,3 +391,21 @@ fn capabilities_that_cannot_be_granted_are_named_in_one_warning() {
     // A user namespace gives all of them to who makes it.
     assert!(compile::warnings(&config("user-namespace"), &CONFINED).is_empty());
 }
+
+#[test]
+fn a_capability_in_a_set_that_the_kernel_would_not_give_is_refused_by_name() {
+    for (set, of) in [("effective", "permitted"), ("inheritable", "bounding")] {
+        let mut text = serde_json::json!({
+            "ociVersion": "1.3.0", "root": {"path": "rootfs"}, "linux": {"namespaces": [{"type": "mount"}]},
+            "process": {"cwd": "/", "args": ["x"], "user": {"uid": 0, "gid": 0}, "capabilities": {
+                "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"],
+            }},
+        });
+        text["process"]["capabilities"][set] = serde_json::json!(["CAP_KILL", "CAP_SYS_ADMIN", "CAP_CHOWN"]);
+        let spec = spec::parse(text.to_string().as_bytes()).unwrap();
+        let error = compiled(&spec, Verb::Create, &HOST).unwrap_err();
+        assert_eq!(error.pointer(), Some(format!("/process/capabilities/{set}").as_str()));
+        let said = format!("CAP_CHOWN, CAP_SYS_ADMIN is not in /process/capabilities/{of}");
+        assert!(error.to_string().contains(&said), "{error}");
+    }
+}
