@@ -1,8 +1,8 @@
-//! Bytes as what a created container's init says to `start`, cut into records: a byte says what the next one is. Uses: rcrun_runtime's container and spec, rcrun_plan::record, rustix (the socket), sentence.
+//! Bytes as what a created container's init says to `start`, cut into records: a byte says what the next one is. Uses:
+//! rcrun_runtime's container and spec, rcrun_plan::record, rustix (the socket), sentence.
 //!
 //! What holds: a start ends when its peer does, whatever was said, and well only if execve was announced; a failure is a
-//! sentence; no process is harmed. Here the process that has the socket is this one, and
-//! its program poses as rcrun-init.
+//! sentence; no process is harmed. Here the process that has the socket is this one, and its program poses as rcrun-init.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
