@@ -266,6 +266,9 @@ impl std::error::Error for Error {}
 /// `permission denied` and the like: the words of strerror(3) in lower case, which Docker, podman
 /// and containerd look for in a runtime's error.
 pub fn errno_text(errno: i32) -> String {
+    if let Some(text) = other_in_musl(errno) {
+        return text.to_string();
+    }
     let text = io::Error::from_raw_os_error(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
@@ -276,6 +279,33 @@ pub fn errno_text(errno: i32) -> String {
         }
         _ => text.to_string(),
     }
+}
+
+/// Those for which musl has other words than glibc and Go, which engines and people know.
+fn other_in_musl(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EADDRINUSE => "address already in use",
+        libc::EBUSY => "device or resource busy",
+        libc::ECHILD => "no child processes",
+        libc::EDEADLK => "resource deadlock avoided",
+        libc::EDQUOT => "disk quota exceeded",
+        libc::EIO => "input/output error",
+        libc::ELOOP => "too many levels of symbolic links",
+        libc::EMFILE => "too many open files",
+        libc::ENAMETOOLONG => "file name too long",
+        libc::ENOMEM => "cannot allocate memory",
+        libc::ENOTCONN => "transport endpoint is not connected",
+        libc::ENOTTY => "inappropriate ioctl for device",
+        libc::EOPNOTSUPP => "operation not supported",
+        libc::EOVERFLOW => "value too large for defined data type",
+        libc::ERANGE => "numerical result out of range",
+        libc::ESPIPE => "illegal seek",
+        libc::ETIMEDOUT => "connection timed out",
+        libc::EUCLEAN => "structure needs cleaning",
+        libc::EUSERS => "too many users",
+        libc::EXDEV => "invalid cross-device link",
+        _ => return None,
+    })
 }
 
 /// Adds context to results of system calls.
@@ -305,6 +335,16 @@ impl<T> Context<T> for Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn words_that_musl_has_not_are_glibcs() {
+        let told = (1..134).filter_map(|errno| Some((errno, other_in_musl(errno)?)));
+        let by_glibc = |errno| io::Error::from_raw_os_error(errno).to_string().to_lowercase();
+        let told: Vec<_> =
+            told.filter(|(errno, text)| by_glibc(*errno) != format!("{text} (os error {errno})")).collect();
+        assert!(told.is_empty(), "{told:?}");
+    }
 
     #[test]
     fn errnos_read_as_engines_expect_them() {
