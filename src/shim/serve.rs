@@ -75,6 +75,8 @@ fn run(serving: Serving, ready: OwnedFd) -> Result<()> {
     if let Err(error) = place.leave() {
         log::error(error);
     }
+    // Who asks once more is not to wait for that.
+    pod.watches().clear();
     pod.events().finish();
     Ok(())
 }

@@ -68,6 +68,15 @@ impl Watches {
         }
     }
 
+    /// Lets go of all: nobody waits for anything any more, and who is connected hears of the end.
+    pub fn clear(&self) {
+        // What goes may want to remove something itself.
+        let all = std::mem::take(&mut self.table().all);
+        for waiting in all.values().flatten() {
+            let _ = epoll::delete(&self.epoll, &waiting.fd);
+        }
+    }
+
     /// Waits once, and calls what is ready.
     pub fn turn(&self) -> Result<()> {
         let mut events: [std::mem::MaybeUninit<Event>; 16] = [const { std::mem::MaybeUninit::uninit() }; 16];
