@@ -87,6 +87,12 @@ impl Cgroup {
         let dir = open_cgroup(hierarchy, path.relative()).call(format!("open cgroup {path}"))?;
         let cgroup = Cgroup { dir, path: path.clone(), created: 1 };
         cgroup.lock()?;
+        // systemd takes one that is there already. Born in a frozen one, init would never execute, nor this process go on.
+        // `cgroup.events` says frozen only when the process that systemd has moved there is.
+        let freeze =
+            read_value(&cgroup, "cgroup.freeze").call(format!("read cgroup.freeze of cgroup {path}"))?;
+        let above = cgroup.events()?.is_some_and(|events| events.frozen);
+        cgroup.check_thawed(freeze.trim_end() == "1" || above)?;
         if writes.iter().any(|write| !write.missing_ok && !SYSTEMDS.contains(&&*write.controller)) {
             cgroup.pass_controllers(hierarchy)?;
         }
@@ -204,7 +210,11 @@ impl Cgroup {
                 ),
             ));
         }
-        if events.frozen {
+        self.check_thawed(events.frozen)
+    }
+
+    fn check_thawed(&self, frozen: bool) -> Result<()> {
+        if frozen {
             return Err(Error::new(
                 Code::System,
                 format!("container's cgroup unexpectedly frozen: cgroup {} or one above it", self.path),
