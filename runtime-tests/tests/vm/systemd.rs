@@ -413,6 +413,21 @@ fn a_unit_in_use_is_refused_and_one_that_failed_is_reset() {
 }
 
 #[test]
+fn a_frozen_cgroup_at_the_place_of_a_scope_is_refused_and_not_waited_for() {
+    let runtime = Runtime::new();
+    let bundle = bundle("frozen", &["true"], json!({}));
+    let place = cgroup("frozen");
+    fs::create_dir_all(&place).expect("mkdir");
+    fs::write(place.join("cgroup.freeze"), "1").expect("freeze");
+    let said = create(&runtime, &bundle, "frozen");
+    assert!(said.status == 1 && said.err.contains("unexpectedly frozen"), "{}", said.err);
+    assert_eq!(runtime.ok(["list", "-q"]).out, "");
+    // systemd may have removed it with the scope.
+    let _ = fs::remove_dir(&place);
+    nothing_is_left("frozen");
+}
+
+#[test]
 fn what_nobody_can_tell_systemd_is_cleared_all_the_same() {
     let runtime = Runtime::new();
     // Without a pid namespace the second process outlives the first, and the scope with it.

@@ -4,12 +4,15 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 /// The process. It ends when this is dropped, and when this process ends: it waits for the end of a pipe.
 #[derive(Debug)]
 pub struct Hold {
     pid: Pid,
+    pidfd: Option<OwnedFd>,
     end: Option<OwnedFd>,
 }
 
@@ -33,7 +36,7 @@ impl Hold {
             },
             pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error)?,
         };
-        Ok(Hold { pid, end: Some(writer) })
+        Ok(Hold { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(), end: Some(writer) })
     }
 
     /// Its pid in this pid namespace.
@@ -45,6 +48,10 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.end = None;
+        // systemd may have moved it into a cgroup that is frozen: there it reads nothing, but it can be killed.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
         // ECHILD: whoever embeds us has waited for it.
         let wait = || waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
         while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
