@@ -247,7 +247,10 @@ fn configure(
         }
         match value {
             Some(value) => option::push(origin, "options", (key, value), host, plan)?,
-            None => plan.push(origin, Step::FsFlag { key: key.as_str().into() }),
+            None => {
+                option::named(origin, "options", key)?;
+                plan.push(origin, Step::FsFlag { key: key.as_str().into() });
+            }
         }
     }
     Ok(())

@@ -9,6 +9,17 @@ use rcrun_plan::Step;
 /// fsconfig(2) copies a value with its NUL into 256 bytes and refuses longer ones with EINVAL.
 const MOST: usize = 255;
 
+/// Refuses an option whose name fsconfig(2) would not even copy.
+pub(super) fn named(origin: &str, field: &str, key: &str) -> Result<()> {
+    match key.len() {
+        0..=MOST => Ok(()),
+        long => Err(Error::config(
+            format!("{origin}/{field}"),
+            format!("the name of an option has {long} characters: the kernel takes {MOST} (fsconfig)"),
+        )),
+    }
+}
+
 /// Adds `key=value`, which stands at the JSON pointer `field`, to the file system of entry `origin`.
 pub(super) fn push(
     origin: &str,
@@ -17,6 +28,7 @@ pub(super) fn push(
     host: &Host,
     plan: &mut Plan,
 ) -> Result<()> {
+    named(origin, field, key)?;
     if value.len() <= MOST {
         plan.push(origin, Step::FsString { key: key.into(), value: value.into() });
         return Ok(());
@@ -92,6 +104,7 @@ mod tests {
             ("lowerdir", &two, (6, 6), Err("before Linux 6.7 the kernel takes 255 for all layers")),
             ("lowerdir", &two, (6, 7), Ok(2)),
             ("lowerdir", &bad, (6, 7), Err("a layer of lowerdir has 256 characters")),
+            (&long, &short, (6, 18), Err("the name of an option has 256 characters")),
             ("lowerdir", &empty, (6, 7), Err("a layer of lowerdir has 0 characters")),
         ] {
             let mut plan = Plan::default();
