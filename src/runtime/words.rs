@@ -83,6 +83,11 @@ fn executable(plan: &Plan, report: &Report, origin: &str) -> Error {
     if origin.is_empty() { error } else { error.context(PROGRAM) }
 }
 
+/// The plan adds mounts to a container that runs.
+fn added(plan: &Plan) -> bool {
+    plan.steps.iter().any(|planned| matches!(planned.step, Step::TellMount))
+}
+
 fn remedy(plan: &Plan, index: usize, errno: i32) -> Option<&'static str> {
     let step = &plan.steps.get(index)?.step;
     let filtered = !plan.filter.is_empty();
@@ -94,6 +99,10 @@ fn remedy(plan: &Plan, index: usize, errno: i32) -> Option<&'static str> {
         ),
         (Step::FsOpen { .. }, libc::ENODEV) => Some(
             "this kernel has no such file system, or its module is not loaded: /proc/filesystems lists those that are",
+        ),
+        (Step::Attach { plain: true, .. }, libc::ELOOP) if added(plan) => Some(
+            "a link of the container's is on the way, and it might lead to the machine, which shares a mount with the \
+                 container: name the path without it",
         ),
         (Step::Attach { plain: true, .. }, libc::ELOOP | libc::ENOTDIR) => Some(
             "this path of the image is a symlink or no folder: /proc and /sys must be mounted on ordinary directory",

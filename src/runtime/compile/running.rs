@@ -18,11 +18,12 @@ use std::path::Path;
 /// File systems that take no path, and belong to a namespace of who makes them: made inside.
 const OF_NAMESPACES: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue", "ramfs", "sysfs", "tmpfs"];
 
-/// Compiles `mounts` of `spec` for the container of `config`, which is the same but for them.
-pub fn add(spec: &Spec, config: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
+/// Compiles `mounts` of `spec` for the container of `config`, which is the same but for them. `spread`: something that is
+/// shared was added before.
+pub fn add(spec: &Spec, config: &Spec, spread: bool, host: &Host, request: &Request<'_>) -> Result<Plan> {
     let (mut plan, _) = enter(spec)?;
     let spaces = namespaces::compile(spec, &host.caller, &mut Plan::default())?;
-    let follows = !spreads(config);
+    let mut follows = !spread && !spreads(config);
     for (i, entry) in spec.mounts().iter().flatten().enumerate() {
         let origin = format!("/mounts/{i}");
         let first = plan.steps.len();
@@ -33,6 +34,8 @@ pub fn add(spec: &Spec, config: &Spec, host: &Host, request: &Request<'_>) -> Re
             outside(&origin, entry, (spec, host), &mut plan)?;
         }
         finish(&origin, entry, first, follows, &mut plan);
+        // Those that come later may be put on it.
+        follows &= !shares(entry);
     }
     plan.push("", Step::Ready);
     if !host.caller.clones_mounts {
@@ -113,10 +116,13 @@ fn outside(origin: &str, entry: &Mount, (spec, host): (&Spec, &Host), plan: &mut
 
 /// Whether what is mounted in the container can come out on the machine.
 fn spreads(config: &Spec) -> bool {
-    let shares =
-        |entry: &Mount| MountOptions::of(entry).propagation.iter().any(|p| p.kind == PropagationKind::Shared);
     let root = config.linux().as_ref().and_then(|l| l.rootfs_propagation().as_deref());
     matches!(root, Some("shared" | "rshared")) || config.mounts().iter().flatten().any(shares)
+}
+
+/// Whether what is mounted on this mount comes out where else it is mounted.
+pub fn shares(entry: &Mount) -> bool {
+    MountOptions::of(entry).propagation.iter().any(|change| change.kind == PropagationKind::Shared)
 }
 
 /// A tmpfs is read-only before it can be seen; and the parent hears which mount it is. Where mounts spread to the machine no

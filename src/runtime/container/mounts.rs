@@ -24,22 +24,40 @@ pub fn add_mounts(container: &mut Container, text: &[u8]) -> Result<()> {
     request.cgroup = state.cgroup.is_some();
     let host = Host::read()?;
     let add = || {
-        let plan = running::add(&spec, &running.config, &host, &request)?;
+        let spread = state.mounts.iter().any(|mount| mount.shared);
+        let plan = running::add(&spec, &running.config, spread, &host, &request)?;
+        let mut known = state.mounts.clone();
+        let keep = |mounts| container.save(&State { mounts, ..state.clone() });
+        // Known before it is there, and for as long as the container runs, which may mount it elsewhere.
+        let shared = spec.mounts().iter().flatten().find(|entry| !spread && running::shares(entry));
+        if let Some(entry) = shared {
+            known.push(Mounted { destination: plain(entry.destination()), id: None, shared: true });
+            keep(known.clone())?;
+        }
         let mut made = Vec::new();
         let done = running.carry_out(&plan, |origin, id| {
             let entry = origin.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
             let entry = entry.and_then(|i| spec.mounts().as_ref()?.get(i));
-            made.extend(entry.map(|entry| Mounted { destination: plain(entry.destination()), id }));
+            made.extend(entry.map(|entry| Mounted {
+                destination: plain(entry.destination()),
+                id: Some(id),
+                shared: false,
+            }));
         });
-        let done = done.and_then(|()| {
-            let mounts = state.mounts.iter().chain(&made).cloned().collect();
-            container.save(&State { mounts, ..state.clone() })
-        });
+        let done = done.and_then(|()| keep(known.iter().chain(&made).cloned().collect()));
         done.map_err(|error| {
-            made.iter().rev().fold(error, |error, mount| match running.unmount(mount) {
-                Ok(()) => error,
-                Err(left) => error.attach(&left),
-            })
+            let (before, mut error) = (known.len(), error);
+            for mount in made.iter().rev() {
+                // The container may have renamed what lies above it: `mounts remove` takes it away when it lies there again.
+                if let Err(other) = running.remove(&mount.destination, mount.id) {
+                    known.insert(before, mount.clone());
+                    error = error.attach(&other);
+                }
+            }
+            match known.len() == before {
+                true => error,
+                false => keep(known).err().iter().fold(error, |error, other| error.attach(other)),
+            }
         })
     };
     running.told(add())
@@ -54,8 +72,9 @@ pub fn remove_mounts(container: &mut Container, text: &[u8]) -> Result<()> {
     running::remove(&running.config, &all).map_err(of_list)?;
     for (i, destination) in destinations.iter().enumerate().rev() {
         let destination = plain(destination);
-        let known = running.state.mounts.iter().rposition(|mount| mount.destination == destination);
-        let id = known.map(|known| running.state.mounts[known].id);
+        let is_it = |mount: &Mounted| mount.id.is_some() && mount.destination == destination;
+        let known = running.state.mounts.iter().rposition(is_it);
+        let id = known.and_then(|known| running.state.mounts[known].id);
         let removed = running.remove(&destination, id).map_err(|error| {
             // It was compiled as the only one.
             let text = error.to_string();
@@ -119,10 +138,6 @@ impl Running {
 
     fn remove(&self, destination: &Path, id: Option<u64>) -> Result<()> {
         self.carry_out(&running::remove(&self.config, &[(destination, id)])?, |_, _| {})
-    }
-
-    fn unmount(&self, mount: &Mounted) -> Result<()> {
-        self.remove(&mount.destination, Some(mount.id))
     }
 
     /// Does what the plan says. `mounted` hears of each new mount: the JSON pointer of its entry, and its id.

@@ -347,8 +347,12 @@ pub struct State {
 pub struct Mounted {
     /// Where, below the container's root.
     pub destination: PathBuf,
-    /// Its id: its path may by now be another mount's.
-    pub id: u64,
+    /// Its id: its path may by now be another mount's. None: it is perhaps gone, and what it was still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// What is mounted on it comes out on the machine; on what the container has made of it, too, when it is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 impl State {
