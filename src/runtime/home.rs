@@ -1,6 +1,6 @@
 //! HOME of a user, from the container's own /etc/passwd: engines bind-mount it, so only the finished root knows.
 
-use crate::prepare::read_in_root;
+use crate::prepare::{read_in_root, read_whole};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -46,8 +46,8 @@ pub fn before_mounts(root: Root<'_>, uid: u32, mounted: &[&str]) -> Option<Strin
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match rustix::fs::openat2(root, "etc/passwd", flags, Mode::empty(), how) {
-        Ok(_) => {
-            let passwd = read_in_root(root, "etc/passwd", PASSWD_MAX).unwrap_or_default();
+        Ok(found) => {
+            let passwd = read_whole(found.as_fd(), PASSWD_MAX).unwrap_or_default();
             Some(entry(&passwd, uid).unwrap_or_else(|| "/".to_string()))
         }
         Err(rustix::io::Errno::NOENT) => Some("/".to_string()),

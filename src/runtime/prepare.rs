@@ -8,13 +8,13 @@ use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
 use crate::sys::trees::Wanted;
 use crate::{Code, Error, Result, words};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
 };
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -343,15 +343,30 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::
 
 /// A file of the container that is read whole: a regular file of at most `limit` bytes, or nothing.
 pub fn read_in_root(root: BorrowedFd<'_>, path: &str, limit: usize) -> Option<Vec<u8>> {
+    read_whole(open_in_root(root, path, OFlags::PATH).ok()?.as_fd(), limit)
+}
+
+/// The same of a file that an O_PATH fd refers to.
+pub fn read_whole(found: BorrowedFd<'_>, limit: usize) -> Option<Vec<u8>> {
     use std::io::Read;
-    // O_NONBLOCK: a FIFO as /etc/passwd must not hang us (CVE-2018-15664's class).
-    let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
-    let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::BASIC_STATS).ok()?;
-    if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile || stat.stx_size > limit as u64
-    {
+    let (file, stat) = regular_file(found).ok()?;
+    if u64::try_from(stat.st_size).ok()? > limit as u64 {
         return None;
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(fd).take(limit as u64).read_to_end(&mut bytes).ok()?;
+    file.take(limit as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// Opens what an O_PATH fd refers to for reading, if it is a regular file: a FIFO would hang us (CVE-2018-15664's class),
+/// and opening a device node is enough to do something, such as to start a watchdog.
+pub fn regular_file(found: BorrowedFd<'_>) -> rustix::io::Result<(std::fs::File, rustix::fs::Stat)> {
+    let stat = rustix::fs::fstat(found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    // A file that somebody else has leased is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok((rustix::fs::open(link.as_str(), flags, Mode::empty())?.into(), stat))
 }

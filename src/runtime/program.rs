@@ -2,7 +2,7 @@
 //! about another than the one that was asked for. What lies in the root file system tells which. Uses: plan, prepare, words.
 
 use crate::plan::{Plan, Source};
-use crate::prepare::open_in_root;
+use crate::prepare::{open_in_root, regular_file};
 use crate::{Code, Error, words};
 use rcrun_plan::Step;
 use rcrun_plan::record::Report;
@@ -50,9 +50,9 @@ fn reason(plan: &Plan, report: &Report, root: BorrowedFd<'_>) -> Option<String> 
 
 /// The first bytes of a regular file.
 fn head(root: BorrowedFd<'_>, path: &str) -> Option<Vec<u8>> {
-    let file = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
+    let (file, _) = regular_file(open_in_root(root, path, OFlags::PATH).ok()?.as_fd()).ok()?;
     let mut bytes = vec![0; HEAD];
-    let read = std::fs::File::from(file).read_at(&mut bytes, 0).ok()?;
+    let read = file.read_at(&mut bytes, 0).ok()?;
     bytes.truncate(read);
     Some(bytes)
 }

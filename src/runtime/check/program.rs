@@ -48,7 +48,7 @@ pub(super) fn kind(head: &[u8], native: Arch) -> Kind {
 fn elf(head: &[u8], native: Arch) -> Option<Kind> {
     let (wide, little) = (head.get(4)? == &2, head.get(5)? == &1);
     let number = |at: usize, size: usize| -> Option<u64> {
-        let bytes = head.get(at..at + size)?;
+        let bytes = head.get(at..at.checked_add(size)?)?;
         let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
         Some(if little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) })
     };
@@ -68,7 +68,8 @@ fn elf(head: &[u8], native: Arch) -> Option<Kind> {
         false => (number(28, 4)?, number(42, 2)?, number(44, 2)?),
     };
     for i in 0..count {
-        let at = usize::try_from(headers + i * size).ok()?;
+        // Of 16 bits each: the product is no more than 32.
+        let at = usize::try_from(headers.checked_add(i * size)?).ok()?;
         // Beyond what was read: whoever executes it finds out.
         let Some(kind) = number(at, 4) else { break };
         if kind != 3 {
@@ -150,6 +151,25 @@ mod tests {
             (Vec::new(), Arch::X86_64, Kind::Unknown),
         ] {
             assert_eq!(kind(&head, native), expected);
+        }
+    }
+
+    #[test]
+    fn headers_that_lead_beyond_all_numbers_are_read_as_far_as_they_go() {
+        for class in [1, 2] {
+            let whole = made(class, 62, Some("/lib/ld.so"));
+            for from in 20..whole.len() {
+                for to in [from + 1, from + 2, from + 4, from + 8, whole.len()] {
+                    let mut head = whole.clone();
+                    head[from..to.min(whole.len())].fill(0xff);
+                    // Whatever it is taken for: it is no script, and it is of this processor.
+                    let kind = kind(&head, Arch::X86_64);
+                    assert!(
+                        matches!(kind, Kind::Elf { .. } | Kind::Unknown),
+                        "{class} {from}..{to}: {kind:?}"
+                    );
+                }
+            }
         }
     }
 

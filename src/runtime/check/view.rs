@@ -3,11 +3,10 @@
 
 use crate::Result;
 use crate::error::CallContext;
-use crate::prepare::open_in_root;
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use crate::prepare::{open_in_root, regular_file};
+use rustix::fs::{FileType, OFlags, Stat};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The most links that the kernel follows in one path.
 const MOST_LINKS: usize = 40;
@@ -166,14 +165,12 @@ impl View {
         }
     }
 
-    /// The first bytes of the file that was found.
+    /// The first bytes of the file that was found; an error where it is no regular file.
     pub fn head(file: &OwnedFd, most: usize) -> Result<Vec<u8>> {
         use std::io::Read;
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(link.as_str(), flags, Mode::empty()).call("open")?;
+        let (opened, _) = regular_file(file.as_fd()).call("open")?;
         let mut bytes = Vec::new();
-        File::from(opened).take(most as u64).read_to_end(&mut bytes).call("read")?;
+        opened.take(most as u64).read_to_end(&mut bytes).call("read")?;
         Ok(bytes)
     }
 }
@@ -182,6 +179,7 @@ impl View {
 mod tests {
     use super::*;
     use crate::scratch::Folder;
+    use rustix::fs::{CWD, Mode};
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -243,5 +241,16 @@ mod tests {
         }
         let Found::There { file, .. } = view.find("/opt/tool") else { panic!("it is there") };
         assert_eq!(View::head(&file, 10).unwrap(), b"x");
+    }
+
+    #[test]
+    fn of_a_file_that_is_no_regular_one_nothing_is_read() {
+        let scratch = Folder::new("check-head");
+        let path = scratch.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [&path, scratch.path(), Path::new("/dev/zero")] {
+            let error = View::head(&open(path), 10).unwrap_err();
+            assert_eq!(error.errno(), Some(libc::EINVAL), "{}: {error}", path.display());
+        }
     }
 }
