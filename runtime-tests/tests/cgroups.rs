@@ -182,7 +182,7 @@ fn processes_that_outlive_init_go_with_the_container() {
 #[test]
 fn a_caller_whose_cgroup_was_killed_once_starts_containers() {
     let runtime = Runtime::new();
-    let cgroup = hierarchy().join("rcrun-fields-killed-once");
+    let cgroup = hierarchy().join(format!("rcrun-fields-killed-once-{}", std::process::id()));
     fs::create_dir(&cgroup).expect("mkdir");
     let inside = |words: &[&str]| {
         let mut command = Command::new("sh");
@@ -203,13 +203,14 @@ fn a_caller_whose_cgroup_was_killed_once_starts_containers() {
         let all = [&[binary, "--root", root][..], words].concat();
         said(&inside(&all).stdin(Stdio::null()).output().expect("execute"))
     };
+    let [id, other] = ["one", "two"].map(|name| format!("killed-once-{name}-{}", std::process::id()));
     let short = Bundle::new("killed-once", &["echo", "up"]);
-    let ran = say(&["run", "--bundle", short.path().to_str().expect("UTF-8"), "killed-once"]);
+    let ran = say(&["run", "--bundle", short.path().to_str().expect("UTF-8"), &id]);
     let long = Bundle::new("killed-once-2", &["sleep", "1000"]);
-    runtime.created(&long, "killed-once-2");
-    runtime.ok(["start", "killed-once-2"]);
-    let executed = say(&["exec", "killed-once-2", "cat", "/proc/self/cgroup"]);
-    runtime.ok(["delete", "--force", "killed-once-2"]);
+    runtime.created(&long, &other);
+    runtime.ok(["start", &other]);
+    let executed = say(&["exec", &other, "cat", "/proc/self/cgroup"]);
+    runtime.ok(["delete", "--force", &other]);
     fs::remove_dir(&cgroup).expect("rmdir");
     assert_eq!((ran.status, ran.out.as_str()), (0, "up\n"), "{}", ran.err);
     // The root of the container's cgroup namespace is the cgroup itself, whichever way it was born.

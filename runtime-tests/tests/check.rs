@@ -2,6 +2,7 @@
 //! the broken ones), and of what can be wrong with a root and a machine. It changes nothing.
 
 use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::machine::{mounts, own_mount_namespace};
 use runtime_tests::runtime::{Runtime, Said, said};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -45,6 +46,7 @@ fn refusal(runtime: &Runtime, bundle: &Path, id: &str) -> Option<String> {
 
 #[test]
 fn check_and_create_are_of_one_mind_about_every_config_of_the_golden_plans() {
+    own_mount_namespace();
     let runtime = Runtime::new();
     let plans = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../src/runtime/tests/plans");
     let mut wrong = String::new();
@@ -68,6 +70,7 @@ fn check_and_create_are_of_one_mind_about_every_config_of_the_golden_plans() {
             wrong += &format!("{name}: check {errors:?}, create and start {refused:?}\n");
         }
     }
+    println!("{of_one_mind:?}: of one mind that it starts, and that it does not");
     assert!(wrong.is_empty(), "{wrong}");
     assert!(of_one_mind[0] >= 5 && of_one_mind[1] >= 5, "{of_one_mind:?}");
 }
@@ -351,6 +354,7 @@ fn what_works_and_was_not_meant_is_a_warning_and_no_failure() {
 
 #[test]
 fn a_user_is_told_what_he_could_not_look_at_and_nothing_is_changed() {
+    own_mount_namespace();
     let runtime = Runtime::new();
     let bundle = Bundle::new("check-user", &["/bin/true"]);
     fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -368,10 +372,7 @@ fn a_user_is_told_what_he_could_not_look_at_and_nothing_is_changed() {
             .args(words)
             .args(["{}", "+"])
             .output();
-        (
-            found.expect("find").stdout,
-            fs::read_to_string("/proc/self/mountinfo").expect("mountinfo").lines().count(),
-        )
+        (found.expect("find").stdout, mounts())
     };
     let before = listed();
     let words = ["--reuid", "4711", "--regid", "4711", "--clear-groups"];

@@ -1,7 +1,7 @@
 //! /dev of an attacker: a link to the machine, a null device that is none, a terminal that is another file.
 
 use crate::victim::{
-    Canary, Loot, Round, Stays, at_each_moment, clear, holds, holds_where_runc_falls, id, ran,
+    Canary, Loot, Round, Stays, at_each_moment, clear, holds, holds_where_runc_falls, id, is_runc, ran,
 };
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use runtime_tests::bundle::{Bundle, Folder};
@@ -123,7 +123,7 @@ fn masked(runtime: &Runtime, put: impl Fn(&Bundle)) -> Loot {
     put(&bundle);
     let went = ran(runtime, &bundle, "null").is_some();
     let read = |name: &str| fs::read_to_string(bundle.root().join("etc").join(name)).unwrap_or_default();
-    assert!(!went || read("over") == "over\n", "the payload has not come to its end");
+    assert!(is_runc(runtime) || !went || read("over") == "over\n", "the payload has not come to its end");
     let shown = read("shown");
     let shown = (!shown.is_empty()).then(|| format!("a masked path shows {} bytes", shown.len()));
     let marked = || read("fake").contains("mark").then(|| "a masked path is a file of the image".into());
@@ -181,7 +181,8 @@ fn cve_2025_52565_a_terminal_is_bound_from_no_other_file() {
             let state = runtime.say(["state", &id]);
             let mounts = (state.status == 0).then(|| {
                 let state: Value = serde_json::from_str(&state.out).expect("JSON");
-                fs::read_to_string(format!("/proc/{}/mountinfo", state["pid"])).expect("mountinfo")
+                // It may have ended meanwhile.
+                fs::read_to_string(format!("/proc/{}/mountinfo", state["pid"])).unwrap_or_default()
             });
             // The terminal that was handed over is kept until here: its end would end the container.
             listener.set_nonblocking(true).expect("a listener");
