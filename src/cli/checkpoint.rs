@@ -60,6 +60,8 @@ pub fn restore(global: &Global, args: &Restore) -> Result<ExitCode> {
         return Err(Error::new(Code::Unsupported, text));
     }
     let root = StateRoot::new(&global.root);
+    // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
+    let signals = Signals::block()?;
     let options = RestoreOptions {
         images: args.images.clone(),
         parent: args.parent.clone(),
@@ -73,9 +75,8 @@ pub fn restore(global: &Global, args: &Restore) -> Result<ExitCode> {
         lsm_mount_context: args.lsm_mount_context.clone(),
         systemd: global.cgroups == Cgroups::Systemd,
         rootless: global.rootless,
+        stop: Some(Arc::new(signals.ending()?)),
     };
-    // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
-    let signals = Signals::block()?;
     if !args.no_subreaper && !args.detach {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .call("prctl PR_SET_CHILD_SUBREAPER")?;

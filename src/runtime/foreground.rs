@@ -1,7 +1,7 @@
 //! A container in the foreground: its signals, its console, its exit status. One poll(2) loop in a
 //! single-threaded process; terminal bytes are console's, sd_notify is notify_socket's.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -49,6 +49,14 @@ impl Signals {
         let fd =
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
         Ok(Signals { fd })
+    }
+
+    /// Readable while one is pending that asks for an end. It stays pending.
+    pub fn ending(&self) -> Result<OwnedFd> {
+        let set: SigSet =
+            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).call("signalfd")?;
+        fd.as_fd().try_clone_to_owned().call("dup of the signalfd")
     }
 
     /// The next one that is pending: its number and who sent it.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Mount<'a> {
     /// Its number.
     pub id: &'a [u8],
+    /// The numbers of the file system's device.
+    pub device: &'a [u8],
     /// What of the file system is mounted.
     pub root: &'a [u8],
     /// Where, escaped.
@@ -25,12 +27,13 @@ impl Mount<'_> {
     pub fn of(line: &[u8]) -> Option<Mount<'_>> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = fields.next()?;
-        // Its parent, and the numbers of the device.
-        let mut fields = fields.skip(2);
-        let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
+        // Its parent.
+        let mut fields = fields.skip(1);
+        let (device, root) = (fields.next()?, fields.next()?);
+        let (point, options) = (fields.next()?, fields.next()?);
         // What lies between is optional.
         fields.find(|field| *field == b"-")?;
-        Some(Mount { id, root, point, options, kind: fields.next()? })
+        Some(Mount { id, device, root, point, options, kind: fields.next()? })
     }
 }
 

@@ -24,10 +24,14 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool) -> Result<Vec<Str
         }
         container.lock().map(|()| container)
     });
-    let container = match found {
-        Err(e) if force && e.code() == Code::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
+    match found {
+        Err(e) if force && e.code() == Code::NotFound => Ok(Vec::new()),
+        found => delete_open(found?, id, force),
+    }
+}
+
+/// Removes the container that is open and locked, as `delete` does.
+pub(super) fn delete_open(container: Container, id: &ContainerId, force: bool) -> Result<Vec<String>> {
     // Another delete may have been quicker while we waited for the lock.
     if !container.folder().exists() {
         return if force { Ok(Vec::new()) } else { Err(does_not_exist()) };

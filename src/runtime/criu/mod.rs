@@ -18,12 +18,13 @@ use crate::error::CallContext;
 use crate::sys::spawn::{Child, Program, spawn};
 use crate::{Code, Error, Result};
 use message::{Kind, Options, Reply};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
 };
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use std::ffi::CString;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -31,6 +32,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The oldest that is asked: it has cgroup v2's freezer, `status-ready`, --lsm-profile and --lsm-mount-context.
 const OLDEST: (u64, u64) = (3, 16);
@@ -39,6 +41,7 @@ const OLDEST: (u64, u64) = (3, 16);
 #[derive(Debug)]
 pub struct Criu {
     path: CString,
+    stop: Option<Arc<OwnedFd>>,
 }
 
 /// What it is started with beside its socket, which is descriptor 3.
@@ -61,6 +64,8 @@ pub struct Worker {
     child: Child,
     socket: OwnedFd,
     said: OwnedFd,
+    stop: Option<Arc<OwnedFd>>,
+    own_group: bool,
 }
 
 /// What it tells on the way.
@@ -78,7 +83,9 @@ impl Criu {
     /// The one that PATH finds; `path` is that variable.
     pub fn find(path: Option<&std::ffi::OsStr>) -> Result<Criu> {
         let path = path.filter(|path| !path.is_empty()).unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin".as_ref());
-        let found = std::env::split_paths(path).map(|folder| folder.join("criu")).find(|file| {
+        // Not what lies in the working directory, which anybody may have filled.
+        let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+        let found = folders.map(|folder| folder.join("criu")).find(|file| {
             std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
         });
         let missing = || {
@@ -90,7 +97,12 @@ impl Criu {
         };
         let file: PathBuf = found.ok_or_else(missing)?;
         let path = CString::new(file.as_os_str().as_bytes()).map_err(|_| missing())?;
-        Ok(Criu { path })
+        Ok(Criu { path, stop: None })
+    }
+
+    /// It is killed when `stop` is readable before what it restores can run.
+    pub fn stopped_by(self, stop: Option<Arc<OwnedFd>>) -> Criu {
+        Criu { stop, ..self }
     }
 
     /// Fails where it is older than what rcrun relies on.
@@ -114,8 +126,8 @@ impl Criu {
     fn ask(&self, kind: Kind) -> Result<Reply> {
         let mut worker = self.start(&Given { own_group: true, ..Given::default() })?;
         let answer = worker.talk(kind, None, &mut |_| Ok(()));
-        worker.end()?;
-        answer
+        let ended = worker.end();
+        answer.and_then(|answer| ended.map(|()| answer))
     }
 
     /// Starts it.
@@ -148,7 +160,7 @@ impl Criu {
             own_group: given.own_group,
         })
         .call(format!("execute {}", self.path.to_string_lossy()))?;
-        Ok(Worker { child, socket: ours, said })
+        Ok(Worker { child, socket: ours, said, stop: self.stop.clone(), own_group: given.own_group })
     }
 }
 
@@ -188,6 +200,9 @@ impl Worker {
                     (None, false) => Err(self.failed(&reply)),
                 };
             }
+            if reply.notice == "pre-resume" {
+                self.stop = None;
+            }
             let heard = told(Notice { name: reply.notice, pid: reply.pid, fd });
             let well = heard.is_ok();
             refused = refused.or(heard.err());
@@ -199,7 +214,7 @@ impl Worker {
 
     /// Waits for its end.
     pub fn end(self) -> Result<()> {
-        let Worker { child, socket, said } = self;
+        let Worker { child, socket, said, .. } = self;
         drop((socket, said));
         // ECHILD: whoever embeds us has waited for it.
         let wait = || waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -219,8 +234,31 @@ impl Worker {
         }
     }
 
+    /// Waits for what it says, or for the word to stop.
+    fn wait(&self) -> Result<()> {
+        let Some(stop) = &self.stop else { return Ok(()) };
+        let mut wanted =
+            [PollFd::new(&self.socket, PollFlags::IN), PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
+        retry_on_intr(|| poll(&mut wanted, None)).call("poll of criu")?;
+        if wanted[1].revents().is_empty() {
+            return Ok(());
+        }
+        // Its children are in its group until they have left it for their own.
+        let killed = match self.own_group {
+            true => kill_process_group(self.child.pid, Signal::KILL),
+            false => pidfd_send_signal(&self.child.pidfd, Signal::KILL),
+        };
+        match killed {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {
+                Err(Error::new(Code::System, "interrupted by a signal while criu was at work"))
+            }
+            Err(e) => Err(e).call("kill criu"),
+        }
+    }
+
     /// A whole message, and the descriptor that came with it. Empty at the end.
     fn hear(&self) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+        self.wait()?;
         let mut bytes = vec![0; 64 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -272,4 +310,39 @@ impl Worker {
 pub fn open_folder(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).call(format!("open {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch;
+
+    fn program(folder: &Path) {
+        // One that says nothing, and does not end.
+        std::fs::write(folder.join("criu"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        std::fs::set_permissions(folder.join("criu"), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_criu_that_says_nothing_is_stopped_by_a_signal() {
+        let folder = scratch::Folder::new("criu");
+        program(folder.path());
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&writer, &[0]).unwrap();
+        let criu = Criu::find(Some(folder.path().as_os_str())).unwrap().stopped_by(Some(Arc::new(reader)));
+        let said = criu.check_version().unwrap_err().to_string();
+        assert!(said.contains("interrupted by a signal"), "{said}");
+    }
+
+    #[test]
+    fn a_relative_folder_of_path_is_not_searched() {
+        let folder = scratch::Folder::new("criu");
+        program(folder.path());
+        let here = std::env::current_dir().unwrap();
+        let up = "../".repeat(here.components().count());
+        let relative = Path::new(&up).join(folder.path().strip_prefix("/").unwrap());
+        assert!(relative.join("criu").exists());
+        assert!(Criu::find(Some(relative.as_os_str())).is_err());
+        assert!(Criu::find(Some(folder.path().as_os_str())).is_ok());
+    }
 }

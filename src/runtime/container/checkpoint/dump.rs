@@ -83,6 +83,8 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
         check_parent(parent, &options.images.path)?;
     }
     folder.remove_log(LOG)?;
+    // It may have been there before.
+    folder.refuse_others(&options.images, options.parent.as_deref())?;
 
     let mut asked = Options::default();
     options.images.say(LOG, &folder, &mut asked);
@@ -122,10 +124,11 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
             _ => Ok(()),
         });
     // After a pre-dump it would wait for the next one.
-    let dumped = dumped.and_then(|_| worker.end());
+    let ended = worker.end();
+    let dumped = dumped.and(ended);
     if let Err(error) = dumped {
         let error = folder.with_log(LOG, error);
-        return Err(match let_run(&state, status) {
+        return Err(match as_before(&state, status) {
             Ok(()) => error,
             Err(left) => error.attach(&left),
         });
@@ -133,14 +136,23 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
     if options.leave_running || options.pre_dump {
         return Ok(Vec::new());
     }
-    drop(container);
-    delete::delete(root, id, true)
+    // Not by its id alone: while pages were waited for, that may have become another's.
+    match container.lock() {
+        Err(error) if error.code() == Code::NotFound => return Ok(Vec::new()),
+        locked => locked?,
+    }
+    match container.state()? {
+        Some(now) if now.mark() == state.mark() => delete::delete_open(container, id, true),
+        _ => Ok(Vec::new()),
+    }
 }
 
-/// A CRIU that was killed has left it frozen.
-fn let_run(state: &State, was: Status) -> Result<()> {
-    match state.open_cgroup()? {
-        Some(cgroup) if was == Status::Running && cgroup.is_frozen()? => cgroup.thaw(END),
+/// A CRIU that was killed has left it frozen; one that failed has thawed what was paused.
+fn as_before(state: &State, was: Status) -> Result<()> {
+    let Some(cgroup) = state.open_cgroup()? else { return Ok(()) };
+    match (was, cgroup.is_frozen()?) {
+        (Status::Running, true) => cgroup.thaw(END),
+        (Status::Paused, false) => cgroup.freeze(END),
         _ => Ok(()),
     }
 }

@@ -11,9 +11,12 @@ use crate::spec::mount::{Bind, MountOptions};
 use crate::spec::{Namespace, Spec};
 use crate::{Error, Result};
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx,
+};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,25 +27,73 @@ pub(super) struct Inside {
     root: OwnedFd,
     points: BTreeMap<u64, PathBuf>,
     options: BTreeMap<u64, String>,
+    text: Vec<u8>,
 }
 
 impl Inside {
-    /// Of process `pid`.
+    /// Of process `pid`, from its root on.
     pub(super) fn of(pid: i32) -> Result<Inside> {
         let path = format!("/proc/{pid}/root");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path.as_str(), flags, Mode::empty()).call(format!("open {path}"))?;
         let path = format!("/proc/{pid}/mountinfo");
         let text = std::fs::read(&path).call(format!("read {path}"))?;
-        let mut inside = Inside { root, points: BTreeMap::new(), options: BTreeMap::new() };
+        Ok(Inside::read(root, text))
+    }
+
+    /// Of the mount namespace of process `pid`, whatever that has made its root.
+    pub(super) fn of_namespace(pid: i32) -> Result<Inside> {
+        // The machine's own: what is mounted there may be anything.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).call("open /proc")?;
+        super::in_mounts_of(pid, |root| {
+            let what = "open thread-self/mountinfo";
+            let fd = rustix::fs::openat(
+                &proc,
+                "thread-self/mountinfo",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            let mut text = Vec::new();
+            std::fs::File::from(fd.call(what)?).read_to_end(&mut text).call(what)?;
+            Ok(Inside::read(root, text))
+        })
+    }
+
+    fn read(root: OwnedFd, text: Vec<u8>) -> Inside {
+        let (mut points, mut options) = (BTreeMap::new(), BTreeMap::new());
         for mount in text.split(|byte| *byte == b'\n').filter_map(Mount::of) {
             let Some(id) = std::str::from_utf8(mount.id).ok().and_then(|id| id.parse().ok()) else {
                 continue;
             };
-            inside.points.insert(id, PathBuf::from(OsStr::from_bytes(&unescape(mount.point))));
-            inside.options.insert(id, String::from_utf8_lossy(mount.options).into_owned());
+            points.insert(id, PathBuf::from(OsStr::from_bytes(&unescape(mount.point))));
+            options.insert(id, String::from_utf8_lossy(mount.options).into_owned());
         }
-        Ok(inside)
+        Inside { root, points, options, text }
+    }
+
+    /// The lines of its mountinfo.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Mount<'_>> {
+        self.text.split(|byte| *byte == b'\n').filter_map(Mount::of)
+    }
+
+    /// Where the mount is that is mounted at `path` itself.
+    pub(super) fn mounted_at(&self, path: &str) -> Option<&Path> {
+        let fd = self.open(path)?;
+        let stat = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?;
+        if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return None;
+        }
+        self.points.get(&mount_of(&fd)?).map(PathBuf::as_path)
+    }
+
+    /// `root` of a process is where this begins.
+    pub(super) fn begins_at(&self, root: &OwnedFd) -> bool {
+        let place = |fd: &OwnedFd| {
+            let stat = rustix::fs::fstat(fd).ok()?;
+            Some((mount_of(fd)?, stat.st_dev, stat.st_ino))
+        };
+        place(root).is_some_and(|its| place(&self.root) == Some(its))
     }
 
     /// The options of the mount that `path` lies in.
@@ -56,12 +107,6 @@ impl Inside {
         self.mount(path).is_some()
     }
 
-    /// What lies at `path` is that of the mount above it.
-    pub(super) fn is_open(&self, path: &str) -> bool {
-        let name = Path::new(path);
-        self.point(path).is_none_or(|(point, _)| name.starts_with(point) && name != point)
-    }
-
     /// The mount with this number is one of its own.
     pub(super) fn has(&self, mount: u64) -> bool {
         self.points.contains_key(&mount)
@@ -73,24 +118,38 @@ impl Inside {
         Some((self.points.get(&id)?, folder))
     }
 
-    fn mount(&self, path: &str) -> Option<(u64, bool)> {
+    fn open(&self, path: &str) -> Option<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?;
-        let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-        let folder = FileType::from_raw_mode(rustix::fs::fstat(&fd).ok()?.st_mode) == FileType::Directory;
-        Some((super::descriptors::mount_of(&fdinfo)?, folder))
+        openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
     }
+
+    fn mount(&self, path: &str) -> Option<(u64, bool)> {
+        let fd = self.open(path)?;
+        let folder = FileType::from_raw_mode(rustix::fs::fstat(&fd).ok()?.st_mode) == FileType::Directory;
+        Some((mount_of(&fd)?, folder))
+    }
+}
+
+/// The number of the mount that a path of the machine lies in.
+pub(super) fn mount_number(path: &Path) -> Option<u64> {
+    mount_of(&rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)
+}
+
+/// The number of the mount that an open file lies in.
+fn mount_of(fd: &OwnedFd) -> Option<u64> {
+    let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    super::descriptors::mount_of(&fdinfo)
 }
 
 /// A mount of the container with what the machine gives for it.
 #[derive(Debug, PartialEq, Eq)]
-struct External {
+pub(super) struct External {
     /// Where config.json has it: its name.
-    name: String,
+    pub(super) name: String,
     /// What it is made of.
-    source: PathBuf,
+    pub(super) source: PathBuf,
     /// What is mounted below the source comes along.
-    recursive: bool,
+    pub(super) recursive: bool,
 }
 
 /// All that config.json and rcrun have of the machine.
@@ -202,6 +261,11 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<External> {
+        all(self.spec, self.bundle, Some(self.notify), self.cgroup, binds_devices(self.spec))
+    }
+
     /// Says what the names of the images stand for: what config.json has there, whatever the images say.
     pub(super) fn declare(&self, options: &mut Options) -> Result<()> {
         let machine = std::fs::read("/proc/self/mountinfo").call("read /proc/self/mountinfo")?;
@@ -210,8 +274,7 @@ impl Sources<'_> {
             .filter_map(Mount::of)
             .map(|mount| PathBuf::from(OsStr::from_bytes(&unescape(mount.point))))
             .collect();
-        for external in all(self.spec, self.bundle, Some(self.notify), self.cgroup, binds_devices(self.spec))
-        {
+        for external in self.all() {
             options.mount(&external.name, utf8(&external.source)?);
             let Some(real) = external.recursive.then(|| external.source.canonicalize().ok()).flatten() else {
                 continue;

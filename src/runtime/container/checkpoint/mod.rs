@@ -6,6 +6,7 @@ mod descriptors;
 mod dump;
 mod external;
 mod folder;
+mod mounts;
 mod points;
 mod restore;
 mod same;
@@ -19,7 +20,10 @@ use crate::host::Host;
 use crate::spec::mount::MountOptions;
 use crate::spec::{Namespace, Spec};
 use crate::{Code, Error, Result};
+use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// What checkpoint and restore have in common.
@@ -107,6 +111,30 @@ impl Images {
             options.number(Number::NetworkLock, method as u32);
         }
     }
+}
+
+/// Does it in a thread, whose namespaces end with it.
+fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.into());
+        let running = thread.spawn_scoped(scope, work).call("a thread with namespaces of its own")?;
+        let panicked = |_| Err(Error::new(Code::System, format!("the thread {name} panicked")));
+        running.join().unwrap_or_else(panicked)
+    })
+}
+
+/// Does it in the mount namespace of process `pid`, with that one's root, whatever the process has made its own.
+fn in_mounts_of<T: Send>(pid: i32, work: impl FnOnce(OwnedFd) -> Result<T> + Send) -> Result<T> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .call(format!("open {path}"))?;
+    in_thread("root", || {
+        // Only who shares no root and working directory may go there; a thread's own end with it.
+        unshare(CloneFlags::CLONE_FS).call("unshare CLONE_FS")?;
+        setns(&namespace, CloneFlags::CLONE_NEWNS).call(format!("setns {path}"))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        work(rustix::fs::open("/", flags, Mode::empty()).call("open /")?)
+    })
 }
 
 /// CRIU reads and writes what only root of the machine may.

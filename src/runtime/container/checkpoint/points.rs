@@ -1,7 +1,7 @@
 //! Mount points in a root that has never been run: CRIU mounts, and makes none.
 
 use crate::compile::{self, in_root};
-use crate::error::CallContext;
+use crate::prepare::open_root;
 use crate::spec::Spec;
 use crate::spec::mount::MountOptions;
 use crate::{Error, Result};
@@ -13,8 +13,7 @@ use std::path::Path;
 /// Makes those of config.json that are missing. What lies on a tmpfs is in the images, and what lies in a bind mount in its
 /// source.
 pub(super) fn make(rootfs: &Path, spec: &Spec, bundle: &Path) -> Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(rootfs, flags, Mode::empty()).call(format!("open {}", rootfs.display()))?;
+    let root = open_root(rootfs)?;
     let mut mounted: Vec<String> = Vec::new();
     for entry in spec.mounts().iter().flatten().filter(|entry| !compile::is_change(entry)) {
         let path = in_root(entry.destination()).0.0;

@@ -1,10 +1,11 @@
 //! restore: a container made of images. What config.json says of its cgroup, devices, mounts and privileges holds, whatever
 //! the images say.
 
-use super::external::Sources;
+use super::external::{Inside, Sources};
 use super::folder::Folder;
 use super::{
-    EXTERNAL_NET, EXTERNAL_PID, Images, check_parent, descriptors, points, refuse, refuse_users, same,
+    EXTERNAL_NET, EXTERNAL_PID, Images, check_parent, descriptors, in_mounts_of, in_thread, mounts, points,
+    refuse, refuse_users, same,
 };
 use crate::cgroup::{Cgroup, Notices, Policy, resources};
 use crate::container::cgroup_place::CgroupPlace;
@@ -18,6 +19,7 @@ use crate::criu::{Criu, FIRST_PASSED, Given, Notice, Worker};
 use crate::error::CallContext;
 use crate::host::Host;
 use crate::notify_socket;
+use crate::prepare::open_root;
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Namespace, Spec};
 use crate::sys::birth::Newborn;
@@ -25,10 +27,10 @@ use crate::sys::hold::Hold;
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::{Code, Error, Result, pid_file, resctrl, sys, systemd, terminal};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -65,6 +67,8 @@ pub struct RestoreOptions {
     pub systemd: bool,
     /// `--rootless`
     pub rootless: Option<bool>,
+    /// Ends the restore when it is readable before anything restored can run.
+    pub stop: Option<Arc<OwnedFd>>,
 }
 
 /// Makes container `id` of images. It runs.
@@ -77,7 +81,7 @@ pub fn restore(root: &StateRoot, id: &ContainerId, options: &RestoreOptions) -> 
     refuse(&spec)?;
     let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
-    let criu = Criu::find(std::env::var_os("PATH").as_deref())?;
+    let criu = Criu::find(std::env::var_os("PATH").as_deref())?.stopped_by(options.stop.clone());
     criu.check_version()?;
     if options.images.lazy_pages && !criu.features()?.lazy_pages {
         return Err(Error::new(
@@ -89,7 +93,7 @@ pub fn restore(root: &StateRoot, id: &ContainerId, options: &RestoreOptions) -> 
     if let Some(parent) = &options.parent {
         check_parent(parent, &options.images.path)?;
     }
-    folder.refuse_links()?;
+    folder.refuse_others(&options.images, options.parent.as_deref())?;
     let descriptors = folder.read_descriptors()?;
     folder.remove_log(LOG)?;
 
@@ -225,7 +229,7 @@ impl Site<'_> {
         let mut asked = Options::default();
         self.say(&folder, &point, &joined, &notify, &mut asked)?;
 
-        let mut seen = Seen { groups: &groups, late: &late, ..Seen::new(undo.cgroup.as_ref()) };
+        let mut seen = Seen { groups: &groups, late: &late, ..Seen::new(undo.cgroup.as_ref(), &notify) };
         if self.options.images.cgroups == super::Cgroups::Ignore
             && let Some(cgroup) = &undo.cgroup
         {
@@ -269,11 +273,11 @@ impl Site<'_> {
             // Mounts of the machine still come to the container where they did before.
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
                 .call("make all mounts slaves")?;
-            mount(Some(rootfs), point, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).call(format!(
-                "bind {} on {}",
-                rootfs.display(),
-                point.display()
-            ))?;
+            // Opened here: the mounts of another namespace cannot be bound.
+            let root = open_root(rootfs)?;
+            let opened = format!("/proc/self/fd/{}", root.as_raw_fd());
+            mount(Some(opened.as_str()), point, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+                .call(format!("bind {} on {}", rootfs.display(), point.display()))?;
             let folder = Folder::open(&self.options.images)?;
             if !folder.is(self.folder)? {
                 return Err(Error::new(Code::System, "the folder of the images was exchanged meanwhile"));
@@ -281,6 +285,11 @@ impl Site<'_> {
             Ok((criu.start(given)?, folder))
         };
         in_thread("criu", start)
+    }
+
+    fn sources<'s>(&'s self, notify: &'s Path) -> Sources<'s> {
+        let cgroup = self.place.cgroup.as_ref();
+        Sources { spec: self.spec, bundle: &self.state.bundle, notify, cgroup }
     }
 
     /// What CRIU is asked.
@@ -300,13 +309,7 @@ impl Site<'_> {
         if let Some((_, path)) = &self.place.cgroup {
             asked.cgroup("", path.as_str());
         }
-        let sources = Sources {
-            spec: self.spec,
-            bundle: &self.state.bundle,
-            notify,
-            cgroup: self.place.cgroup.as_ref(),
-        };
-        sources.declare(asked)?;
+        self.sources(notify).declare(asked)?;
         descriptors::inherit(self.descriptors, FIRST_PASSED, asked);
         for (i, (key, _)) in joined.iter().enumerate() {
             asked.inherit(key, FIRST_PASSED + 3 + i as u32);
@@ -382,7 +385,9 @@ impl Site<'_> {
             ("post-restore", _) => {
                 let pid = seen.pid()?;
                 self.close_root(pid)?;
-                same::places(pid, self.spec, self.place.cgroup.as_ref().map(|(_, path)| path))
+                let inside = Inside::of_namespace(pid)?;
+                same::places(pid, &inside, self.spec, self.place.cgroup.as_ref().map(|(_, path)| path))?;
+                mounts::held(&inside, &self.sources(seen.notify), &self.state.rootfs)
             }
             // They stand still, with all that they had, and CRIU lets go of them whatever is answered. Killed now they would
             // be waited for by CRIU and by each other, for ever: frozen, they run no more until all are killed.
@@ -402,19 +407,11 @@ impl Site<'_> {
         if !self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
             return Ok(());
         }
-        let path = format!("/proc/{pid}/ns/mnt");
-        let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .call(format!("open {path}"))?;
-        let close = || {
-            // Only who shares no root and working directory may go there; a thread's own end with it.
-            unshare(CloneFlags::CLONE_FS).call("unshare CLONE_FS")?;
-            setns(&namespace, CloneFlags::CLONE_NEWNS).call(format!("setns {path}"))?;
-            let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call("open /")?;
+        in_mounts_of(pid, |root| {
             let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
             set_attributes(root.as_fd(), false, &attributes)
                 .map_err(|e| Error::call("make the restored root read-only", e).at("/root/readonly"))
-        };
-        in_thread("root", close)
+        })
     }
 
     fn take_terminal(&self, master: OwnedFd, seen: &mut Seen<'_>) -> Result<()> {
@@ -462,6 +459,7 @@ impl Site<'_> {
 /// What a restore has come to.
 struct Seen<'a> {
     cgroup: Option<&'a Cgroup>,
+    notify: &'a Path,
     groups: &'a Option<resctrl::Groups>,
     late: &'a [resources::Write],
     pid: Option<i32>,
@@ -477,9 +475,10 @@ impl<'a> Seen<'a> {
         self.pid.ok_or_else(|| Error::new(Code::System, "criu does not say what it restored"))
     }
 
-    fn new(cgroup: Option<&'a Cgroup>) -> Self {
+    fn new(cgroup: Option<&'a Cgroup>, notify: &'a Path) -> Self {
         Seen {
             cgroup,
+            notify,
             groups: &None,
             late: &[],
             pid: None,
@@ -490,16 +489,6 @@ impl<'a> Seen<'a> {
             hooked: false,
         }
     }
-}
-
-/// Does it in a thread, whose namespaces end with it.
-fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(name.into());
-        let running = thread.spawn_scoped(scope, work).call("a thread with namespaces of its own")?;
-        let panicked = |_| Err(Error::new(Code::System, format!("the thread {name} panicked")));
-        running.join().unwrap_or_else(panicked)
-    })
 }
 
 /// CRIU puts processes into a time namespace, so that their clocks go on: who comes later has to join it.

@@ -3,12 +3,12 @@
 
 use super::external::Inside;
 use crate::cgroup::CgroupPath;
-use crate::compile::{self, in_root};
+use crate::compile;
 use crate::error::CallContext;
-use crate::spec::mount::MountOptions;
 use crate::spec::{Namespace, Spec};
 use crate::{Code, Error, Result};
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
 /// The names below /proc/PID/ns.
@@ -23,15 +23,34 @@ const NAMESPACES: [(LinuxNamespaceType, &str, &str); 7] = [
 ];
 
 /// Fails where a process of the tree below `init` is somewhere else than config.json says. They have no privileges yet.
-pub(super) fn places(init: i32, spec: &Spec, cgroup: Option<&CgroupPath>) -> Result<()> {
+pub(super) fn places(init: i32, inside: &Inside, spec: &Spec, cgroup: Option<&CgroupPath>) -> Result<()> {
     for pid in tree(init)? {
-        namespaces(pid, pid == init, spec)?;
+        namespaces(pid, spec)?;
+        if !may(spec, CAP_SYS_ADMIN) {
+            mounts(pid, init, inside, spec)?;
+        }
         if let Some(cgroup) = cgroup {
             place(pid, cgroup)?;
         }
     }
-    maps(init, spec)?;
-    mounts(init, spec)
+    maps(init, spec)
+}
+
+/// Only mounts of the one namespace that is held against config.json, from its root on.
+fn mounts(pid: i32, init: i32, inside: &Inside, spec: &Spec) -> Result<()> {
+    if inode(&format!("/proc/{pid}/ns/mnt"))? != inode(&format!("/proc/{init}/ns/mnt"))? {
+        return Err(more("a process has a mount namespace of its own"));
+    }
+    if may(spec, CAP_SYS_CHROOT) {
+        return Ok(());
+    }
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(path.as_str(), flags, Mode::empty()).call(format!("open {path}"))?;
+    match inside.begins_at(&root) {
+        true => Ok(()),
+        false => Err(more("a process has a root of its own")),
+    }
 }
 
 /// Fails where a process of the tree below `init` may do more than config.json says. They stand still.
@@ -44,7 +63,17 @@ pub(super) fn privileges(init: i32, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn more(what: impl std::fmt::Display) -> Error {
+/// Who has it may mount for himself.
+pub(super) const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_SYS_CHROOT: u64 = 1 << 18;
+
+/// config.json gives all of `capabilities`.
+pub(super) fn may(spec: &Spec, capabilities: u64) -> bool {
+    let given = spec.process().as_ref().map_or(0, compile::given_capabilities);
+    given & capabilities == capabilities
+}
+
+pub(super) fn more(what: impl std::fmt::Display) -> Error {
     Error::new(
         Code::Config,
         format!(
@@ -110,7 +139,7 @@ fn inode(path: &str) -> Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-fn namespaces(pid: i32, init: bool, spec: &Spec) -> Result<()> {
+fn namespaces(pid: i32, spec: &Spec) -> Result<()> {
     for (kind, file, name) in NAMESPACES {
         let its = inode(&format!("/proc/{pid}/ns/{file}"))?;
         let own = inode(&format!("/proc/self/ns/{file}"))?;
@@ -118,9 +147,11 @@ fn namespaces(pid: i32, init: bool, spec: &Spec) -> Result<()> {
             Namespace::New if its == own => {
                 return Err(more(format!("a process is in the machine's own {name} namespace")));
             }
-            // Its descendants may have made themselves others.
-            Namespace::Join(path) if init && its != inode(&path.to_string_lossy())? => {
-                return Err(more(format!("its {name} namespace is not that of {}", path.display())));
+            Namespace::Join(path) if its != inode(&path.to_string_lossy())? => {
+                return Err(more(format!(
+                    "the {name} namespace of a process is not that of {}",
+                    path.display()
+                )));
             }
             _ => {}
         }
@@ -159,50 +190,6 @@ fn maps(init: i32, spec: &Spec) -> Result<()> {
         wanted.sort();
         if its != wanted {
             return Err(more(format!("its user namespace has other ids than /linux/{field}")));
-        }
-    }
-    Ok(())
-}
-
-fn mounts(init: i32, spec: &Spec) -> Result<()> {
-    const BITS: [(u64, &str); 4] = [
-        (libc::MOUNT_ATTR_RDONLY, "ro"),
-        (libc::MOUNT_ATTR_NOSUID, "nosuid"),
-        (libc::MOUNT_ATTR_NODEV, "nodev"),
-        (libc::MOUNT_ATTR_NOEXEC, "noexec"),
-    ];
-    let inside = Inside::of(init)?;
-    let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    if read_only && !inside.options("/").is_some_and(|options| options.iter().any(|o| o == "ro")) {
-        return Err(more("its root can be written, against /root/readonly"));
-    }
-    let entries: Vec<_> = spec.mounts().iter().flatten().filter(|entry| !compile::is_change(entry)).collect();
-    for (i, entry) in entries.iter().enumerate() {
-        let name = in_root(entry.destination()).0.0;
-        // What a later one lies on is not what this one says.
-        if entries[i + 1..].iter().any(|later| in_root(later.destination()).0.0 == name) {
-            continue;
-        }
-        let options = MountOptions::of(entry);
-        let wanted = BITS.iter().filter(|(bit, _)| (options.attr_set | options.rec_attr_set) & bit != 0);
-        let its = inside.options(&format!("/{name}")).unwrap_or_default();
-        for (_, word) in wanted {
-            if !its.iter().any(|o| o == word) {
-                return Err(more(format!("its mount on /{name} is not {word}, against /mounts")));
-            }
-        }
-    }
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    for path in linux.masked_paths().iter().flatten() {
-        let name = format!("/{}", in_root(Path::new(path)).0.0);
-        if inside.exists(&name) && inside.is_open(&name) {
-            return Err(more(format!("{name} is not masked, against /linux/maskedPaths")));
-        }
-    }
-    for path in linux.readonly_paths().iter().flatten() {
-        let name = format!("/{}", in_root(Path::new(path)).0.0);
-        if inside.options(&name).is_some_and(|options| !options.iter().any(|o| o == "ro")) {
-            return Err(more(format!("{name} can be written, against /linux/readonlyPaths")));
         }
     }
     Ok(())
