@@ -203,12 +203,20 @@ fn images_that_give_more_than_the_config_are_refused_and_leave_nothing() {
             .expect("a set")
             .push(json!("CAP_NET_RAW"));
         config["linux"]["cgroupsPath"] = json!("/rcrun-strong");
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({"destination": "/tmp/p", "type": "proc", "source": "proc"}));
     });
     let mut lines = runtime.detached(&bundle, "strong");
     lines.until("2\n");
     checkpointed(&runtime, &[&images.of("a")], "strong");
     let mut strong = bundle.config.clone();
-    let cases: [(&str, serde_json::Value, &str); 5] = [
+    let without = |mounts: &serde_json::Value| {
+        let mounts = mounts.as_array().expect("mounts");
+        mounts.iter().filter(|mount| mount["destination"] != "/tmp/p").cloned().collect()
+    };
+    let cases: [(&str, serde_json::Value, &str); 6] = [
+        // Writable, and nothing of it is masked.
+        ("/mounts", without(&strong["mounts"]), "a proc is mounted on /tmp/p, against /mounts"),
         (
             "/process/capabilities/bounding",
             json!(["CAP_KILL", "CAP_AUDIT_WRITE", "CAP_NET_BIND_SERVICE"]),
@@ -251,6 +259,11 @@ fn images_that_give_more_than_the_config_are_refused_and_leave_nothing() {
     assert!(said.err.contains("symbolic link"), "{}", said.err);
     assert_eq!(fs::read_to_string(&canary).expect("read"), "alive");
     fs::remove_file(images.path().join("a/restore.log")).expect("unlink");
+    // A parent's folder lies beside them.
+    std::os::unix::fs::symlink("/etc", images.path().join("a/parent")).expect("symlink");
+    let said = try_restore(&runtime, &bundle, &[&images.of("a")], "weak").expect_err("a parent");
+    assert!(said.err.contains("link parent leads to /etc"), "{}", said.err);
+    fs::remove_file(images.path().join("a/parent")).expect("unlink");
     // What is broken names CRIU's log.
     fs::write(images.path().join("a/pstree.img"), "broken").expect("write");
     let said = try_restore(&runtime, &bundle, &[&images.of("a")], "weak").expect_err("broken images");
