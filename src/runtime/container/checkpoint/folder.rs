@@ -182,6 +182,8 @@ fn only_files(folder: &OwnedFd, path: &Path, lazy_pages: bool) -> Result<()> {
         let kind = match kind {
             FileType::RegularFile => continue,
             FileType::Symlink if name.to_bytes() == PARENT.as_bytes() => continue,
+            // Mount points that it makes itself, and leaves where it is killed.
+            FileType::Directory if name.to_bytes().starts_with(b".criu.") => continue,
             // Where `criu lazy-pages` listens.
             FileType::Socket if lazy_pages && name == c"lazy-pages.socket" => continue,
             FileType::Symlink => "symbolic link",
@@ -230,6 +232,8 @@ mod tests {
         symlink("/etc/shadow", images.join("pages-1.img")).unwrap();
         assert!(refused(&images, None).unwrap().contains("pages-1.img is a symbolic link"));
         std::fs::remove_file(images.join("pages-1.img")).unwrap();
+        std::fs::create_dir(images.join(".criu.cgyard.X")).unwrap();
+        assert_eq!(refused(&images, None), None);
         std::fs::create_dir(images.join("parent")).unwrap();
         assert!(refused(&images, None).unwrap().contains("parent is a folder"));
     }
