@@ -24,11 +24,13 @@ fn took(runtime: &Runtime, words: &[&str]) -> Duration {
     began.elapsed()
 }
 
-fn best(times: &[Duration]) -> Duration {
-    times.iter().copied().min().expect("a time")
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted[sorted.len() / 2]
 }
 
-/// The best of several: what else the machine does only ever adds. (That the end comes sooner shows where 1,000 exits take
+/// Medians, alternating. (That the end comes sooner shows where 1,000 exits take
 /// less than runc's waits of 100 ms: `sub_cgroups`, on the machine itself.)
 #[test]
 fn a_thousand_processes_are_frozen_and_thawed_sooner_than_by_runc() {
@@ -39,9 +41,10 @@ fn a_thousand_processes_are_frozen_and_thawed_sooner_than_by_runc() {
         assert_eq!(runtime.detached(&bombs[i], ids[i]).line(), "all");
     }
     let mut times = [const { [const { Vec::new() }; 2] }; 2];
-    let sooner =
-        |times: &[[Vec<Duration>; 2]; 2]| (0..2).all(|verb| best(&times[0][verb]) < best(&times[1][verb]));
-    // The shortest of many: on a busy machine ten may all have been disturbed.
+    let sooner = |times: &[[Vec<Duration>; 2]; 2]| {
+        (0..2).all(|verb| median(&times[0][verb]) < median(&times[1][verb]))
+    };
+    // On a busy machine ten may all have been disturbed.
     for round in 0..40 {
         if round >= 10 && sooner(&times) {
             break;
@@ -54,7 +57,7 @@ fn a_thousand_processes_are_frozen_and_thawed_sooner_than_by_runc() {
         }
     }
     for (verb, name) in ["pause", "resume"].into_iter().enumerate() {
-        let [ours, its] = [0, 1].map(|i| best(&times[i][verb]));
+        let [ours, its] = [0, 1].map(|i| median(&times[i][verb]));
         println!("{name}: rcrun {ours:?}, runc {its:?}");
         assert!(ours < its, "{name}: rcrun {ours:?}, runc {its:?}: {times:?}");
     }
