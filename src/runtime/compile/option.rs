@@ -35,6 +35,7 @@ pub(super) fn push(
     }
     let refuse = |text: String| Err(Error::config(format!("{origin}/{field}"), text));
     if key != "lowerdir" {
+        let key = key.escape_debug();
         return refuse(format!("{key} has {} characters: the kernel takes {MOST} (fsconfig)", value.len()));
     }
     if host.kernel < (6, 7) {
