@@ -1,7 +1,7 @@
 //! Runs runc's own integration tests (bats, from Debian's source package, set up by `setup`) on rcrun and beside it on
 //! runc, in the same place.
 //!
-//! usage: runc-tests SUITE-FOLDER [OPTION]... LABEL=BINARY LABEL=BINARY
+//! usage: runc-tests SUITE-FOLDER OPTION... LABEL=BINARY LABEL=BINARY
 //!        runc-tests --document RECORD...
 //!
 //! --mode MODE       as in `mode`
