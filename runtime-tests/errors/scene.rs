@@ -103,13 +103,7 @@ impl Scene {
         memory(folder.to_str().expect("UTF-8"), "mode=755");
         memory(PLACE, "mode=755");
         memory("/run", "mode=755");
-        let cgroups = "/sys/fs/cgroup";
-        if !statfs(cgroups).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-            // v1 hierarchies and a tmpfs: one detach takes what lies below along.
-            while umount2(cgroups, MntFlags::MNT_DETACH).is_ok() {}
-            mount(Some("cgroup2"), cgroups, Some("cgroup2"), MsFlags::empty(), None::<&str>)
-                .expect("cgroup2");
-        }
+        enter_cgroup2();
         for folder in [BUNDLE, ROOT, STATE, "/mnt/log"] {
             fs::create_dir(folder).unwrap_or_else(|e| panic!("mkdir {folder}: {e}"));
         }

@@ -30,7 +30,6 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What the command line says of a create or run.
 #[derive(Clone, Debug, Default)]
@@ -128,28 +127,14 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     // From here on there is something to undo.
     let container = root.make(id)?;
     let mut state = State {
-        oci_version: spec.version().clone(),
-        id: id.as_str().to_string(),
-        rootfs,
-        bundle: bundle.clone(),
-        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-        owner: rustix::process::geteuid().as_raw(),
-        annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: place.remembered(),
-        unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
-        process: None,
         resctrl: resctrl.as_ref().map(|(groups, ..)| groups.clone()),
         own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
-        hooks: spec.hooks().is_some(),
-        startable: spec.process().is_some(),
         no_pivot: options.no_pivot,
         left_behind: left_behind.clone(),
         keyring: !options.no_new_keyring,
         variables: variables.clone(),
         notify: notify.is_some(),
-        devices: None,
-        mounts: Vec::new(),
-        end: None,
+        ..State::new(&spec, id, (&bundle, rootfs), &place)
     };
     let mut hold = None;
     let mut saved = false;

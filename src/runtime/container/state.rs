@@ -3,6 +3,7 @@
 //! state.json is written twice: before anything is made, with what `delete --force` needs to clear a create that was
 //! killed, and once more when init is set up. Every write is a rename.
 
+use super::cgroup_place::CgroupPlace;
 use super::end::End;
 use super::lock::{lock, lock_file, lock_in_time};
 use super::process::{Process, Status};
@@ -10,10 +11,10 @@ use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
 use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Namespace, Spec};
 use crate::systemd::Unit;
 use crate::{Code, Error, Result};
-use oci_spec::runtime::LinuxDeviceCgroup;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxNamespaceType};
 use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -356,6 +358,39 @@ pub struct Mounted {
 }
 
 impl State {
+    /// Of a container that is about to be made of `spec`, with its root at `rootfs` and its cgroup at `place`.
+    pub(super) fn new(
+        spec: &Spec,
+        id: &ContainerId,
+        (bundle, rootfs): (&Path, PathBuf),
+        place: &CgroupPlace,
+    ) -> State {
+        State {
+            oci_version: spec.version().clone(),
+            id: id.as_str().to_string(),
+            rootfs,
+            bundle: bundle.to_path_buf(),
+            created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+            owner: rustix::process::geteuid().as_raw(),
+            annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            cgroup: place.remembered(),
+            unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
+            process: None,
+            resctrl: None,
+            own_pids: spec.namespace(LinuxNamespaceType::Pid) == Namespace::New,
+            hooks: spec.hooks().is_some(),
+            startable: spec.process().is_some(),
+            no_pivot: false,
+            left_behind: Vec::new(),
+            keyring: true,
+            variables: Vec::new(),
+            notify: false,
+            mounts: Vec::new(),
+            devices: None,
+            end: None,
+        }
+    }
+
     /// Its cgroup, if that is still there and still its own: the state names it before it is made, and once it is empty
     /// a container of another state root may take it.
     pub(super) fn open_cgroup(&self) -> Result<Option<Cgroup>> {

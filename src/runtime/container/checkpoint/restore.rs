@@ -33,7 +33,6 @@ use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 const LOG: &str = "restore.log";
 
@@ -111,7 +110,8 @@ pub fn restore(root: &StateRoot, id: &ContainerId, options: &RestoreOptions) -> 
 
     // From here on there is something to undo.
     let container = root.make(id)?;
-    let mut state = state(&spec, id, &bundle, &place);
+    let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path()));
+    let mut state = State::new(&spec, id, (&bundle, rootfs), &place);
     let hold = match container.save(&state).and_then(|()| place.start_unit(&mut state)) {
         Ok(hold) => hold,
         Err(error) => {
@@ -141,33 +141,6 @@ pub fn restore(root: &StateRoot, id: &ContainerId, options: &RestoreOptions) -> 
     let (init, terminal, notices) = restored;
     let left = Left::of(container, cgroup, &state)?;
     Ok(Run { init, terminal, notify: None, warnings, left, notices })
-}
-
-fn state(spec: &Spec, id: &ContainerId, bundle: &Path, place: &CgroupPlace) -> State {
-    State {
-        oci_version: spec.version().clone(),
-        id: id.as_str().to_string(),
-        rootfs: bundle.join(spec.root().as_ref().map_or(Path::new(""), |r| r.path())),
-        bundle: bundle.to_path_buf(),
-        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-        owner: rustix::process::geteuid().as_raw(),
-        annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: place.remembered(),
-        unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
-        process: None,
-        resctrl: None,
-        own_pids: spec.namespace(LinuxNamespaceType::Pid) == Namespace::New,
-        hooks: spec.hooks().is_some(),
-        startable: spec.process().is_some(),
-        no_pivot: false,
-        left_behind: Vec::new(),
-        keyring: true,
-        variables: Vec::new(),
-        notify: false,
-        mounts: Vec::new(),
-        devices: None,
-        end: None,
-    }
 }
 
 /// All that one restore works on.
