@@ -107,6 +107,16 @@ pub fn small() -> Vec<(&'static str, LinuxSeccomp)> {
             ),
         ),
         (
+            "a condition that always holds, beside another on its argument",
+            profile(
+                "SCMP_ACT_TRAP",
+                vec![
+                    allow(&["futex"], vec![arg(2, "GE", 0, 0), arg(5, "MASKED_EQ", 40, 40)]),
+                    errno(&["futex"], 5, vec![arg(2, "LT", 0xffff_ffff, 0)]),
+                ],
+            ),
+        ),
+        (
             "a shorter rule first",
             profile(
                 "SCMP_ACT_KILL",

@@ -41,7 +41,8 @@ pub(super) struct Node {
     pub compare: Compare,
     pub mask: u32,
     pub value: u32,
-    /// The operator and the value of the condition behind it: the order on a level depends on them.
+    /// The operator and the value of the first condition behind it: the order on a level depends on them, and nothing
+    /// else may, since others' conditions are joined with it.
     operator: Operator,
     whole: u64,
     pub on_true: Branch,
@@ -143,7 +144,10 @@ fn nodes(arch: &Architecture, condition: &Condition, rest: Branch) -> Branch {
     match low {
         Compare::Equal | Compare::Masked => node(true, low, low_half, other),
         Compare::Greater | Compare::GreaterOrEqual => {
-            node(true, Compare::Greater, yes, node(true, Compare::Equal, low_half, other))
+            // No half is less than 0: what is not greater is equal.
+            let is_least = value >> 32 == 0;
+            let not_greater = if is_least { low_half } else { node(true, Compare::Equal, low_half, other) };
+            node(true, Compare::Greater, yes, not_greater)
         }
     }
 }
@@ -165,11 +169,6 @@ fn insert(level: &mut Vec<Node>, new: Node) -> Result<(), Contradiction> {
 }
 
 impl Node {
-    /// The condition behind it is `>= 0`: a rule for all that no other one is about.
-    pub(super) fn holds_always(&self) -> bool {
-        self.operator == Operator::ScmpCmpGe && self.whole == 0
-    }
-
     fn half(&self) -> (u8, bool) {
         (self.index, self.high)
     }

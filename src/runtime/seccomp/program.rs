@@ -120,7 +120,8 @@ impl Graph {
         let whole = Word { offset: arch.offset(node.index, node.high), mask: u32::MAX };
         let k = node.value;
         match node.compare {
-            _ if node.holds_always() => yes,
+            // Not the rest of `>= 0`: its high half is a test that other rules' conditions may share.
+            Compare::GreaterOrEqual if k == 0 => yes,
             Compare::Equal => self.block(Block::Test { word: whole, jump: JEQ, k, yes, no }),
             Compare::Greater => self.block(Block::Test { word: whole, jump: JGT, k, yes, no }),
             Compare::GreaterOrEqual => self.block(Block::Test { word: whole, jump: JGE, k, yes, no }),

@@ -150,6 +150,43 @@ fn one_forbidden_call_is_one_comparison() {
 }
 
 #[test]
+fn a_rule_is_asked_where_an_earlier_one_begins_with_a_condition_that_always_holds() {
+    let arg = |index: u32, op: &str, value: u64| json!({"index": index, "value": value, "valueTwo": value, "op": format!("SCMP_CMP_{op}")});
+    let filter = compiled(json!({"defaultAction": "SCMP_ACT_TRAP", "syscalls": [
+        {"names": ["futex"], "action": "SCMP_ACT_LOG", "args": [arg(2, "GE", 0), arg(5, "MASKED_EQ", 40)]},
+        {"names": ["futex"], "action": "SCMP_ACT_KILL_THREAD", "args": [arg(2, "LT", 0xffff_ffff)]},
+    ]}))
+    .unwrap();
+    // The greatest argument that both rules are about, and its neighbour, with and without the bits of the mask.
+    let table = [
+        (0, 0, libc::SECCOMP_RET_KILL_THREAD),
+        (0xffff_fffe, 0, libc::SECCOMP_RET_KILL_THREAD),
+        (0xffff_ffff, 0, libc::SECCOMP_RET_TRAP),
+        (1 << 32, 0, libc::SECCOMP_RET_TRAP),
+        (0xffff_ffff, 40, libc::SECCOMP_RET_LOG),
+        (1 << 32, 40, libc::SECCOMP_RET_LOG),
+    ];
+    for (third, sixth, action) in table {
+        let args = [0, 0, third, 0, 0, sixth];
+        let call = machine::Data::native("futex", host::Arch::X86_64, args).unwrap();
+        assert_eq!(machine::run(&filter.program, &call), Some(action), "{args:x?}");
+    }
+}
+
+#[test]
+fn a_condition_that_always_holds_costs_nothing() {
+    let program = |args: Value| {
+        compiled(json!({"defaultAction": "SCMP_ACT_TRAP",
+            "syscalls": [{"names": ["futex"], "action": "SCMP_ACT_LOG", "args": args}]}))
+        .unwrap()
+        .program
+    };
+    let always = json!({"index": 2, "value": 0, "op": "SCMP_CMP_GE"});
+    let one = json!({"index": 5, "value": 1, "op": "SCMP_CMP_EQ"});
+    assert_eq!(program(json!([always, one])), program(json!([one])));
+}
+
+#[test]
 fn arguments_are_compared_in_halves_of_the_architectures_byte_order() {
     let loads = |arch: &str| {
         let filter = compiled(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch],
