@@ -24,6 +24,12 @@ pub type Methods = HashMap<String, Method>;
 /// What is read at once.
 const CHUNK: usize = 8192;
 
+/// Who leaves more answers than this has lost his connection: the longest there is, and as much again.
+const UNSENT_MAX: usize = 2 * MESSAGE_MAX;
+
+/// The most of what has failed that is told: it may repeat what was asked, and an answer must fit in a message.
+const SENTENCE_MAX: usize = 4096;
+
 /// A connection. It belongs to what waits for its bytes, and goes with that.
 struct Connection {
     socket: Arc<OwnedFd>,
@@ -44,23 +50,30 @@ pub fn serve(watches: &Arc<Watches>, socket: OwnedFd, methods: Methods) -> Resul
     rustix::io::ioctl_fionbio(&socket, true).call("ioctl FIONBIO")?;
     let (socket, methods) = (Arc::new(socket), Arc::new(methods));
     let (all, listening) = (Arc::clone(watches), Arc::clone(&socket));
-    // So that one who cannot be served can be turned away: he would be at the door for ever, and this thread with him.
+    // So that one who cannot be served can be turned away.
     let mut spare = spare();
     let react = Box::new(move || {
         let accept = || accept_with(&listening, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-        match accept() {
-            Ok(socket) => admit(&all, socket, &methods),
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-            Err(errno) => {
-                log::warn(format_args!("a connection is turned away: accept: {errno}"));
-                drop(spare.take());
-                drop(accept());
-                spare = self::spare();
+        loop {
+            match accept() {
+                Ok(socket) => admit(&all, socket, &methods),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return Next::Same,
+                Err(errno) => {
+                    log::warn(format_args!("a connection is turned away: accept: {errno}"));
+                    drop(spare.take());
+                    let turned_away = accept().is_ok();
+                    spare = self::spare();
+                    if !turned_away {
+                        return Next::Same;
+                    }
+                }
             }
         }
-        Next::Same
     });
-    watches.add(socket, EventFlags::IN, react).map(drop)
+    // By edges: who can be neither served nor turned away stands at the door until the next one comes, and this thread does
+    // not turn round and round meanwhile.
+    watches.add(socket, EventFlags::IN | EventFlags::ET, react).map(drop)
 }
 
 fn spare() -> Option<OwnedFd> {
@@ -99,12 +112,20 @@ impl Connection {
         for arrived in reader.take(&bytes[..count]) {
             match arrived {
                 Arrived::Request { stream, body } => {
-                    begin(&body, Asker { connection: Arc::downgrade(self), stream }, methods);
+                    let asker = Asker { connection: Arc::downgrade(self), stream };
+                    match stream % 2 {
+                        1 => begin(&body, asker, methods),
+                        // The others are a server's.
+                        _ => asker.refuse(
+                            ttrpc::Code::INVALID_ARGUMENT,
+                            format!("stream {stream} is not a client's"),
+                        ),
+                    }
                 }
                 Arrived::TooLong { stream, length } => {
                     let text = format!("a message of {length} bytes: {MESSAGE_MAX} are the most");
                     let asker = Asker { connection: Arc::downgrade(self), stream };
-                    asker.refuse(ttrpc::Code::INVALID_ARGUMENT, text);
+                    asker.refuse(ttrpc::Code::RESOURCE_EXHAUSTED, text);
                 }
             }
         }
@@ -114,6 +135,12 @@ impl Connection {
     /// Nobody waits for a client that reads nothing: what has no room goes when there is some.
     fn send(self: &Arc<Self>, bytes: &[u8]) {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsent.len() + bytes.len() > UNSENT_MAX {
+            log::warn("a connection is closed: nobody takes its answers");
+            *unsent = Vec::new();
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+            return;
+        }
         if !unsent.is_empty() {
             return unsent.extend_from_slice(bytes);
         }
@@ -205,7 +232,12 @@ impl Asker {
         }
     }
 
-    fn refuse(&self, code: ttrpc::Code, text: String) {
+    fn refuse(&self, code: ttrpc::Code, mut text: String) {
+        if text.len() > SENTENCE_MAX {
+            let end = (0..=SENTENCE_MAX).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or(0));
+            text.push_str("...");
+        }
         let status = Status { code: EnumOrUnknown::new(code), message: text, ..Status::default() };
         self.send(&Response { status: MessageField::some(status), ..Response::default() });
     }

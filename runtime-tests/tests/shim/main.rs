@@ -8,3 +8,4 @@ mod sandbox;
 mod streams;
 mod tasks;
 mod under_containerd;
+mod wire;
