@@ -224,9 +224,22 @@ fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
     Fault::new(at, cut(&message))
 }
 
-/// serde puts the offending value into its message, whatever its size: both ends are enough.
+/// serde puts the offending value into its message as it is, whatever its size: both ends are enough, and a terminal is not
+/// to obey it.
 fn cut(message: &str) -> String {
     const ENDS: usize = 120;
+    let escaped = || {
+        message.chars().fold(String::with_capacity(message.len()), |mut text, c| {
+            if c.is_control() {
+                text.extend(c.escape_default())
+            } else {
+                text.push(c)
+            }
+            text
+        })
+    };
+    let escaped = message.contains(char::is_control).then(escaped);
+    let message = escaped.as_deref().unwrap_or(message);
     let count = message.chars().count();
     if count <= 2 * ENDS {
         return message.to_string();
