@@ -68,6 +68,8 @@ pub fn allowed(name: &str, own: Own) -> Result<String, Refused> {
         return if own.ipc { Ok(path) } else { refuse("is not allowed in the hosts ipc namespace") };
     }
     match tree {
+        // The folder itself.
+        "net" | "user" if path == tree => return refuse("is not the name of a sysctl"),
         "net" if own.network => return Ok(path),
         "net" => return refuse("is not allowed in the host network namespace"),
         "user" if own.user => return Ok(path),
@@ -98,6 +100,13 @@ mod tests {
             ("net/ipv4/conf/eno2.100/rp_filter", "net/ipv4/conf/eno2.100/rp_filter"),
         ] {
             assert_eq!(file(name).as_deref(), Ok(path), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_sysctls_is_none() {
+        for name in ["net", "user"] {
+            assert_eq!(allowed(name, ALL).unwrap_err().to_string(), "is not the name of a sysctl", "{name}");
         }
     }
 
