@@ -16,6 +16,12 @@ pub struct Sender {
     made: usize,
 }
 
+/// A stage between two others that only looks at what passes.
+pub struct Onlooker {
+    from: Receiver<Vec<u8>>,
+    to: SyncSender<Vec<u8>>,
+}
+
 /// Where the next stage gets it: end of file comes when the sender is dropped, also when it failed.
 pub struct Received {
     full: Receiver<Vec<u8>>,
@@ -34,15 +40,36 @@ pub fn way() -> (Sender, Received) {
     )
 }
 
+/// The same with an onlooker between the two ends: chunks are handed on, not copied.
+pub fn way_past() -> (Sender, Onlooker, Received) {
+    let (sender, Received { full: from, empty, .. }) = way();
+    let (to, full) = sync_channel(DEPTH);
+    (sender, Onlooker { from, to }, Received { full, empty, chunk: Vec::new(), at: 0 })
+}
+
+impl Onlooker {
+    /// Shows all that passes to `seen`, until the sender ends or nobody receives any more.
+    pub fn watch(self, mut seen: impl FnMut(&[u8])) {
+        while let Ok(chunk) = self.from.recv() {
+            seen(&chunk);
+            if self.to.send(chunk).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 impl Sender {
     /// A buffer to fill: one that was emptied, since fresh memory costs page faults.
     fn buffer(&mut self) -> Option<Vec<u8>> {
         if self.made < DEPTH + 2 {
             self.made += 1;
-            return Some(Vec::with_capacity(CHUNK));
+            return Some(vec![0; CHUNK]);
         }
         // None where the receiver is gone.
-        self.empty.recv().ok()
+        let mut emptied = self.empty.recv().ok()?;
+        emptied.resize(CHUNK, 0);
+        Some(emptied)
     }
 
     /// Sends all of `reader`, and shows each chunk to `seen` first. `Ok(false)` when nobody receives any more.
@@ -53,14 +80,42 @@ impl Sender {
     ) -> io::Result<bool> {
         loop {
             let Some(mut buffer) = self.buffer() else { return Ok(false) };
-            buffer.clear();
-            if Read::take(&mut *reader, CHUNK as u64).read_to_end(&mut buffer)? == 0 {
+            // Read::read_to_end would write zeros over it first, and begin with small reads each time.
+            let size = fill(reader, &mut buffer)?;
+            if size == 0 {
                 return Ok(true);
             }
+            buffer.truncate(size);
             seen(&buffer)?;
             if self.full.send(buffer).is_err() {
                 return Ok(false);
             }
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the stream ends.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+impl Received {
+    /// Lets all pass that still comes.
+    pub fn drain(&mut self) {
+        while let Ok(chunk) = self.fill_buf()
+            && !chunk.is_empty()
+        {
+            let size = chunk.len();
+            self.consume(size);
         }
     }
 }
@@ -82,7 +137,7 @@ impl BufRead for Received {
             let Ok(next) = self.full.recv() else { return Ok(&[]) };
             let emptied = std::mem::replace(&mut self.chunk, next);
             self.at = 0;
-            if emptied.capacity() > 0 {
+            if !emptied.is_empty() {
                 // A sender that is done takes none back.
                 let _ = self.empty.try_send(emptied);
             }

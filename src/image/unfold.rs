@@ -22,8 +22,7 @@ pub(crate) fn unfold(
     options: &Unpack<'_>,
     claim: &(dyn Fn() -> io::Result<()> + Sync),
 ) -> Result<(Option<Summary>, Digest)> {
-    let (mut tar_sender, mut tar) = pipeline::way();
-    let (mut hashed_sender, mut hashed) = pipeline::way();
+    let (mut tar_sender, tar, mut hashed) = pipeline::way_past();
     let declared = Compression::of_media_type(media_type);
     let limit = options.limits.stream;
     std::thread::scope(|scope| {
@@ -41,11 +40,7 @@ pub(crate) fn unfold(
         });
         let hash = scope.spawn(move || {
             let mut hasher = Hasher::new(diff_id.algorithm());
-            let sent = hashed_sender.send_all(&mut tar, |chunk| {
-                hasher.update(chunk);
-                Ok(())
-            });
-            sent.map_err(|e| Error::call("hash", e))?;
+            tar.watch(|chunk| hasher.update(chunk));
             Ok(hasher.finish())
         });
         let unpacked = match into {
@@ -60,7 +55,7 @@ pub(crate) fn unfold(
         // is: reading on tells.
         if unpacked.as_ref().err().is_none_or(|error| error.code() == Code::Invalid) {
             // The stages before tell of their failures themselves.
-            let _ = io::copy(&mut hashed, &mut io::sink());
+            hashed.drain();
         }
         drop(hashed);
         let (decompressed, hash) = (joined(decompressed), joined(hash));
