@@ -7,19 +7,19 @@
 //!              in this process  |  in this process, or in the jail
 //! ```
 //!
-//! A layer takes at most 18 chunks of 256 KiB and its decoder's window. Of windows above 8 MiB there is one at a time: a
+//! A layer takes at most 12 chunks of 256 KiB and its decoder's window. Of windows above 8 MiB there is one at a time: a
 //! layer that has it waits for nobody, so that it comes to its end and the next one has it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::compression::Wide;
 use crate::digest::{Digest, Verified};
 use crate::error::{Code, Error, Result};
-use crate::jail::{Jail, Order};
+use crate::jail::{Feed, Jail, Order};
 use crate::layer::{Form, Limits, Summary, Unpack};
 use crate::pipeline;
 use crate::source::{Blobs, Layer};
@@ -42,6 +42,12 @@ pub(crate) struct Carrier<'a> {
     pub(crate) lower: Option<[BorrowedFd<'a>; 2]>,
     /// Ends all that is under way.
     pub(crate) stop: &'a AtomicBool,
+}
+
+/// The copy of a blob that is kept: opened to write, and once more to read alone.
+pub(crate) struct Kept {
+    pub(crate) writing: File,
+    pub(crate) reading: File,
 }
 
 /// Opens the layers below, the topmost first; `None` where they cannot be had now. Told whether it may wait for those
@@ -76,7 +82,7 @@ impl Carrier<'_> {
     pub(crate) fn carry(
         &self,
         layer: &Layer,
-        kept: Option<File>,
+        kept: Option<Kept>,
         into: Option<BorrowedFd<'_>>,
         below: Below<'_>,
     ) -> Result<Option<Summary>> {
@@ -105,7 +111,7 @@ impl Carrier<'_> {
     fn here(
         &self,
         layer: &Layer,
-        kept: Option<File>,
+        kept: Option<Kept>,
         into: Option<BorrowedFd<'_>>,
         waits: &Waits<'_>,
     ) -> Carried {
@@ -131,7 +137,7 @@ impl Carrier<'_> {
         &self,
         jail: &Jail,
         layer: &Layer,
-        kept: Option<File>,
+        kept: Option<Kept>,
         into: Option<BorrowedFd<'_>>,
         waits: &Waits<'_>,
     ) -> Carried {
@@ -141,17 +147,18 @@ impl Carrier<'_> {
             form: self.form,
             rootless: self.rootless,
             limits: self.limits,
+            kept: kept.as_ref().map(|kept| kept.reading.as_fd()),
             into,
             lower: self.lower,
         };
-        let (inmate, mut to) = match jail.start(&order) {
+        let (inmate, mut feed) = match jail.start(&order) {
             Ok(started) => started,
             Err(error) => return (Ok(false), Err(error)),
         };
         let places =
             || Ok(waits.below()?.map(|layers| layers.into_iter().map(|layer| layer.place).collect()));
         std::thread::scope(|scope| {
-            let read = scope.spawn(move || self.read(layer, kept, |blob, seen| pour(blob, &mut to, seen)));
+            let read = scope.spawn(move || self.read(layer, kept, |blob, seen| pour(blob, &mut feed, seen)));
             let unpacked = inmate.wait(&places, &|| waits.window());
             (joined(read), unpacked)
         })
@@ -161,11 +168,11 @@ impl Carrier<'_> {
     fn read(
         &self,
         layer: &Layer,
-        kept: Option<File>,
+        kept: Option<Kept>,
         send: impl FnOnce(&mut dyn Read, &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool>,
     ) -> Result<bool> {
         let descriptor = &layer.descriptor;
-        let mut copy = kept.map(|file| BufWriter::with_capacity(pipeline::CHUNK, file));
+        let mut copy = kept.map(|kept| kept.writing);
         let mut blob = Verified::new(self.blobs.open(layer)?, descriptor.digest, descriptor.size);
         let mut seen = |chunk: &[u8]| {
             if self.stop.load(Ordering::Relaxed) {
@@ -173,18 +180,14 @@ impl Carrier<'_> {
             }
             copy.as_mut().map_or(Ok(()), |copy| copy.write_all(chunk))
         };
-        let sent = send(&mut blob, &mut seen).map_err(|e| Error::call("read", e))?;
-        if let Some(mut copy) = copy {
-            copy.flush().map_err(|e| Error::call("write", e))?;
-        }
-        Ok(sent)
+        send(&mut blob, &mut seen).map_err(|e| Error::call("read", e))
     }
 }
 
-/// Writes all of `blob` to a pipe, and shows each chunk to `seen` first. `Ok(false)` when nobody reads it any more.
+/// Feeds all of `blob` to a child, and shows each chunk to `seen` first. `Ok(false)` when it reads no more.
 fn pour(
     blob: &mut dyn Read,
-    to: &mut File,
+    feed: &mut Feed,
     seen: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<bool> {
     let mut chunk = vec![0; pipeline::CHUNK];
@@ -196,9 +199,8 @@ fn pour(
             Err(error) => return Err(error),
         };
         seen(&chunk[..size])?;
-        match to.write_all(&chunk[..size]) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-            written => written?,
+        if !feed.give(&chunk[..size])? {
+            return Ok(false);
         }
     }
 }

@@ -13,7 +13,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::carry::{Carrier, stopped};
+use rustix::io::Errno;
+
+use crate::carry::{Carrier, Kept, stopped};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::jail::Jail;
@@ -311,9 +313,7 @@ impl Import<'_> {
         let blob_name = self.workspace.fresh();
         let layer_name = self.workspace.fresh();
         let kept = match keep_blob {
-            true => {
-                Some(self.workspace.folder.create(&blob_name).map_err(|e| Error::call("create a blob", e))?)
-            }
+            true => Some(self.copy(&blob_name)?),
             false => None,
         };
         let into = match work.unpack {
@@ -343,6 +343,14 @@ impl Import<'_> {
             self.workspace.folder.remove_tree(&layer_name)?;
         }
         Ok(())
+    }
+
+    /// A file for the copy of a blob.
+    fn copy(&self, name: &str) -> Result<Kept> {
+        let folder = &self.workspace.folder;
+        let writing = folder.create(name).map_err(|e| Error::call("create a blob", e))?;
+        let reading = folder.file(name)?.ok_or_else(|| Error::call("open a blob", Errno::NOENT))?;
+        Ok(Kept { writing, reading })
     }
 
     /// The layers below `index`, the topmost first. Waits for those under way, if it may; `None` where one has not begun.

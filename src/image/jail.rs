@@ -1,11 +1,11 @@
 //! The unpacker behind walls: a layer is decompressed and unpacked in a process of its own, this program started anew,
 //! that can reach nothing but the folder it unpacks into and, to read, the layers of the store. This file is the side
-//! of the caller, `message` what the two say, `served` the child, `confined` its walls.
+//! of the caller, `message` what the two say, `feed` how the blob gets across, `served` the child, `confined` its walls.
 //! Uses: digest, error, layer (its options), pipeline (the size of a chunk), unfold.
 //!
 //! ```text
 //! caller                                            child
-//!   |--- Request, the folder, the pipe of the blob --->|  walls go up
+//!   |--- Request, the folder, the feed of the blob --->|  walls go up
 //!   |=== the blob, verified while it is read =========>|  decompress, hash, unpack
 //!   |<-- Lower -----------------------------------------|  only if the tar needs the layers below
 //!   |--- Layers (their paths in the store), or Later -->|
@@ -19,13 +19,13 @@
 //! another image has too.
 
 mod confined;
+mod feed;
 mod message;
 mod served;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
@@ -34,6 +34,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::layer::{Form, Limits, Summary};
+pub(crate) use feed::Feed;
 use message::{Answer, Request, Said};
 pub use served::serve;
 
@@ -51,6 +52,8 @@ pub(crate) struct Order<'a> {
     pub(crate) form: Form,
     pub(crate) rootless: bool,
     pub(crate) limits: Limits,
+    /// The copy of the blob that is kept, opened for reading: the child reads it as it grows.
+    pub(crate) kept: Option<BorrowedFd<'a>>,
     /// Where it unpacks to; `None` where the tar is only to be hashed.
     pub(crate) into: Option<BorrowedFd<'a>>,
     /// The folders of the store with layers in them, `layers` and `chains`.
@@ -77,8 +80,8 @@ impl Jail {
         Jail { arguments: arguments.into_iter().map(Into::into).collect() }
     }
 
-    /// Starts a child, and gives what its blob is to be written to.
-    pub(crate) fn start(&self, order: &Order<'_>) -> Result<(Inmate, File)> {
+    /// Starts a child, and gives what it is fed by.
+    pub(crate) fn start(&self, order: &Order<'_>) -> Result<(Inmate, Feed)> {
         let failed = |call: &'static str| {
             move |e: rustix::io::Errno| Error::call(format_args!("the unpacker: {call}"), e)
         };
@@ -86,8 +89,7 @@ impl Jail {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(failed("socketpair"))?;
         let (blob, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed("pipe"))?;
-        // A hint: the kernel may refuse as much to a user with many pipes.
-        let _ = rustix::pipe::fcntl_setpipe_size(&to, 4 * crate::pipeline::CHUNK);
+        let feed = Feed::new(to, order.kept.is_some());
         let child = Command::new("/proc/self/exe")
             .args(&self.arguments)
             .env_clear()
@@ -103,14 +105,16 @@ impl Jail {
             form: order.form,
             rootless: order.rootless,
             limits: order.limits,
+            kept: order.kept.is_some(),
             unpack: order.into.is_some(),
             lower: order.lower.is_some(),
         };
         let mut fds = vec![blob.as_fd()];
+        fds.extend(order.kept);
         fds.extend(order.into);
         fds.extend(order.lower.iter().flatten());
         message::send(inmate.socket.as_fd(), &request, &fds)?;
-        Ok((inmate, File::from(to)))
+        Ok((inmate, feed))
     }
 }
 

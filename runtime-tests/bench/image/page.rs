@@ -234,7 +234,7 @@ another machine.
   the larger: *the floor on these processors* is what their time adds up to, shared out evenly. Its own ratio to the floor
   is the least that rcrun's can be there, whatever its code does: with all processors busy it is one and the smaller half's
   share of the larger. What rcrun takes of processors above the two halves together is the copy of the blobs that the
-  store keeps, the pipe through which a blob comes into the jail, and the changes from thread to thread.
+  store keeps, which the jail reads once more, and the changes from thread to thread.
 
 ";
 

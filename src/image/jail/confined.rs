@@ -1,7 +1,7 @@
 //! The walls around the child, each for what the others let through:
 //!
 //! * Nothing of the machine has a name: its root is an empty, read-only tmpfs with the folder it unpacks into (device
-//!   nodes can be made there, not opened) and the layers of the store, read-only. Without CAP_SYS_ADMIN it keeps the
+//!   nodes can be made there, not opened), the blob and the layers of the store, these read-only. Without CAP_SYS_ADMIN it keeps the
 //!   names, and has no privilege to abuse them with.
 //! * Landlock: files are made and written in that one folder, and read there and in the layers.
 //! * Capabilities: those to give files their owners, modes, attributes and devices. CAP_SYS_ADMIN stays for one thing,
@@ -30,8 +30,10 @@ use seccompiler::{
 
 use crate::error::{Code, Error, Result};
 
-/// The folders that the child works with.
+/// What the child works with.
 pub(super) struct Places {
+    /// The copy of the blob.
+    pub(super) kept: Option<OwnedFd>,
     /// Where it unpacks to.
     pub(super) into: Option<OwnedFd>,
     /// Folders of layers.
@@ -116,6 +118,9 @@ fn alone(places: &Places) -> Result<Places> {
         (of_path("/proc/self/fd")?, "proc/self/fd", MountFlags::RDONLY),
         (of_path("/proc/thread-self/status")?, "proc/thread-self/status", MountFlags::RDONLY),
     ];
+    if let Some(kept) = &places.kept {
+        mounts.push((of_fd(kept.as_fd())?, "blob", MountFlags::RDONLY));
+    }
     if let Some(into) = &places.into {
         mounts.push((of_fd(into.as_fd())?, "layer", MountFlags::empty()));
     }
@@ -151,7 +156,9 @@ fn alone(places: &Places) -> Result<Places> {
         rustix::fs::mkdirat(&root, folder, Mode::from_raw_mode(0o755)).map_err(failed("mkdirat"))?;
     }
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-    rustix::fs::openat(&root, "proc/thread-self/status", create, Mode::RUSR).map_err(failed("openat"))?;
+    for file in ["blob", "proc/thread-self/status"] {
+        rustix::fs::openat(&root, file, create, Mode::RUSR).map_err(failed("openat"))?;
+    }
     for (mount, at, _) in &mounts {
         rustix::mount::move_mount(mount, "", &root, *at, empty).map_err(failed("move_mount"))?;
     }
@@ -165,12 +172,14 @@ fn alone(places: &Places) -> Result<Places> {
             .map_err(failed("mount MS_REMOUNT"))?;
     }
     rustix::mount::mount_remount("/", closed | MountFlags::RDONLY, "").map_err(failed("mount MS_REMOUNT"))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &str| rustix::fs::open(path, flags, Mode::empty()).map_err(failed("open"));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = |path: &str, flags| rustix::fs::open(path, flags, Mode::empty()).map_err(failed("open"));
+    let folder = |path: &str| open(path, flags | OFlags::DIRECTORY);
     Ok(Places {
-        into: places.into.as_ref().map(|_| open("/layer")).transpose()?,
+        kept: places.kept.as_ref().map(|_| open("/blob", flags)).transpose()?,
+        into: places.into.as_ref().map(|_| folder("/layer")).transpose()?,
         lower: match places.lower {
-            Some(_) => Some([open("/lower/layers")?, open("/lower/chains")?]),
+            Some(_) => Some([folder("/lower/layers")?, folder("/lower/chains")?]),
             None => None,
         },
     })

@@ -18,12 +18,13 @@ use crate::layer::{Form, Limits, Summary};
 
 /// Bytes of a packet: more than 500 layers below have as paths.
 const PACKET: usize = 128 << 10;
-/// The blob, the folder to unpack into, and two of layers.
-const FDS: usize = 4;
+/// The pipe, the blob, the folder to unpack into, and two of layers.
+const FDS: usize = 5;
 /// Bytes of a sentence.
 const SENTENCE: usize = 4096;
 
-/// The first packet, with the blob's pipe, the folder where `unpack`, and two folders of layers where `lower`.
+/// The first packet, with a pipe, the blob's file where `kept`, the folder where `unpack`, and two folders of layers
+/// where `lower`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) media_type: String,
@@ -31,6 +32,7 @@ pub(super) struct Request {
     pub(super) form: Form,
     pub(super) rootless: bool,
     pub(super) limits: Limits,
+    pub(super) kept: bool,
     pub(super) unpack: bool,
     pub(super) lower: bool,
 }

@@ -1,5 +1,5 @@
 //! The jailed child: puts up its walls, unpacks one layer, says what came of it, and ends.
-//! Uses: error, layer, unfold, confined, message.
+//! Uses: error, layer, unfold, confined, feed, message.
 
 use std::fs::File;
 use std::io;
@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 
 use super::confined::{self, Places};
+use super::feed::Fed;
 use super::message::{self, Answer, Request, Said};
 use crate::error::{Code, Error, Result};
 use crate::layer::Unpack;
@@ -39,7 +40,8 @@ fn work(socket: &OwnedFd, request: &Request, fds: Vec<OwnedFd>) -> Result<Said> 
     let wrong =
         || Error::new(Code::System, "the unpacker: the caller sent another number of fds than it said");
     let mut fds = fds.into_iter();
-    let blob = File::from(fds.next().ok_or_else(wrong)?);
+    let pipe = File::from(fds.next().ok_or_else(wrong)?);
+    let kept = if request.kept { Some(fds.next().ok_or_else(wrong)?) } else { None };
     let into = if request.unpack { Some(fds.next().ok_or_else(wrong)?) } else { None };
     let lower = match request.lower {
         true => Some([fds.next().ok_or_else(wrong)?, fds.next().ok_or_else(wrong)?]),
@@ -48,7 +50,8 @@ fn work(socket: &OwnedFd, request: &Request, fds: Vec<OwnedFd>) -> Result<Said> 
     if fds.next().is_some() {
         return Err(wrong());
     }
-    let Places { into, lower } = confined::confine(Places { into, lower })?;
+    let Places { kept, into, lower } = confined::confine(Places { kept, into, lower })?;
+    let blob = Fed::new(pipe, kept.map(File::from));
     let caller = Caller { socket, asks: Mutex::new(()) };
     let open = || below(&caller, lower.as_ref());
     let options =

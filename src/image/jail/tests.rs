@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::confined::{self, Places};
 use super::message::{self, Request, Said};
-use super::{Inmate, Jail, Order};
+use super::{Feed, Inmate, Jail, Order};
 use crate::digest::Digest;
 use crate::error::Code;
 use crate::layer::{Form, Limits, Summary};
@@ -21,6 +21,7 @@ fn jail(test: &str) -> Jail {
 
 struct Prison {
     place: tempfile::TempDir,
+    kept: File,
     into: File,
     lower: [File; 2],
 }
@@ -34,17 +35,19 @@ impl Prison {
         }
         std::fs::write(place.path().join("layers/sha256/file"), "of another image").unwrap();
         std::fs::write(place.path().join("secret"), "of the machine").unwrap();
+        std::fs::write(place.path().join("blob"), "of the layer").unwrap();
         let open = |name| File::open(place.path().join(name)).unwrap();
-        Prison { into: open("into"), lower: [open("layers"), open("chains")], place }
+        Prison { kept: open("blob"), into: open("into"), lower: [open("layers"), open("chains")], place }
     }
 
-    fn start(&self, jail: &Jail) -> (Inmate, File) {
+    fn start(&self, jail: &Jail) -> (Inmate, Feed) {
         let order = Order {
             media_type: "application/vnd.oci.image.layer.v1.tar",
             diff_id: Digest::of(b""),
             form: Form::Overlay,
             rootless: false,
             limits: Limits::default(),
+            kept: Some(self.kept.as_fd()),
             into: Some(self.into.as_fd()),
             lower: Some([self.lower[0].as_fd(), self.lower[1].as_fd()]),
         };
@@ -58,11 +61,12 @@ impl Prison {
 fn a_prisoner() {
     let socket = confined::own_only_socket().unwrap();
     let (_, fds) = message::receive::<Request>(socket.as_fd()).unwrap().unwrap();
-    let [_blob, into, layers, chains] = <[OwnedFd; 4]>::try_from(fds).unwrap();
+    let [_pipe, kept, into, layers, chains] = <[OwnedFd; 5]>::try_from(fds).unwrap();
     let parent = rustix::process::getppid().unwrap();
-    let Places { into, lower } =
-        confined::confine(Places { into: Some(into), lower: Some([layers, chains]) }).unwrap();
-    let (into, [layers, _]) = (into.unwrap(), lower.unwrap());
+    let Places { kept, into, lower } =
+        confined::confine(Places { kept: Some(kept), into: Some(into), lower: Some([layers, chains]) })
+            .unwrap();
+    let (kept, into, [layers, _]) = (kept.unwrap(), into.unwrap(), lower.unwrap());
     let mut notes: Vec<String> = Vec::new();
     let mut refused = |what: &str, done: bool| {
         if done {
@@ -98,7 +102,15 @@ fn a_prisoner() {
         rustix::fs::unlinkat(&layers, "sha256/file", AtFlags::empty()).is_ok(),
     );
     refused("write to the root", rustix::fs::mkdirat(CWD, "/new", Mode::RWXU).is_ok());
+    for path in ["/blob".to_string(), format!("/proc/self/fd/{}", kept.as_raw_fd())] {
+        let open = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        refused(&format!("open {path} for writing"), open.is_ok());
+    }
+    refused("chmod of the blob", rustix::fs::fchmod(&kept, Mode::RWXU).is_ok());
     // What a layer needs must work, or all of the above proves nothing.
+    let mut blob = [0; 100];
+    let read = rustix::io::pread(&kept, &mut blob, 0).unwrap_or(0);
+    refused("(failed) read the blob", &blob[..read] != b"of the layer");
     let device =
         rustix::fs::mknodat(&into, "disk", FileType::BlockDevice, Mode::RWXU, rustix::fs::makedev(7, 0));
     refused("(failed) mknod", device.is_err());
@@ -164,13 +176,15 @@ fn nothing_outside_can_be_named_read_or_changed() {
 fn a_prisoner_without_privilege() {
     let socket = confined::own_only_socket().unwrap();
     let (_, fds) = message::receive::<Request>(socket.as_fd()).unwrap().unwrap();
-    let [_blob, into, layers, chains] = <[OwnedFd; 4]>::try_from(fds).unwrap();
+    let [_pipe, kept, into, layers, chains] = <[OwnedFd; 5]>::try_from(fds).unwrap();
     let none = rustix::thread::CapabilitySet::empty();
     let sets = rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, sets).unwrap();
-    let Places { into, lower } =
-        confined::confine(Places { into: Some(into), lower: Some([layers, chains]) }).unwrap();
-    let (into, [layers, _]) = (into.unwrap(), lower.unwrap());
+    let Places { kept, into, lower } =
+        confined::confine(Places { kept: Some(kept), into: Some(into), lower: Some([layers, chains]) })
+            .unwrap();
+    let (kept, into, [layers, _]) = (kept.unwrap(), into.unwrap(), lower.unwrap());
+    let again = format!("/proc/self/fd/{}", kept.as_raw_fd());
     let opens = |fd: &OwnedFd, name: &str, flags: OFlags| {
         rustix::fs::openat(fd, name, flags | OFlags::CLOEXEC, Mode::RWXU).is_ok()
     };
@@ -181,6 +195,8 @@ fn a_prisoner_without_privilege() {
         ("write beside", opens(&into, "../new", OFlags::WRONLY | OFlags::CREATE), false),
         ("write another layer", opens(&layers, "sha256/file", OFlags::WRONLY), false),
         ("read another layer", opens(&layers, "sha256/file", OFlags::RDONLY), true),
+        ("write the blob", opens(&into, &again, OFlags::WRONLY), false),
+        ("read the blob", rustix::io::pread(&kept, &mut [0; 1], 0) == Ok(1), true),
         ("write", opens(&into, "file", OFlags::WRONLY | OFlags::CREATE), true),
         ("read by its fd", std::fs::read(format!("/proc/self/fd/{}/file", into.as_raw_fd())).is_ok(), true),
     ];
@@ -208,8 +224,8 @@ fn an_unpacker() {
 fn all_that_a_tar_can_hold_is_unpacked_in_the_jail() {
     use crate::layer::tests::walk::{Tell, assert_same, everything, walk};
     let place = tempfile::tempdir().unwrap();
-    let [made, here, there] = ["made", "here", "there"].map(|name| place.path().join(name));
-    for folder in [&made, &here, &there] {
+    let [made, here, fed, read] = ["made", "here", "fed", "read"].map(|name| place.path().join(name));
+    for folder in [&made, &here, &fed, &read] {
         std::fs::create_dir(folder).unwrap();
     }
     everything(&made);
@@ -220,24 +236,41 @@ fn all_that_a_tar_can_hold_is_unpacked_in_the_jail() {
         crate::layer::Unpack { form: Form::Overlay, rootless: false, limits: Limits::default(), lower: None };
     let into = File::open(&here).unwrap();
     crate::layer::unpack(&output.stdout[..], into.as_fd(), &unpack).unwrap();
-    let into = File::open(&there).unwrap();
     let blob = zstd::encode_all(&output.stdout[..], 3).unwrap();
-    let order = Order {
-        media_type: crate::document::media::LAYER_ZSTD,
-        diff_id: Digest::of(b""),
-        form: Form::Overlay,
-        rootless: false,
-        limits: Limits::default(),
-        into: Some(into.as_fd()),
-        lower: None,
-    };
-    let (inmate, mut to) = jail("an_unpacker").start(&order).unwrap();
-    let pour = std::thread::spawn(move || std::io::Write::write_all(&mut to, &blob));
-    let (summary, digest) = inmate.wait(&|| Ok(None), &|| ()).unwrap();
-    pour.join().unwrap().unwrap();
-    assert_eq!(digest, Digest::of(&output.stdout));
-    assert_eq!(summary.unwrap().notes, Vec::<String>::new());
-    assert_same(&walk(&here, Tell::Holes), &walk(&there, Tell::Holes), "here and in the jail");
+    let mut copy = File::create(place.path().join("blob")).unwrap();
+    let kept = File::open(place.path().join("blob")).unwrap();
+    for (there, kept) in [(&fed, None), (&read, Some(kept.as_fd()))] {
+        let into = File::open(there).unwrap();
+        let order = Order {
+            media_type: crate::document::media::LAYER_ZSTD,
+            diff_id: Digest::of(b""),
+            form: Form::Overlay,
+            rootless: false,
+            limits: Limits::default(),
+            kept,
+            into: Some(into.as_fd()),
+            lower: None,
+        };
+        let (inmate, mut feed) = jail("an_unpacker").start(&order).unwrap();
+        let (summary, digest) = std::thread::scope(|scope| {
+            let pour = scope.spawn(|| {
+                for chunk in blob.chunks(1000) {
+                    if kept.is_some() {
+                        std::io::Write::write_all(&mut copy, chunk).unwrap();
+                    }
+                    assert!(feed.give(chunk).unwrap());
+                }
+                // The end of the blob, for the child.
+                drop(feed);
+            });
+            let said = inmate.wait(&|| Ok(None), &|| ()).unwrap();
+            pour.join().unwrap();
+            said
+        });
+        assert_eq!(digest, Digest::of(&output.stdout));
+        assert_eq!(summary.unwrap().notes, Vec::<String>::new());
+        assert_same(&walk(&here, Tell::Holes), &walk(there, Tell::Holes), "here and in the jail");
+    }
 }
 
 #[test]
