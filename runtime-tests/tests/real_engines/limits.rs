@@ -39,8 +39,8 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("docker rm eats"),
         ],
     )
-    // A scope of systemd's is gone with its last process, and what the kernel counted with it.
-    .needs(&[Need::Controller("memory"), Need::Shim(Shim::Own), Need::Driver(Driver::Cgroupfs)]),
+    // With systemd, too, which removes the scope with what the kernel has counted as soon as it is empty.
+    .needs(&[Need::Controller("memory"), Need::Shim(Shim::Own)]),
     tutorial(
         "limits_are_those_of_the_command_line",
         &[

@@ -56,10 +56,11 @@ fn kind(line: &str) -> Value {
     serde_json::from_str::<Value>(line).expect("JSON")["type"].clone()
 }
 
-/// A container in the foreground that eats memory when its standard input ends; its events, of which one has come.
-fn watched(runtime: &Runtime, bundle: &Bundle, id: &str, options: &[&str]) -> (Child, Child, Lines) {
+/// A container in the foreground that eats memory when its standard input ends, run by these words; its events, of which one
+/// has come.
+fn watched(runtime: &Runtime, bundle: &Bundle, id: &str, words: &[&str]) -> (Child, Child, Lines) {
     let path = bundle.path().to_str().expect("UTF-8");
-    let mut run = runtime.command([&["run"], options, &["--bundle", path, id]].concat());
+    let mut run = runtime.command([words, &["--bundle", path, id]].concat());
     let run = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("execute the runtime");
     // Of a container that is being made there are no events.
     let is_running = || {
@@ -87,8 +88,8 @@ fn events_tell_of_a_kill_also_when_the_container_is_deleted_before_they_look() {
     let runtime = Runtime::new();
     let bundle = eats_when_told("slow-look");
     for deleted_by_run in [true, false] {
-        let options = if deleted_by_run { &[][..] } else { &["--keep"] };
-        let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "slow-look", options);
+        let words = if deleted_by_run { &["run"][..] } else { &["run", "--keep"] };
+        let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "slow-look", words);
         let watcher = Pid::from_raw(events.id().cast_signed());
         kill(watcher, Signal::SIGSTOP).expect("SIGSTOP");
         drop(run.stdin.take());
@@ -105,10 +106,33 @@ fn events_tell_of_a_kill_also_when_the_container_is_deleted_before_they_look() {
 }
 
 #[test]
+fn events_tell_of_a_kill_also_when_systemd_removes_the_scope_before_they_look() {
+    let runtime = Runtime::new();
+    let bundle = eats_when_told("late-look")
+        .with(|config| config["linux"]["cgroupsPath"] = json!("rcruntest-late.slice:rt:late-look"));
+    let scope = Path::new("/sys/fs/cgroup/rcruntest.slice/rcruntest-late.slice/rt-late-look.scope");
+    let words = ["--systemd-cgroup", "run", "--keep"];
+    let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "late-look", &words);
+    let both = [run.id(), events.id()].map(|pid| Pid::from_raw(pid.cast_signed()));
+    both.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).expect("SIGSTOP"));
+    drop(run.stdin.take());
+    while scope.exists() {
+        std::thread::yield_now();
+    }
+    both.iter().for_each(|pid| kill(*pid, Signal::SIGCONT).expect("SIGCONT"));
+    let rest = lines.rest();
+    assert_eq!(rest.lines().filter(|line| kind(line) == "oom").count(), 1, "{rest}");
+    assert_eq!(events.wait().expect("wait").code(), Some(0));
+    assert_eq!(run.wait().expect("wait").code(), Some(137));
+    let end = runtime.state("late-look")["end"].clone();
+    assert_eq!((&end["oomKilled"], &end["oomKills"]), (&json!(true), &json!(1)), "{end}");
+}
+
+#[test]
 fn a_kill_is_told_by_run_by_state_and_by_events_before_the_end() {
     let runtime = Runtime::new();
     let bundle = eats_when_told("told");
-    let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "told", &["--keep"]);
+    let (mut run, mut events, mut lines) = watched(&runtime, &bundle, "told", &["run", "--keep"]);
     drop(run.stdin.take());
     let rest = lines.rest();
     assert_eq!(rest.lines().filter(|line| kind(line) == "oom").count(), 1, "{rest}");

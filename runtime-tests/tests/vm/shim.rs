@@ -5,6 +5,8 @@ use crate::shim_harness::{Io, Place};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::shim::oci::Options;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use runtime_tests::bundle::Bundle;
 use serde_json::json;
 use std::fs;
@@ -53,6 +55,33 @@ fn a_kill_that_the_container_survives_is_told_each_time() {
     let figures = metrics(&shim.stats("survives").expect("stats"));
     assert_eq!(figures.memory_events.oom_kill, 2);
     shim.clear("survives");
+}
+
+#[test]
+fn a_kill_in_a_scope_is_told_also_when_systemd_has_removed_it_first() {
+    let place = Place::new("shim-late");
+    let script = "read go </go; exec tail /dev/zero";
+    let bundle = Bundle::new("shim-late", &["sh", "-c", script]).with(|c| {
+        c["linux"]["cgroupsPath"] = json!("rcruntest-late.slice:rt:late");
+        c["linux"]["resources"] = json!({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}});
+    });
+    let go = bundle.root().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let shim = place.created(&bundle, "late", &Io::none());
+    shim.start("late", "").expect("start");
+    let scope = Path::new("/sys/fs/cgroup/rcruntest.slice/rcruntest-late.slice/rt-late.scope");
+    assert!(scope.exists());
+    let pid = Pid::from_raw(shim.pid("late"));
+    kill(pid, Signal::SIGSTOP).expect("stop the shim");
+    fs::write(&go, "go\n").expect("write to the container");
+    while scope.exists() {
+        std::thread::yield_now();
+    }
+    kill(pid, Signal::SIGCONT).expect("continue the shim");
+    assert_eq!(shim.wait("late", ""), Ok(137));
+    shim.clear("late");
+    let topics = ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic} late"));
+    assert_eq!(place.heard(5), topics);
 }
 
 #[test]

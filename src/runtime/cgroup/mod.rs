@@ -13,6 +13,7 @@ mod events;
 mod file;
 mod freeze;
 mod hierarchy;
+mod kernel_log;
 mod notices;
 mod owner;
 mod path;

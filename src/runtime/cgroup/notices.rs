@@ -1,7 +1,8 @@
 //! What happens in a cgroup, for who watches it: the OOM killer kills, the last process ends. Also to who is slow: a cgroup
 //! that is removed takes its figures along, so who removes it leaves the count of kills behind. systemd does not: it removes
 //! an empty scope before who waits for its last process hears of the end. But it learns of that by inotify, which the kernel
-//! serves by a work queue, after it has woken poll(2): who watches looks first, and remembers what was there.
+//! serves by a work queue, after it has woken poll(2): who watches looks first, and remembers what was there. Who comes too late
+//! all the same asks the kernel's log.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,6 +10,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::Cgroup;
 use super::events::{EventsFile, Watched};
+use super::kernel_log::KernelLog;
 use super::shown::{Figures, Shown};
 use crate::Result;
 use crate::error::CallContext;
@@ -24,6 +26,9 @@ pub struct Notices {
     tree: EventsFile,
     memory: Option<Watched>,
     oom_kills: u64,
+    log: Option<KernelLog>,
+    /// The count when `log` was opened.
+    before_log: u64,
     figures: Figures,
     last: Shown,
 }
@@ -44,8 +49,10 @@ impl Notices {
         let memory = Watched::open(cgroup, "memory.events")?;
         let dir = cgroup.as_fd().try_clone_to_owned().call("dup")?;
         let (figures, last) = (Figures::open(cgroup), Shown::default());
-        let mut notices = Notices { dir, tree, memory, oom_kills: 0, figures, last };
+        let log = memory.as_ref().and_then(|_| KernelLog::from_now(cgroup.path()));
+        let mut notices = Notices { dir, tree, memory, oom_kills: 0, log, before_log: 0, figures, last };
         notices.oom_kills = notices.count()?.unwrap_or(0);
+        notices.before_log = notices.oom_kills;
         Ok(Some(notices))
     }
 
@@ -66,8 +73,9 @@ impl Notices {
         let mut kills = before;
         if ended || before > Some(self.oom_kills) {
             let mut now = self.figures.read();
-            // A kill that came in between is among them. Where all is gone, what was read before it is the last word.
-            now.oom_kills = now.oom_kills.or(before).or_else(|| self.left());
+            // A kill that came in between is among them. Where all is gone, who has removed it has left the count, or the
+            // kernel's log tells; else what was read before is the last word.
+            now.oom_kills = now.oom_kills.or_else(|| self.left()).or_else(|| self.logged().max(before));
             kills = now.oom_kills;
             self.last = now.or(std::mem::take(&mut self.last));
         }
@@ -85,6 +93,10 @@ impl Notices {
     fn count(&self) -> Result<Option<u64>> {
         let text = self.memory.as_ref().map(Watched::read).transpose()?.flatten();
         Ok(text.and_then(|text| oom_kills(&text)))
+    }
+
+    fn logged(&mut self) -> Option<u64> {
+        Some(self.before_log + self.log.as_mut()?.oom_kills()?)
     }
 
     /// What `leave_oom_kills` left.
