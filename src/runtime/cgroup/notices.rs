@@ -49,7 +49,7 @@ impl Notices {
         let memory = Watched::open(cgroup, "memory.events")?;
         let dir = cgroup.as_fd().try_clone_to_owned().call("dup")?;
         let (figures, last) = (Figures::open(cgroup), Shown::default());
-        let log = memory.as_ref().and_then(|_| KernelLog::from_now(cgroup.path()));
+        let log = memory.as_ref().and_then(|_| KernelLog::from_now(cgroup));
         let mut notices = Notices { dir, tree, memory, oom_kills: 0, log, before_log: 0, figures, last };
         notices.oom_kills = notices.count()?.unwrap_or(0);
         notices.before_log = notices.oom_kills;
