@@ -324,7 +324,7 @@ pub const TUTORIALS: &[Tutorial] = &[
             step("for i in $(seq 14); do docker create busybox; done; \
                   docker rm $(docker ps -aq | cut -c1 | sort | uniq -d | head -n 1)")
                 .ends(1)
-                .says(&["Multiple IDs found with provided prefix"]),
+                .says(&["ultiple IDs found with provided prefix"]),
             step("docker rm -f $(docker ps -aq)"),
             step("docker ps -aq; docker run busybox true"),
             step("docker system prune -f").says(&["Deleted Containers:"]),
