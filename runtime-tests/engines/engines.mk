@@ -6,13 +6,19 @@
 #   make engines-bookworm RUNTIME=/usr/sbin/runc    what another runtime makes of the same
 #   make engines-vm                             limits, statistics, systemd's cgroups, ordinary users: in user-mode Linux
 #   make engines-vm ENGINES_MACHINE=qemu SETUPS="systemd systemd-shim cgroupfs" TESTS="limits:: rootless::docker"
+#   make engines-chosen                         some minutes of the two: trixie's Docker on rcrun's shim, its limits under systemd
 
 ENGINES_MACHINE ?= uml
 SETUPS ?=
 REAL_ENGINES = cargo test --locked --package runtime-tests --test real_engines --
 ENGINES_SETUPS = $(addprefix --setup ,$(or $(SETUPS),$(1)))
 
-.PHONY: engines engines-bookworm engines-trixie engines-vm
+# By containerd-shim-rcrun-v2, which Docker 20.10 does not take; the rest of it is in engines-bookworm too.
+CHOSEN_NATIVELY ?= docker:: build:: compose::
+# What no engine of this machine can show: limits in force, a kill told from a scope that is gone, systemd reading its units anew.
+CHOSEN_IN_MACHINE ?= limits::a_first limits::limits_are_those limits::statistics limits::systemd
+
+.PHONY: engines engines-bookworm engines-trixie engines-vm engines-chosen
 engines: engines-bookworm engines-trixie engines-vm ## run Docker, podman, buildah, ctr and compose on rcrun
 
 engines-bookworm: setup build ## the same, with Debian 12's engines only
@@ -31,6 +37,10 @@ engines-vm: setup build ## run trixie's engines on rcrun in a machine with all o
 	disk=$$(runtime-tests/machines/build engines) && \
 		$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- $$disk $(RCRUN) $(ENGINES_MACHINE) \
 		--program real_engines --command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
+
+engines-chosen: ## some minutes of engines-trixie and engines-vm
+	$(MAKE) engines-trixie SETUPS=cgroupfs-shim TESTS="$(CHOSEN_NATIVELY)"
+	$(MAKE) engines-vm SETUPS=systemd-shim TESTS="$(CHOSEN_IN_MACHINE)"
 
 .PHONY: endurance endurance-vm
 # Containers made, entered, killed and deleted under containerd, while the shim and containerd are killed at random.
