@@ -2,14 +2,24 @@
 //! does, whatever the container does meanwhile. crun 1.22 has the verb; runc and Debian's crun have not.
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::machine::{mounts, own_mount_namespace};
 use runtime_tests::runtime::{Runtime, Said};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Requests of a file system in user space: the first, and that somebody who waits for another is to end.
+const FUSE_INIT: u32 = 26;
+const FUSE_INTERRUPT: u32 = 36;
 
 /// A container that runs until its end is asked for.
 struct Victim {
@@ -393,6 +403,67 @@ fn what_is_added_follows_no_link_once_a_mount_of_the_machine_is_shared() {
     victim.changed("add", &json!([plain]));
     victim.changed("remove", &json!([plain]));
     assert_eq!(victim.mount_on("/plain"), None);
+}
+
+/// Mounts a file system on `path` that says hello and answers nothing else, but to who is killed (fuse(4), linux/fuse.h).
+/// Tells of each request. It ends with the mount.
+fn never_answers(path: &Path) -> mpsc::Receiver<u32> {
+    let mut fuse = fs::File::options().read(true).write(true).open("/dev/fuse").expect("/dev/fuse");
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", fuse.as_raw_fd());
+    mount(Some("fuse"), path, Some("fuse"), MsFlags::empty(), Some(options.as_str())).expect("mount fuse");
+    let (tell, asked) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut request = vec![0; 1 << 17];
+        while let Ok(40..) = fuse.read(&mut request) {
+            match u32::from_ne_bytes(request[4..8].try_into().expect("4 bytes")) {
+                FUSE_INIT => {
+                    // struct fuse_out_header, then fuse_init_out: version 7.31, 4096 bytes in a write.
+                    let mut hello = [0; 80];
+                    hello[0] = 80;
+                    hello[8..16].copy_from_slice(&request[8..16]);
+                    (hello[16], hello[20], hello[37], hello[40]) = (7, 31, 16, 1);
+                    fuse.write_all(&hello).expect("answer FUSE_INIT");
+                }
+                FUSE_INTERRUPT => {
+                    let mut interrupted = [0; 16];
+                    interrupted[0] = 16;
+                    interrupted[4..8].copy_from_slice(&(-libc::EINTR).to_ne_bytes());
+                    interrupted[8..16].copy_from_slice(&request[40..48]);
+                    // ENOENT, when nobody waits any more.
+                    let _ = fuse.write_all(&interrupted);
+                }
+                opcode => drop(tell.send(opcode)),
+            }
+        }
+    });
+    asked
+}
+
+#[test]
+fn a_container_is_shown_signalled_and_deleted_while_a_mount_waits_for_what_never_answers() {
+    let source = Folder::new("added-hangs");
+    let mut asked = None;
+    let victim = Victim::new("mounts-added-hangs", |config| {
+        fs::create_dir(source.path().join("fuse")).expect("mkdir");
+        asked = Some(never_answers(&source.path().join("fuse")));
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({"destination": "/data", "source": source.path(), "options": ["rbind"]}));
+    });
+    let list = json!([{"destination": "/data/fuse/x", "type": "tmpfs"}]).to_string();
+    let (runtime, id) = (&victim.runtime, victim.id);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| runtime.say_with_input(["mounts", "add", id, "-"], &list));
+        let asked = asked.expect("a file system").recv_timeout(Duration::from_secs(60));
+        let [state, kill, delete] = [&["state", id][..], &["kill", id, "USR1"], &["delete", "--force", id]]
+            .map(|words| runtime.say(words));
+        let said = waits.join().expect("a thread");
+        assert!(asked.is_ok(), "nobody has asked the file system for anything: {}", said.err);
+        assert!(state.out.contains(r#""status": "running""#), "{}{}", state.out, state.err);
+        for said in [kill, delete] {
+            assert_eq!((said.status, said.err.as_str()), (0, ""));
+        }
+        assert!(said.status == 1 && said.err.contains("it has ended meanwhile"), "{}", said.err);
+    });
 }
 
 /// The rule of docs/security.md: whatever a racing container makes of the path, the mount lands inside.

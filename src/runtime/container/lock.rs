@@ -27,9 +27,22 @@ pub(super) fn lock_file(path: &Path, kind: OFlags, how: FlockOperation) -> Resul
 /// Opens and locks a folder for oneself; None when it is gone. Who has the lock may be stopped, or wait for a hook that hangs:
 /// it is waited for as long as an end may take, and then named.
 pub(super) fn lock_in_time(folder: &Path) -> Result<Option<OwnedFd>> {
-    let Some(fd) = open(folder, OFlags::DIRECTORY)? else { return Ok(None) };
+    match open(folder, OFlags::DIRECTORY)? {
+        Some(fd) => lock_opened(fd, folder).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Opens a file that is there for its lock alone; it is made if it is missing.
+pub(super) fn lock_of_its_own(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).call(format!("open {}", path.display()))
+}
+
+/// Locks what was opened, as `lock_in_time`.
+pub(super) fn lock_opened(fd: OwnedFd, folder: &Path) -> Result<OwnedFd> {
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(Some(fd)),
+        Ok(()) => return Ok(fd),
         Err(rustix::io::Errno::WOULDBLOCK) => {}
         Err(e) => return Err(Error::call(format!("flock {}", folder.display()), e)),
     }
@@ -40,7 +53,7 @@ pub(super) fn lock_in_time(folder: &Path) -> Result<Option<OwnedFd>> {
     let thread = std::thread::Builder::new().name("lock".into());
     thread.spawn(wait).call(format!("flock {}: a thread to wait", folder.display()))?;
     match told.recv_timeout(END) {
-        Ok(locked) => locked.map(Some).call(format!("flock {}", folder.display())),
+        Ok(locked) => locked.call(format!("flock {}", folder.display())),
         Err(_) => Err(held(&what, END)),
     }
 }

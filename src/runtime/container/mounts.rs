@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::prepare::{Means, prepare, wanted};
 use crate::spec::{self, Spec};
 use crate::{Code, Error, Result};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Mounts what `text`, a list as `mounts` of config.json, says: all of it or nothing.
@@ -27,7 +27,7 @@ pub fn add_mounts(container: &mut Container, text: &[u8]) -> Result<()> {
         let spread = state.mounts.iter().any(|mount| mount.shared);
         let plan = running::add(&spec, &running.config, spread, &host, &request)?;
         let mut known = state.mounts.clone();
-        let keep = |mounts| container.save(&State { mounts, ..state.clone() });
+        let keep = |mounts| container.change(|state| state.mounts = mounts);
         // Known before it is there, and for as long as the container runs, which may mount it elsewhere.
         let shared = spec.mounts().iter().flatten().find(|entry| !spread && running::shares(entry));
         if let Some(entry) = shared {
@@ -88,7 +88,7 @@ pub fn remove_mounts(container: &mut Container, text: &[u8]) -> Result<()> {
         running.told(removed)?;
         if let Some(known) = known {
             running.state.mounts.remove(known);
-            container.save(&running.state)?;
+            container.change(|state| state.mounts.clone_from(&running.state.mounts))?;
         }
     }
     Ok(())
@@ -109,16 +109,17 @@ struct Running {
     state: State,
     config: Spec,
     init: Process,
+    /// Of two at once the second sees what the first has done.
+    _turn: OwnedFd,
 }
 
 impl Running {
     fn of(container: &mut Container) -> Result<Running> {
-        // Of two at once the second sees what the first has done; a delete waits.
-        container.lock()?;
+        let turn = container.lock_mounts()?;
         let state = container.state()?;
         match (container.status(state.as_ref()), state) {
             (Status::Running | Status::Created, Some(state)) => match state.process.clone() {
-                Some(init) => Ok(Running { config: container.spec()?, init, state }),
+                Some(init) => Ok(Running { config: container.spec()?, init, state, _turn: turn }),
                 None => Err(Error::new(Code::Status, "container not running")),
             },
             (Status::Paused, _) => {

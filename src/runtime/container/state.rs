@@ -5,7 +5,7 @@
 
 use super::cgroup_place::CgroupPlace;
 use super::end::End;
-use super::lock::{lock, lock_file, lock_in_time};
+use super::lock::{lock, lock_file, lock_in_time, lock_of_its_own, lock_opened};
 use super::process::{Process, Status};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
@@ -26,6 +26,7 @@ use std::time::SystemTime;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
+const MOUNTS_LOCK: &str = "mounts.lock";
 /// The socket that a created container listens on; it is removed when the payload runs.
 pub(super) const START_SOCKET: &str = "start.sock";
 
@@ -152,6 +153,31 @@ impl Container {
     /// the folder's: a delete must not wait for a start, whose hooks may take any time.
     pub(super) fn lock_start(&self) -> Result<Option<OwnedFd>> {
         lock_file(&self.folder.join(CONFIG), OFlags::empty(), FlockOperation::LockExclusive)
+    }
+
+    /// Waits until nobody else changes its mounts, and gives the folder back to others: what the container has mounted may
+    /// never answer, and then a delete must be able to end it.
+    pub(super) fn lock_mounts(&mut self) -> Result<OwnedFd> {
+        self.lock()?;
+        // It may have been removed while it was waited for; nobody removes it as long as it is locked.
+        self.state()?;
+        let path = self.folder.join(MOUNTS_LOCK);
+        let fd = lock_of_its_own(&path)?;
+        self.unlock()?;
+        lock_opened(fd, &path)
+    }
+
+    /// Changes the state as it is by now. `lock` was called before; the folder is given back.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) -> Result<()> {
+        if !self.relock()? {
+            return Err(does_not_exist());
+        }
+        let changed = self.state().and_then(|state| {
+            let mut state = state.ok_or_else(does_not_exist)?;
+            change(&mut state);
+            self.save(&state)
+        });
+        changed.and(self.unlock())
     }
 
     /// Somebody makes or removes it just now.
