@@ -45,7 +45,7 @@ pub fn update(container: &mut Container, wanted: &Resources, how: How) -> Result
         _ => return Err(not_running()),
     };
     let classes = match &how.schemata {
-        Some(rdt) => Some(Classes::of(&state, rdt)?),
+        Some(rdt) => Some(Classes::of(resctrl::mounted()?, &state, rdt)?),
         None => None,
     };
     let others = |state: &State| {
@@ -58,7 +58,9 @@ pub fn update(container: &mut Container, wanted: &Resources, how: How) -> Result
     };
     match classes {
         None => others(&state),
-        Some(classes) => classes.change(container, state, how.dry_run, others),
+        Some(classes) => {
+            classes.change(container, state, how.dry_run, || super::processes(container), others)
+        }
     }
 }
 
@@ -72,8 +74,7 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(state: &State, rdt: &LinuxIntelRdt) -> Result<Classes> {
-        let root = resctrl::mounted()?;
+    fn of(root: PathBuf, state: &State, rdt: &LinuxIntelRdt) -> Result<Classes> {
         let (groups, before) = match &state.resctrl {
             Some(groups) => (groups.clone(), Some(groups.own_schemata()?)),
             None => (Groups::find(&root, &state.id, rdt)?, None),
@@ -81,12 +82,13 @@ impl Classes {
         Ok(Classes { groups, before, root, rdt: rdt.clone() })
     }
 
-    /// Changes it, then the rest; it is as it was where the rest fails.
+    /// Changes it, puts the container's processes there where it is new, then changes the rest; it is as it was where the rest fails.
     fn change(
         &self,
         container: &Container,
         state: State,
         dry_run: bool,
+        processes: impl FnOnce() -> Result<Vec<u32>>,
         rest: impl FnOnce(&State) -> Result<Updated>,
     ) -> Result<Updated> {
         let new = resctrl::schemata(&self.rdt).join(" ");
@@ -102,9 +104,10 @@ impl Classes {
             // Remembered first, so that a delete finds it.
             let state = State { resctrl: Some(self.groups.clone()), ..state };
             container.save(&state)?;
-            let made = self.groups.make(&self.root, &self.rdt).and_then(|()| {
-                super::processes(container)?.iter().try_for_each(|pid| self.groups.join(*pid as i32))
-            });
+            let made = self
+                .groups
+                .make(&self.root, &self.rdt)
+                .and_then(|()| processes()?.iter().try_for_each(|pid| self.groups.join(*pid as i32)));
             return made.and_then(|()| rest(&state)).map(done).map_err(|error| {
                 let state = State { resctrl: None, ..state };
                 match self.groups.leave_and_remove(&self.root).and_then(|()| container.save(&state)) {
@@ -256,6 +259,8 @@ fn new_rules<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::StateRoot;
+    use crate::scratch::Folder;
     use crate::spec::parse_resources;
 
     fn rules(text: &str) -> Vec<LinuxDeviceCgroup> {
@@ -281,5 +286,86 @@ mod tests {
             assert_eq!(new_rules(&wanted, &in_force, &mut warnings).is_some(), replaced, "{json}");
             assert_eq!(!warnings.is_empty(), warned, "{json}: {warnings:?}");
         }
+    }
+
+    /// A container's folder and, beside it, one that stands in for resctrl after a boot, with a class of somebody's.
+    fn beside_resctrl() -> (Folder, Container, State) {
+        let folder = Folder::new("update-resctrl");
+        std::fs::create_dir_all(folder.path().join("resctrl/shared")).expect("mkdir");
+        std::fs::write(folder.path().join("resctrl/shared/schemata"), "    L3:0=7f0\n").expect("write");
+        let id = "web".parse().expect("an id");
+        let container = StateRoot::new(folder.path().join("state")).make(&id).expect("a container");
+        let state = serde_json::json!({
+            "ociVersion": "1.2.0", "id": "web", "bundle": "/b", "rootfs": "/b/r", "created": "now", "owner": 0,
+            "cgroup": null, "ownPids": true, "hooks": false, "startable": true, "noPivot": false, "keyring": true,
+        });
+        (folder, container, serde_json::from_value(state).expect("a state"))
+    }
+
+    fn schemata(l3: &str, bandwidth: Option<&str>) -> LinuxIntelRdt {
+        let mut rdt = LinuxIntelRdt::default();
+        rdt.set_l3_cache_schema(Some(l3.into())).set_mem_bw_schema(bandwidth.map(String::from));
+        rdt
+    }
+
+    #[test]
+    fn a_container_without_a_class_gets_one_and_its_processes_go_there_unless_the_rest_fails() {
+        let (folder, container, state) = beside_resctrl();
+        let root = folder.path().join("resctrl");
+        let read = |name: &str| std::fs::read_to_string(root.join(name)).ok();
+        let of = |state: &State, rdt| Classes::of(root.clone(), state, rdt).expect("a class");
+        let rdt = schemata("L3:0=f", Some("MB:0=20"));
+        let nothing = |_: &State| Ok(Updated { changes: Vec::new(), warnings: Vec::new() });
+        let refuses = |_: &State| Err(Error::new(Code::Host, "no memory controller"));
+        let two = || Ok(vec![7, 8]);
+
+        let would = of(&state, &rdt).change(&container, state.clone(), true, two, nothing).expect("a look");
+        let told: Vec<_> =
+            would.changes.iter().map(|c| (c.file.as_str(), c.old.as_deref(), &*c.new)).collect();
+        assert_eq!(told, [("schemata", None, "L3:0=f MB:0=20")]);
+        assert!(!root.join("web").exists() && container.state().expect("state").is_none());
+
+        let error =
+            of(&state, &rdt).change(&container, state.clone(), false, two, refuses).expect_err("it fails");
+        assert_eq!(error.to_string(), "no memory controller");
+        assert_eq!(container.state().expect("state").expect("saved").resctrl, None);
+        assert_eq!(read("tasks").as_deref(), Some("8"), "the last of them is back in the class of all");
+        // resctrl's own files go with a group; those of the stand-in do not.
+        std::fs::remove_dir_all(root.join("web")).expect("rm");
+
+        of(&state, &rdt).change(&container, state, false, two, nothing).expect("a change");
+        assert_eq!(read("web/schemata").as_deref(), Some("L3:0=f\nMB:0=20\n"));
+        assert_eq!(read("web/tasks").as_deref(), Some("8"));
+        let groups = container.state().expect("state").expect("saved").resctrl.expect("delete finds it");
+        assert_eq!(groups.made, [root.join("web")]);
+    }
+
+    #[test]
+    fn a_class_of_the_containers_own_is_as_before_where_the_rest_fails_and_another_is_not_touched() {
+        let (folder, container, mut state) = beside_resctrl();
+        let root = folder.path().join("resctrl");
+        let own = Groups::find(&root, "web", &schemata("L3:0=f", None)).expect("find");
+        own.make(&root, &schemata("L3:0=f", None)).expect("make");
+        state.resctrl = Some(own);
+        let classes = Classes::of(root.clone(), &state, &schemata("L3:0=3", None)).expect("a class");
+        let nobody = || panic!("its processes are there");
+        let read = || std::fs::read_to_string(root.join("web/schemata")).expect("schemata");
+        // As the kernel writes it.
+        std::fs::write(root.join("web/schemata"), "    L3:0=00f\n").expect("write");
+        let classes = Classes { before: Some(read()), ..classes };
+
+        let refuses = |_: &State| Err(Error::new(Code::Host, "no memory controller"));
+        classes.change(&container, state.clone(), false, nobody, refuses).expect_err("it fails");
+        assert_eq!(read(), "L3:0=00f\n");
+        let nothing = |_: &State| Ok(Updated { changes: Vec::new(), warnings: Vec::new() });
+        classes.change(&container, state.clone(), false, nobody, nothing).expect("a change");
+        assert_eq!(read(), "L3:0=3\n");
+
+        state.resctrl = Some(Groups { joined: vec![root.join("shared")], made: Vec::new() });
+        let error =
+            Classes::of(root.clone(), &state, &schemata("L3:0=3", None)).err().expect("it is refused");
+        assert!(error.to_string().contains("others may be in it"), "{error}");
+        let shared = std::fs::read_to_string(root.join("shared/schemata")).expect("schemata");
+        assert_eq!(shared, "    L3:0=7f0\n");
     }
 }
