@@ -458,6 +458,31 @@ fn timings_tell_the_steps_of_a_start_and_add_up() {
     let hooks = rows(&json(&created.err), "meanwhile");
     assert!(hooks.iter().any(|(_, text, time)| text.contains("createRuntime") && *time > 0), "{hooks:?}");
     runtime.ok(["delete", "--force", id.as_str()]);
+    // The table of a start that fails ends where it has failed, and the error comes last.
+    let broken = Bundle::new("timings-fails", &["true"]).with(|config| {
+        config["mounts"]
+            .as_array_mut()
+            .expect("mounts")
+            .push(json!({"destination": "/etc/passwd/x", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    let [failed, json_failed] = [&[][..], &["--log-format=json"]].map(|options: &[&str]| {
+        let words =
+            options.iter().copied().map(OsStr::new).chain(["run", "--timings", "--bundle"].map(OsStr::new));
+        runtime.say(words.chain([broken.path().as_os_str(), OsStr::new(&id)]))
+    });
+    let lines: Vec<&str> = failed.err.lines().collect();
+    let at = |what: &str| {
+        lines.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{lines:#?}"))
+    };
+    let order =
+        [at("clone3, exec of init"), at(" /mounts/0 "), at("fail, and undo what was made"), at(" total")];
+    assert!(failed.status == 1 && order.is_sorted() && order[3] < lines.len() - 1, "{lines:#?}");
+    assert!(lines[lines.len() - 1].contains("/etc/passwd/x"), "{lines:#?}");
+    let steps = rows(&json(&json_failed.err), "steps");
+    let last = steps.iter().rev().find(|(who, _, _)| who == "init").expect("init has begun");
+    assert!(last.1.contains("/etc/passwd/x"), "the step that failed comes last: {steps:#?}");
+    let missing = runtime.say(["exec", "--timings", "nobody-has-this", "true"]);
+    assert!(missing.status == 255 && missing.err.contains("fail, and undo"), "{}", missing.err);
     // A table for people, and nothing where nobody asks.
     let bundle = bundle.with(|config| config["process"]["args"] = json!(["true"]));
     let path = bundle.path().as_os_str();

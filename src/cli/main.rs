@@ -146,6 +146,8 @@ fn rcrun() -> ExitCode {
             status
         }
         Err(error) => {
+            rcrun_runtime::timings::mark("fail, and undo what was made");
+            timings::tell(&global);
             global.log.error(&error);
             global.failure.get()
         }

@@ -266,6 +266,7 @@ impl Site<'_> {
                 Ok((init.into_newborn(), terminal, notify_socket, notices))
             }
             Err(error) => {
+                timings::init_is_done(self.plan);
                 let error = ended(&init, error);
                 let error = for_lack_of_memory(cgroup, error);
                 // conmon tells a failure by its absence.

@@ -138,7 +138,10 @@ fn start(
             let warnings = process.warnings().to_vec();
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
         }
-        Err(error) => Err(ended(&child, error)),
+        Err(error) => {
+            timings::init_is_done(&plan);
+            Err(ended(&child, error))
+        }
     }
 }
 
