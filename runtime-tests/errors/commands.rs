@@ -1,5 +1,6 @@
 //! Commands on containers that are not in the state for them, and command lines that are none.
 
+use super::programs::foreign_elf;
 use super::scene::{BUNDLE, ROOT, STATE, Scene, program};
 use super::{Case, Told, case, told};
 use serde_json::json;
@@ -199,10 +200,41 @@ fn execs() -> Vec<Case> {
         case(
             PART,
             "exec of a program that nobody may execute",
-            exec("execute", "/process/args/0", &["exec /run.sh:", "permission denied"]),
+            exec("execute", "/process/args/0", &["exec /run.sh:", "permission denied", "chmod +x"]),
             |s| {
                 program(&format!("{ROOT}/run.sh"), "#!/bin/sh\n", 0o644);
                 s.up().say(&["exec", "ID", "/run.sh"])
+            },
+        ),
+        case(
+            PART,
+            "exec of a program that the user may not execute",
+            exec("execute", "/process/args/0", &["exec /run.sh:", "permission denied", "uid 1000"]),
+            |s| {
+                program(&format!("{ROOT}/run.sh"), "#!/bin/sh\n", 0o700);
+                s.up().say(&["exec", "--user", "1000", "ID", "/run.sh"])
+            },
+        ),
+        case(
+            PART,
+            "exec of a script whose interpreter is missing",
+            exec(
+                "execute",
+                "/process/args/0",
+                &["exec: \"/run.sh\"", "no such file or directory", "/bin/bash"],
+            ),
+            |s| {
+                program(&format!("{ROOT}/run.sh"), "#!/bin/bash\n", 0o755);
+                s.up().say(&["exec", "ID", "/run.sh"])
+            },
+        ),
+        case(
+            PART,
+            "exec of a program for another architecture",
+            exec("execute", "/process/args/0", &["exec /ia64:", "exec format error", "architecture"]),
+            |s| {
+                program(&format!("{ROOT}/ia64"), foreign_elf(), 0o755);
+                s.up().say(&["exec", "ID", "/ia64"])
             },
         ),
         on(

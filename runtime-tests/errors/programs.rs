@@ -20,7 +20,7 @@ fn one(
 }
 
 /// The head of an ELF file for another machine: one that no emulator is registered for.
-fn foreign_elf() -> Vec<u8> {
+pub(super) fn foreign_elf() -> Vec<u8> {
     let mut elf = vec![0; 4096];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     elf[16] = 2;

@@ -65,6 +65,9 @@ pub struct Plan {
     pub clones_inside: bool,
     /// fds 3 and up that are handed to the payload.
     pub passed_fds: u32,
+    /// Where the root of the container that is joined lies on the machine: what is there tells why a program is not executed.
+    #[serde(skip)]
+    pub joined_root: Option<PathBuf>,
     /// What the user should know, though the plan compiles.
     #[serde(skip)]
     pub warnings: Vec<String>,

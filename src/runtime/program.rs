@@ -2,11 +2,11 @@
 //! about another than the one that was asked for. What lies in the root file system tells which. Uses: plan, prepare, words.
 
 use crate::plan::{Plan, Source};
-use crate::prepare::{open_in_root, regular_file};
+use crate::prepare::regular_file;
 use crate::{Code, Error, words};
 use rcrun_plan::Step;
 use rcrun_plan::record::Report;
-use rustix::fs::{FileType, Mode, OFlags, Stat, StatVfsMountFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -20,23 +20,31 @@ pub fn failure(plan: &Plan, report: &Report) -> Error {
     if error.code() != Code::Execute {
         return error;
     }
-    // What the image has, and not what is mounted in it: nothing there, nothing is said.
+    // What the image has, and not what is mounted in it: nothing there, nothing is said. A file system of a container's that
+    // runs is not asked: it may never answer.
     let reason = root(plan).and_then(|root| reason(plan, report, root.as_fd()));
     error.hint(reason.as_deref())
 }
 
 fn root(plan: &Plan) -> Option<OwnedFd> {
-    let path = plan.slots.iter().find_map(|slot| match slot {
+    let own = plan.slots.iter().find_map(|slot| match slot {
         Source::Root { path, .. } => Some(path),
         _ => None,
-    })?;
+    });
+    let path = own.or(plan.joined_root.as_ref())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
+/// What lies at a path of the image, on its own file system alone.
+fn look(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
 fn reason(plan: &Plan, report: &Report, root: BorrowedFd<'_>) -> Option<String> {
     let path = plan.candidates.get(report.detail as usize).or(plan.candidates.first())?;
-    let file = open_in_root(root, path, OFlags::PATH).ok()?;
+    let file = look(root, path).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
     let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     match report.errno {
@@ -50,7 +58,7 @@ fn reason(plan: &Plan, report: &Report, root: BorrowedFd<'_>) -> Option<String> 
 
 /// The first bytes of a regular file.
 fn head(root: BorrowedFd<'_>, path: &str) -> Option<Vec<u8>> {
-    let (file, _) = regular_file(open_in_root(root, path, OFlags::PATH).ok()?.as_fd()).ok()?;
+    let (file, _) = regular_file(look(root, path).ok()?.as_fd()).ok()?;
     let mut bytes = vec![0; HEAD];
     let read = file.read_at(&mut bytes, 0).ok()?;
     bytes.truncate(read);
@@ -72,14 +80,15 @@ fn denied(
         return Some("the root file system lies on a mount with noexec".into());
     }
     if let Some(interpreter) = head(root, path).as_deref().and_then(interpreter)
-        && let Ok(file) = open_in_root(root, &interpreter, OFlags::PATH)
+        && let Ok(file) = look(root, &interpreter)
         && rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_mode & EXECUTE == 0)
     {
         return Some(format!("the interpreter of {path}, {interpreter}, is not executable"));
     }
     // Owners are those of the machine: through id maps they say nothing.
+    let mapped = plan.maps.is_some() || plan.steps.iter().any(|planned| planned.step == Step::BecomeRoot);
     let (uid, gid) = plan.steps.iter().find_map(|planned| match planned.step {
-        Step::Ids { uid, gid, .. } if plan.maps.is_none() => Some((uid, gid)),
+        Step::Ids { uid, gid, .. } if !mapped => Some((uid, gid)),
         _ => None,
     })?;
     let may = |stat: &Stat| {
@@ -103,7 +112,7 @@ fn denied(
     };
     let folders = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
     for folder in folders {
-        let stat = open_in_root(root, folder, OFlags::PATH).and_then(rustix::fs::fstat).ok()?;
+        let stat = look(root, folder).and_then(rustix::fs::fstat).ok()?;
         if !may(&stat) {
             return Some(told(folder, &stat));
         }
@@ -123,9 +132,12 @@ fn missing(path: &str, head: &[u8], root: BorrowedFd<'_>) -> Option<String> {
             "{path} is there: its first line ends in a carriage return, so that its interpreter is {name}\\r: give it line ends of Unix"
         ));
     }
-    match open_in_root(root, &needed, OFlags::PATH) {
-        Ok(_) => None,
-        Err(_) => Some(format!("{path} is there: its {kind} {needed} is missing in the root file system")),
+    match look(root, &needed) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
+            Some(format!("{path} is there: its {kind} {needed} is missing in the root file system"))
+        }
+        // Another file system may have it, a rename may have raced.
+        _ => None,
     }
 }
 

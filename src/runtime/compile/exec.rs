@@ -21,6 +21,8 @@ use std::path::Path;
 pub struct ExecRequest<'a> {
     /// The container's id.
     pub id: &'a str,
+    /// The container's root on the machine.
+    pub root: Option<&'a Path>,
     /// The process to run.
     pub process: &'a Process,
     /// Join the container's session keyring.
@@ -34,13 +36,14 @@ pub struct ExecRequest<'a> {
 impl<'a> ExecRequest<'a> {
     /// Without any option.
     pub fn new(id: &'a str, process: &'a Process) -> Self {
-        ExecRequest { id, process, keyring: true, passed_fds: 0, variables: &[] }
+        ExecRequest { id, root: None, process, keyring: true, passed_fds: 0, variables: &[] }
     }
 }
 
 /// Compiles a process in a running container.
 pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan> {
-    let mut plan = Plan { passed_fds: request.passed_fds, ..Plan::default() };
+    let joined_root = request.root.map(Path::to_path_buf);
+    let mut plan = Plan { passed_fds: request.passed_fds, joined_root, ..Plan::default() };
     let kinds = process::namespaces_of(spec);
     let init = plan.slot(Source::Init);
     let (user_namespace, mount) = join(init, kinds, &mut plan);

@@ -108,6 +108,7 @@ fn start(
     let passed = listen_fds::collect(activation, std::process::id(), options.preserve_fds)?;
     let request = ExecRequest {
         id: &state.id,
+        root: Some(&state.rootfs),
         process: &process,
         keyring: state.keyring,
         passed_fds: passed.fds.len() as u32,
