@@ -4,6 +4,7 @@
 mod cgroups;
 mod commands;
 mod configs;
+mod controllers;
 pub mod document;
 mod hooks;
 mod hosts;
@@ -19,7 +20,7 @@ use scene::{Outcome, Scene};
 use std::fmt;
 
 /// The chapters of the corpus, in the document's order, each with the sentence that opens it.
-pub const PARTS: [(&str, &str); 10] = [
+pub const PARTS: [(&str, &str); 11] = [
     ("programs", "What cannot be executed."),
     ("roots and mounts", "Roots, mount targets, sources and devices that are not what the config says."),
     ("namespaces", "Paths of namespaces that lead elsewhere, and ids that cannot be mapped."),
@@ -27,6 +28,11 @@ pub const PARTS: [(&str, &str); 10] = [
     (
         "cgroups",
         "Limits, paths and trees of cgroup v2 that the kernel does not take. The machine has no controllers there.",
+    ),
+    (
+        "controllers",
+        "Limits of controllers that are there. These are met in a machine of our own (`make errors-vm`), with runc 1.1.15 and \
+         crun 1.21 beside.",
     ),
     ("hooks", "Hooks that are missing, fail, or do not end."),
     ("hosts", "A machine that is full, read-only, or lacks what a start needs."),
@@ -136,6 +142,11 @@ pub fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     }
     wrong.extend(outcome.left.iter().map(|left| format!("leaves {left}")));
     (!wrong.is_empty()).then(|| format!("{case:?}:\n    {}\n    {}", outcome.whole, wrong.join("; ")))
+}
+
+/// The cases that want the controllers of cgroup v2.
+pub fn of_machines() -> Vec<Case> {
+    controllers::cases()
 }
 
 /// All cases that any machine can show, in the document's order.

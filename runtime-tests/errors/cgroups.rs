@@ -6,12 +6,13 @@ use crate::runtime::Said;
 use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 const PART: &str = "cgroups";
 
 /// A cgroup that a case needs goes with it.
-struct Cgroup(PathBuf);
+pub(super) struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new(path: PathBuf) -> Cgroup {
@@ -23,7 +24,7 @@ impl Cgroup {
         Cgroup::new(self.0.join(name))
     }
 
-    fn write(&self, file: &str, value: &str) {
+    pub(super) fn write(&self, file: &str, value: &str) {
         fs::write(self.0.join(file), value).unwrap_or_else(|e| panic!("write {file}: {e}"));
     }
 }
@@ -50,10 +51,18 @@ fn missing(name: &'static str, at: &'static str, value: Value, controller: &'sta
     limit(name, at, value, told("host", at, &[controller, "controller"]))
 }
 
-fn in_parent(s: &mut Scene, prepare: impl Fn(&Cgroup)) -> Said {
+/// A container whose parent has been prepared so.
+pub(super) fn in_parent(s: &mut Scene, prepare: impl Fn(&Cgroup)) -> Said {
     let (parent, path) = parent(s);
     prepare(&parent);
     s.put("/linux/cgroupsPath", json!(path)).create()
+}
+
+/// A socket that takes every connection and says nothing.
+fn listening(path: &str) -> UnixListener {
+    let folder = Path::new(path).parent().expect("a folder");
+    fs::create_dir_all(folder).unwrap_or_else(|e| panic!("mkdir {}: {e}", folder.display()));
+    UnixListener::bind(path).unwrap_or_else(|e| panic!("bind {path}: {e}"))
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -144,5 +153,30 @@ pub(super) fn cases() -> Vec<Case> {
         case(PART, "systemd's driver on a machine without systemd", told("host", "", &["systemd"]), |s| {
             s.option("--systemd-cgroup").put("/linux/cgroupsPath", json!("system.slice:web:ID")).create()
         }),
+        case(
+            PART,
+            "systemd's driver and a systemd that never answers",
+            told(
+                "host",
+                "",
+                &["/run/systemd/private", "does not answer within 30 seconds", "--systemd-cgroup"],
+            ),
+            |s| {
+                let _silent = listening("/run/systemd/private");
+                s.option("--systemd-cgroup").put("/linux/cgroupsPath", json!("system.slice:web:ID"));
+                s.patient(50).create()
+            },
+        ),
+        case(
+            PART,
+            "systemd's driver and a bus that never answers",
+            told("host", "", &["/run/bus", "does not answer within 30 seconds", "--systemd-cgroup"]),
+            |s| {
+                let _silent = listening("/run/bus");
+                s.through(&["env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/bus"]);
+                s.option("--systemd-cgroup").put("/linux/cgroupsPath", json!("system.slice:web:ID"));
+                s.patient(50).create()
+            },
+        ),
     ]
 }

@@ -56,6 +56,11 @@ fn split(row: &str) -> Vec<String> {
     cells.into_iter().map(|cell| cell.trim().to_string()).collect()
 }
 
+/// A case's row.
+pub fn row(name: &str, cells: [&str; 4]) -> String {
+    format!("| {name} | {} |\n", cells.join(" | "))
+}
+
 /// The whole document. `codes` is the chapter about codes; `columns` are class, rcrun, runc and crun.
 pub fn document(codes: &str, cases: &[Case], columns: &[&Column; 4], names: [&str; 3]) -> String {
     let mut text =
@@ -72,7 +77,7 @@ pub fn document(codes: &str, cases: &[Case], columns: &[&Column; 4], names: [&st
         for case in rows {
             let name = page::cell(case.name);
             let cells = columns.map(|column| column.get(&name).map(String::as_str).unwrap_or_default());
-            let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+            text += &row(&name, cells);
         }
     }
     text

@@ -28,7 +28,7 @@ pub const STATE: &str = "/mnt/state";
 /// The log, as engines have one.
 const LOG: &str = "/mnt/log/log";
 /// What a command may take. A runtime that still waits then is told so.
-const SECONDS: &str = "20";
+const SECONDS: u32 = 20;
 
 /// What a runtime said and left.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +59,7 @@ pub struct Scene {
     pub config: Value,
     options: Vec<String>,
     wrapper: Vec<String>,
+    seconds: u32,
     folder: PathBuf,
     before: String,
     moved: Vec<String>,
@@ -117,6 +118,7 @@ impl Scene {
             config: default_config(&["true"]),
             options: Vec::new(),
             wrapper: Vec::new(),
+            seconds: SECONDS,
             folder: folder.to_path_buf(),
             before: String::new(),
             moved: Vec::new(),
@@ -169,11 +171,17 @@ impl Scene {
         self
     }
 
+    /// A command may take longer: what it waits for has a limit of its own.
+    pub fn patient(&mut self, seconds: u32) -> &mut Scene {
+        self.seconds = seconds;
+        self
+    }
+
     /// Runs a command with these words to its end. `ID` is the container's.
     pub fn say(&mut self, words: &[&str]) -> Said {
         let words = words.iter().map(|word| word.replace("ID", &self.id));
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", SECONDS]).args(&self.wrapper).arg(&self.runtime);
+        command.args(["--signal=KILL", &self.seconds.to_string()]).args(&self.wrapper).arg(&self.runtime);
         command.args(["--root", STATE, "--log", LOG, "--log-format", "json"]).args(&self.options).args(words);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(BUNDLE);
         // A container that a runtime leaves holds no pipe of the test's.

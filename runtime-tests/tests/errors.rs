@@ -1,10 +1,11 @@
 //! Errors as a feature: every case of the corpus is told as it declares and leaves nothing, and docs/errors.md shows what is
-//! said. `make errors` writes the document: the same with ERRORS_WRITE and the paths of runc and crun.
+//! said. `make errors` writes the document: the same with ERRORS_WRITE and the paths of runc and crun. Cases that want
+//! controllers are met in a machine (vm::errors).
 
 use rcrun_runtime::Code;
 use runtime_tests::errors::document::{self, Column};
 use runtime_tests::errors::scene::{Outcome, meet};
-use runtime_tests::errors::{Case, corpus, page, wrong};
+use runtime_tests::errors::{Case, corpus, of_machines, page, wrong};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -86,7 +87,12 @@ fn the_document_shows_what_rcrun_says() {
     let there = std::fs::read_to_string(path()).unwrap_or_default();
     let known = document::read(&there);
     let write = std::env::var_os("ERRORS_WRITE").is_some();
-    let cases = corpus();
+    // What a machine of our own has shown: `make errors-vm` gives its rows, else they are as they were.
+    let shown = std::env::var_os("ERRORS_OF_MACHINE").map_or_else(
+        || known.clone(),
+        |path| document::read(&std::fs::read_to_string(path).expect("the rows of a machine")),
+    );
+    let cases: Vec<Case> = corpus().into_iter().chain(of_machines()).collect();
     let column = |cell: fn(&Outcome) -> String| -> Column {
         met().iter().map(|(case, outcome)| (page::cell(case.name), cell(outcome))).collect()
     };
@@ -112,6 +118,14 @@ fn the_document_shows_what_rcrun_says() {
             .map(|(_, rest)| rest.trim_end_matches(". The words are"));
         let (runc, crun) = line.and_then(|line| line.split_once(", ")).unwrap_or_default();
         names = ["rcrun".into(), runc.into(), crun.into()];
+    }
+    for name in of_machines().iter().map(|case| page::cell(case.name)) {
+        let cells = shown
+            .get(&name)
+            .unwrap_or_else(|| panic!("no machine has shown {name:?}: `make errors-vm` does"));
+        for (column, cell) in columns.iter_mut().zip(cells) {
+            column.insert(name.clone(), cell.clone());
+        }
     }
     let [class, rcrun, runc, crun] = &columns;
     let text =

@@ -241,6 +241,9 @@ pub fn birth_hint(call: &str, errno: i32) -> Option<&'static str> {
         ("clone3", libc::EAGAIN) => {
             Some("a limit on processes is reached: pids.max of a cgroup above, or RLIMIT_NPROC")
         }
+        ("execveat", libc::E2BIG | libc::ENOMEM) => {
+            Some("there is no memory for it: memory.max of its cgroup, or of one above, is too low")
+        }
         ("clone3", libc::EINVAL) => Some("this kernel lacks a namespace that config.json asks for"),
         ("clone3", libc::EBUSY) => {
             Some("the cgroup has controllers enabled for its children and takes no processes")

@@ -3,6 +3,7 @@
 
 mod bomb;
 mod checkpoint;
+mod errors;
 mod images;
 mod kubernetes;
 mod labels;

@@ -64,8 +64,10 @@ impl Bus {
     /// Connects to the manager of the system, or to the user's.
     pub fn connect(user: bool) -> Result<Bus> {
         let mut failed: Option<Error> = None;
+        // For all of them: where systemd hangs, none answers.
+        let deadline = Instant::now() + PATIENCE;
         for address in addresses(user, |name| std::env::var(name).ok()) {
-            match Bus::at(&address) {
+            match Bus::at(&address, deadline) {
                 Ok(bus) => return Ok(bus),
                 Err(error) => {
                     failed = Some(match failed {
@@ -83,7 +85,7 @@ impl Bus {
         Err(Error::new(Code::Host, format!("systemd cannot be reached: {error}")))
     }
 
-    fn at(address: &Address) -> Result<Bus> {
+    fn at(address: &Address, deadline: Instant) -> Result<Bus> {
         let what = format!("connect to {}", address.path.display());
         let socket = unix_socket::stream_to(&address.path)?;
         let path = address.path.clone();
@@ -97,7 +99,7 @@ impl Bus {
         };
         // An empty identity: who connects is what the kernel says, as it counts, not as this user namespace does.
         bus.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").map_err(|error| error.context(&what))?;
-        bus.authenticated().map_err(|error| error.context(&what))?;
+        bus.authenticated(deadline).map_err(|error| error.context(&what))?;
         if address.is_bus {
             // The bus answers in the order of the calls: nothing of these is waited for.
             bus.post(&BUS, &[])?;
@@ -111,8 +113,7 @@ impl Bus {
         &self.path
     }
 
-    fn authenticated(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+    fn authenticated(&mut self, deadline: Instant) -> Result<()> {
         loop {
             while let Some(end) = self.received.windows(2).position(|two| two == b"\r\n") {
                 let line = String::from_utf8_lossy(&self.received[..end]).into_owned();
@@ -227,7 +228,8 @@ impl Bus {
             // Signals that nobody asked for may come without end.
             other if other == Ok(0) || left.is_zero() => {
                 let text = format!("systemd does not answer within {} seconds", PATIENCE.as_secs());
-                return Err(Error::new(Code::System, text));
+                let hint = "`journalctl --boot` may tell why";
+                return Err(Error::new(Code::System, text).hint(Some(hint)));
             }
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),
@@ -363,7 +365,7 @@ mod tests {
             reply(1, "o", &[Value::text("/job/5")]),
         ];
         let (address, server) = serve(answer.concat());
-        let mut bus = Bus::at(&address).unwrap();
+        let mut bus = Bus::at(&address, Instant::now() + PATIENCE).unwrap();
         assert_eq!(bus.call(&BUS, &[]).unwrap(), Ok(vec!["/job/5".to_string()]));
         assert_eq!(bus.job("/job/5").unwrap(), "done");
         assert!(server.join().unwrap() > 0);
@@ -391,7 +393,7 @@ mod tests {
                 owners[1].clone(),
             ];
             let (address, server) = serve_as(true, answer.concat());
-            let mut bus = Bus::at(&address).unwrap();
+            let mut bus = Bus::at(&address, Instant::now() + PATIENCE).unwrap();
             assert_eq!(bus.call(&BUS, &[]).unwrap(), Ok(vec!["/job/5".to_string()]));
             assert_eq!(bus.job("/job/5").unwrap(), "done");
             drop(bus);
@@ -402,7 +404,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_an_error() {
         let (address, server) = serve(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
-        let mut bus = Bus::at(&address).unwrap();
+        let mut bus = Bus::at(&address, Instant::now() + PATIENCE).unwrap();
         let error = bus.call(&BUS, &[]).unwrap_err();
         assert!(error.to_string().contains("no message of D-Bus"), "{error}");
         server.join().unwrap();
