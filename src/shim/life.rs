@@ -25,6 +25,8 @@ pub enum Phase {
     Created,
     /// Started.
     Running,
+    /// It runs and is written to images, which may end it: that is told when it is written.
+    Written,
 }
 
 /// One process.

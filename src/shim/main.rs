@@ -2,6 +2,7 @@
 //! server behind, which makes and attends containers in its own process. This file finds the action.
 
 mod args;
+mod checkpoint_options;
 mod children;
 mod client;
 mod events;

@@ -32,6 +32,8 @@ pub struct Options {
     pub io_gid: u32,
     /// Where containers' states lie.
     pub root: String,
+    /// Where CRIU's logs go.
+    pub criu_work_path: String,
     /// What was named and is not used; to be told.
     pub unused: Vec<String>,
 }
@@ -73,13 +75,10 @@ fn of_runc(bytes: &[u8]) -> Result<Options> {
         io_uid: given.io_uid,
         io_gid: given.io_gid,
         root: given.root,
+        criu_work_path: given.criu_work_path,
         unused: Vec::new(),
     };
-    for (name, value) in [
-        ("BinaryName", &given.binary_name),
-        ("CriuImagePath", &given.criu_image_path),
-        ("CriuWorkPath", &given.criu_work_path),
-    ] {
+    for (name, value) in [("BinaryName", &given.binary_name), ("CriuImagePath", &given.criu_image_path)] {
         if !value.is_empty() {
             options.not_used(name, value);
         }
@@ -138,8 +137,9 @@ fn of_toml(text: &str) -> Result<Options> {
             ("IoGid", Value::Number(id)) => options.io_gid = id,
             ("Root", Value::Text(text)) => options.root = text.into(),
             // What containerd's default configuration has beside these.
-            ("BinaryName" | "CriuPath" | "CriuImagePath" | "CriuWorkPath", Value::Text("")) => {}
-            ("BinaryName" | "CriuPath" | "CriuImagePath" | "CriuWorkPath", Value::Text(text)) => {
+            ("CriuWorkPath", Value::Text(text)) => options.criu_work_path = text.into(),
+            ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text("")) => {}
+            ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text(text)) => {
                 options.not_used(name, text);
             }
             // Of the message itself, which containerd puts into its body too.

@@ -2,6 +2,7 @@
 //! may do what when, and what containerd is told of it. Uses: events, group, life, log, namespaces, options,
 //! pod_config, rootfs, stdio, watch.
 
+mod checkpoint;
 mod container;
 mod create;
 mod ends;
@@ -167,8 +168,12 @@ impl Pod {
         Ok(pid)
     }
 
-    fn start_init(&self, container: &Container) -> Result<()> {
-        let opened = container.root.open(&container.id)?;
+    fn start_init(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let pending = lock(&container.pending).clone();
+        if let Some(pending) = pending {
+            return self.restore(container, pending);
+        }
+        let opened = container.open()?;
         let warnings = containers::start(&opened, None).context(format!("start {}", container.id))?;
         warnings.iter().for_each(|warning| log::warn(format_args!("{}: {warning}", container.id)));
         Ok(())
@@ -182,7 +187,7 @@ impl Pod {
         let whose = Whose { namespace: &self.namespace, id: name };
         let (child, ends) = stdio::open(&names, container.owner, whose, &self.watches)?;
         let options = ExecOptions { keep_terminal: true, stdio: Some(child), ..ExecOptions::default() };
-        let opened = container.root.open(&container.id)?;
+        let opened = container.open()?;
         let started = containers::exec(&opened, &options, |_| spec::parse_process(&text))
             .context(format!("exec in {}", container.id))?;
         drop(options);
@@ -195,6 +200,7 @@ impl Pod {
     /// Adds a process to a container, to be started later.
     pub fn exec(&self, id: &str, name: &str, names: Names, process: &[u8]) -> Result<()> {
         let container = self.container(id)?;
+        drop(container.open()?);
         let _: ContainerId = name.parse().context("the id of an exec")?;
         // What is wrong with it is told now.
         let parsed = spec::parse_process(process)?;
@@ -222,7 +228,7 @@ impl Pod {
         let status = match (process.phase, process.told) {
             (_, true) => Status::Stopped,
             (Phase::Created | Phase::Busy, false) => Status::Created,
-            (Phase::Running, false) => Status::Running,
+            (Phase::Running | Phase::Written, false) => Status::Running,
         };
         let mut seen = Seen {
             bundle: container.bundle.clone(),
@@ -233,7 +239,7 @@ impl Pod {
         };
         drop(life);
         if status == Status::Running
-            && let Ok(opened) = container.root.open(&container.id)
+            && let Ok(opened) = container.open()
             && let Ok(listed) = Listed::read(&opened, container.id.clone())
             && listed.status == Status::Paused
         {
@@ -253,7 +259,7 @@ impl Pod {
     pub fn kill(&self, id: &str, name: &str, signal: i32, all: bool) -> Result<()> {
         let container = self.container(id)?;
         if name == INIT {
-            return containers::kill(&container.root.open(&container.id)?, signal, all);
+            return containers::kill(&container.open()?, signal, all);
         }
         let life = container.life();
         let process = life.get(name).ok_or_else(|| no_exec(name))?;
@@ -280,7 +286,7 @@ impl Pod {
             match (process.phase, process.told) {
                 (_, true) => false,
                 (Phase::Created, false) => true,
-                (Phase::Busy | Phase::Running, false) => {
+                (Phase::Busy | Phase::Running | Phase::Written, false) => {
                     return Err(Error::new(Code::Status, "cannot delete a running process"));
                 }
             }
@@ -291,7 +297,7 @@ impl Pod {
                 .context(format!("delete {id}"))?
                 .iter()
                 .for_each(|warning| log::warn(format_args!("{id}: {warning}")));
-            if created {
+            if created && lock(&container.pending).is_none() {
                 container.outcome(INIT)?.wait(END);
             }
         }
@@ -337,7 +343,10 @@ impl Pod {
             return Ok(Vec::new());
         }
         let container = self.container(id)?;
-        let pids = containers::processes(&container.root.open(&container.id)?)?;
+        if lock(&container.pending).is_some() {
+            return Ok(Vec::new());
+        }
+        let pids = containers::processes(&container.open()?)?;
         let life = container.life();
         let named = |pid: u32| {
             let exec = life.execs().find(|(_, process)| process.pid as u32 == pid && process.ended.is_none());
@@ -362,7 +371,7 @@ impl Pod {
     /// Freezes a container.
     pub fn pause(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
-        containers::pause(&container.root.open(&container.id)?)?;
+        containers::pause(&container.open()?)?;
         let mut event = events::TaskPaused::new();
         event.container_id = id.to_string();
         self.events.tell(event);
@@ -372,7 +381,7 @@ impl Pod {
     /// Lets it go on.
     pub fn resume(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
-        containers::resume(&container.root.open(&container.id)?)?;
+        containers::resume(&container.open()?)?;
         let mut event = events::TaskResumed::new();
         event.container_id = id.to_string();
         self.events.tell(event);
@@ -383,7 +392,7 @@ impl Pod {
     pub fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
         let container = self.container(id)?;
         let wanted = spec::parse_resources(resources)?;
-        let mut opened = container.root.open(&container.id)?;
+        let mut opened = container.open()?;
         let updated = containers::update(&mut opened, &wanted, How::default())?;
         updated.warnings.iter().for_each(|warning| log::warn(format_args!("{id}: {warning}")));
         Ok(())
@@ -392,7 +401,7 @@ impl Pod {
     /// What a container has used.
     pub fn stats(&self, id: &str) -> Result<Stats> {
         let container = self.container(id)?;
-        containers::stats(&container.root.open(&container.id)?)
+        containers::stats(&container.open()?)
     }
 
     /// Gives a process's terminal a size.

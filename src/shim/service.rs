@@ -6,7 +6,7 @@ use crate::pod::{Pod, Waits, Wanted, no_exec};
 use crate::rootfs::Mount;
 use crate::server::{Asker, Method, Methods, asked, call};
 use crate::stdio::Names;
-use crate::{events, metrics, options};
+use crate::{checkpoint_options, events, metrics, options};
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
     CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest,
@@ -18,7 +18,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::shim::oci::ProcessDetails;
 use rcrun_runtime::container::Status;
-use rcrun_runtime::{Code, Error, Result};
+use rcrun_runtime::{Code, Result};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,9 +57,6 @@ fn time(ended: Option<Ended>) -> MessageField<Timestamp> {
 }
 
 fn create(pod: &Arc<Pod>, asked: CreateTaskRequest) -> Result<CreateTaskResponse> {
-    if !asked.checkpoint.is_empty() {
-        return Err(no_checkpoints("restore"));
-    }
     let options = options::read(asked.options.as_ref())?;
     let rootfs: Vec<Mount> = asked
         .rootfs
@@ -73,8 +70,14 @@ fn create(pod: &Arc<Pod>, asked: CreateTaskRequest) -> Result<CreateTaskResponse
         .collect();
     let names =
         Names { stdin: asked.stdin, stdout: asked.stdout, stderr: asked.stderr, terminal: asked.terminal };
-    let wanted =
-        Wanted { id: &asked.id, bundle: Path::new(&asked.bundle), rootfs: &rootfs, names, options: &options };
+    let wanted = Wanted {
+        id: &asked.id,
+        bundle: Path::new(&asked.bundle),
+        rootfs: &rootfs,
+        names,
+        options: &options,
+        images: Some(asked.checkpoint.as_str()).filter(|path| !path.is_empty()).map(Path::new),
+    };
     let mut made = CreateTaskResponse::new();
     // Docker looks for the words of runc in it to find its exit status.
     made.pid = pod.create(&wanted).map_err(|error| error.context("OCI runtime create failed"))? as u32;
@@ -221,8 +224,9 @@ fn close_io(pod: &Arc<Pod>, asked: CloseIORequest) -> Result<Empty> {
     Ok(Empty::new())
 }
 
-fn checkpoint(_: &Arc<Pod>, _: CheckpointTaskRequest) -> Result<Empty> {
-    Err(no_checkpoints("checkpoint"))
+fn checkpoint(pod: &Arc<Pod>, asked: CheckpointTaskRequest) -> Result<Empty> {
+    let options = checkpoint_options::read(&asked.path, asked.options.as_ref())?;
+    pod.checkpoint(&asked.id, options).map(|()| Empty::new())
 }
 
 fn connect(pod: &Arc<Pod>, asked: ConnectRequest) -> Result<ConnectResponse> {
@@ -237,11 +241,4 @@ fn connect(pod: &Arc<Pod>, asked: ConnectRequest) -> Result<ConnectResponse> {
 fn shutdown(pod: &Arc<Pod>, payload: &[u8], asker: &Asker) {
     asker.answer(asked(payload).and_then(|_: ShutdownRequest| pod.shut_down()).map(|()| Empty::new()));
     pod.end_if_shut_down();
-}
-
-fn no_checkpoints(what: &str) -> Error {
-    Error::new(
-        Code::Unsupported,
-        format!("{what}: rcrun has no checkpoints yet: stop the container and start a new one"),
-    )
 }

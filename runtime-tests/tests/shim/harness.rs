@@ -4,6 +4,7 @@ use containerd_shim_protos::api::*;
 use containerd_shim_protos::events::task as events;
 use containerd_shim_protos::protobuf::{Message, MessageFull};
 use containerd_shim_protos::shim::events::ForwardRequest;
+use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::{Events, create_events, ttrpc};
 use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
@@ -65,6 +66,7 @@ impl Events for Ear {
             "/tasks/exec-started" => read(value, |e: events::TaskExecStarted| (e.exec_id, e.pid, 0)),
             "/tasks/paused" => read(value, |e: events::TaskPaused| (e.container_id, 0, 0)),
             "/tasks/resumed" => read(value, |e: events::TaskResumed| (e.container_id, 0, 0)),
+            "/tasks/checkpointed" => read(value, |e: events::TaskCheckpointed| (e.container_id, 0, 0)),
             "/tasks/oom" => read(value, |e: events::TaskOOM| (e.container_id, 0, 0)),
             other => panic!("a topic that containerd does not know: {other}"),
         };
@@ -114,13 +116,20 @@ impl Place {
 
     /// `start`, as containerd 1.6 calls it; the address.
     pub fn start(&self, bundle: &Bundle, id: &str) -> String {
+        self.start_with(bundle, id, |_| ())
+    }
+
+    /// The same with another command.
+    pub fn start_with(&self, bundle: &Bundle, id: &str, change: impl FnOnce(&mut Command)) -> String {
         // Below one cgroup, that of this place.
         let mut config = bundle.config.clone();
         if config["linux"]["cgroupsPath"].is_null() {
             config["linux"]["cgroupsPath"] = format!("/{}/{id}", self.namespace).into();
             std::fs::write(bundle.path().join("config.json"), config.to_string()).expect("write config.json");
         }
-        let said = run(self.command(bundle, id).arg("start"), b"");
+        let mut command = self.command(bundle, id);
+        change(&mut command);
+        let said = run(command.arg("start"), b"");
         assert_eq!((said.status, said.err.as_str()), (0, ""), "{}", said.out);
         said.out
     }
@@ -306,7 +315,9 @@ impl Shim {
     }
 
     fn call<Q: Message, A: MessageFull>(&self, method: &str, request: &Q) -> Result<A, Refusal> {
-        let context = with_timeout(PATIENCE.as_nanos() as i64);
+        // CRIU takes minutes in an emulated machine that others keep busy.
+        let longer = if matches!(method, "Checkpoint" | "Start") { 5 } else { 1 };
+        let context = with_timeout((PATIENCE * longer).as_nanos() as i64);
         let mut asked = ttrpc::Request::new();
         asked.service = self.service.to_string();
         asked.method = method.to_string();
@@ -453,8 +464,13 @@ impl Shim {
         self.call::<_, Empty>("Update", &request).map(drop)
     }
 
-    pub fn checkpoint(&self, id: &str) -> Result<(), Refusal> {
-        let request = CheckpointTaskRequest { id: id.into(), ..CheckpointTaskRequest::default() };
+    /// Writes it to `images`, with the options of the runc shim.
+    pub fn checkpoint(&self, id: &str, images: &Path, options: &CheckpointOptions) -> Result<(), Refusal> {
+        let path = images.display().to_string();
+        let mut request = CheckpointTaskRequest { id: id.into(), path, ..CheckpointTaskRequest::default() };
+        let any = request.options.mut_or_insert_default();
+        any.type_url = "containerd.runc.v1.CheckpointOptions".into();
+        any.value = options.write_to_bytes().expect("encode");
         self.call::<_, Empty>("Checkpoint", &request).map(drop)
     }
 

@@ -4,11 +4,13 @@ use crate::harness::{Io, Living, PATIENCE, Place, Shim};
 use containerd_shim_protos::api::{StateRequest, Status, WaitRequest};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
 use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::ttrpc::{self, Code};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 #[test]
 fn a_task_lives_from_create_to_delete_in_both_versions_of_the_api() {
@@ -118,8 +120,13 @@ fn what_cannot_be_is_answered_in_containerds_classes() {
     shim.start("classes", "").expect("start");
     assert_eq!(code(shim.start("classes", "").map(drop)), Code::FAILED_PRECONDITION);
     assert_eq!(code(shim.delete("classes", "").map(drop)), Code::FAILED_PRECONDITION);
-    let (unimplemented, text) = shim.checkpoint("classes").expect_err("a refusal");
-    assert_eq!(unimplemented, Code::UNIMPLEMENTED, "{text}");
+    // There is no CRIU where this shim looks.
+    let images = place.folder.path().join("images");
+    let options = CheckpointOptions { exit: true, ..CheckpointOptions::default() };
+    let (_, text) = shim.checkpoint("classes", &images, &options).expect_err("a refusal");
+    assert!(text.contains("criu is not found in PATH"), "{text}");
+    let options = CheckpointOptions { cgroups_mode: "hard".into(), ..options };
+    assert_eq!(code(shim.checkpoint("classes", &images, &options)), Code::INVALID_ARGUMENT);
     assert_eq!(code(shim.resume("classes")), Code::FAILED_PRECONDITION);
     shim.exec("classes", "e", &Io::none(), "exit 4").expect("exec");
     assert_eq!(code(shim.exec("classes", "e", &Io::none(), "true")), Code::ALREADY_EXISTS);
@@ -139,8 +146,32 @@ fn what_cannot_be_is_answered_in_containerds_classes() {
     assert_eq!(code(refused.map(drop)), Code::UNIMPLEMENTED);
     let refused =
         shim.create_with(&bundle, "restored", &Io::none(), |request| request.checkpoint = "/x".into());
-    assert_eq!(code(refused.map(drop)), Code::UNIMPLEMENTED);
+    let (_, text) = refused.expect_err("a refusal");
+    assert!(text.contains("the checkpoint /x: open: no such file"), "{text}");
+    a_checkpoint_waits_for_its_start(&shim, &bundle, place.folder.path());
     shim.clear("classes");
+}
+
+/// What there is of a container that its start restores; here nothing can restore it.
+fn a_checkpoint_waits_for_its_start(shim: &Shim, bundle: &Bundle, images: &Path) {
+    let path = images.display().to_string();
+    let made = shim.create_with(bundle, "pending", &Io::none(), |request| request.checkpoint = path);
+    assert_eq!(made, Ok(0));
+    let code = |result: Result<(), (Code, String)>| result.expect_err("a refusal").0;
+    for _ in 0..2 {
+        assert_eq!(shim.status("pending", ""), Status::CREATED);
+        let (_, text) = shim.start("pending", "").expect_err("a refusal");
+        assert!(text.contains("criu is not found in PATH"), "{text}");
+    }
+    assert_eq!(shim.pids("pending").expect("pids"), []);
+    assert_eq!(code(shim.exec("pending", "e", &Io::none(), "true")), Code::FAILED_PRECONDITION);
+    assert_eq!(code(shim.pause("pending")), Code::FAILED_PRECONDITION);
+    assert_eq!(code(shim.kill("pending", "", 9, false)), Code::NOT_FOUND);
+    let options = CheckpointOptions::default();
+    assert_eq!(code(shim.checkpoint("pending", images, &options)), Code::FAILED_PRECONDITION);
+    let deleted = shim.delete("pending", "").expect("delete");
+    assert_eq!((deleted.pid, deleted.exit_status), (0, 0));
+    assert_eq!(code(shim.state("pending", "").map(drop)), Code::NOT_FOUND);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! checkpoint and restore, by the machine's CRIU.
 
+mod moved;
+mod tasks;
+
 use super::limits;
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::inside::{field, shell};

@@ -11,10 +11,10 @@ use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
 use crate::error::{CallContext, Context};
 use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
-use crate::spec::{self, Namespace, Spec};
+use crate::spec::{self, Spec};
 use crate::systemd::Unit;
 use crate::{Code, Error, Result};
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxNamespaceType};
+use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -403,7 +403,7 @@ impl State {
             unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),
             process: None,
             resctrl: None,
-            own_pids: spec.namespace(LinuxNamespaceType::Pid) == Namespace::New,
+            own_pids: spec.own_pids(),
             hooks: spec.hooks().is_some(),
             startable: spec.process().is_some(),
             no_pivot: false,

@@ -101,6 +101,11 @@ impl Spec {
     pub fn namespace(&self, kind: LinuxNamespaceType) -> Namespace<'_> {
         check::namespace(&self.oci, kind)
     }
+
+    /// It has a pid namespace of its own, which ends with its first process.
+    pub fn own_pids(&self) -> bool {
+        self.namespace(LinuxNamespaceType::Pid) == Namespace::New
+    }
 }
 
 impl Deref for Spec {

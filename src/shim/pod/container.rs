@@ -1,9 +1,10 @@
 //! A container of the pod, and what belongs to each of its processes.
 
+use super::checkpoint::Pending;
 use crate::life::{Ended, Life};
 use crate::stdio::{Names, Owner, Streams};
 use rcrun_runtime::cgroup::Notices;
-use rcrun_runtime::container::{Left, StateRoot};
+use rcrun_runtime::container::{self, Left, StateRoot};
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result};
 use std::os::fd::OwnedFd;
@@ -21,6 +22,8 @@ pub struct Container {
     pub(super) own_pids: bool,
     pub(super) left: Mutex<Option<Left>>,
     pub(super) notices: Mutex<Option<Notices>>,
+    /// It is not there yet: its start restores it.
+    pub(super) pending: Mutex<Option<Pending>>,
     pub(super) life: Mutex<Life<Belongings>>,
 }
 
@@ -120,6 +123,17 @@ pub(super) struct Terminal {
 }
 
 impl Container {
+    /// What rcrun-runtime has of it.
+    pub(super) fn open(&self) -> Result<container::Container> {
+        match *lock(&self.pending) {
+            None => self.root.open(&self.id),
+            Some(_) => Err(Error::new(
+                Code::Status,
+                format!("container {} is a checkpoint that its start restores: start it first", self.id),
+            )),
+        }
+    }
+
     pub(super) fn life(&self) -> MutexGuard<'_, Life<Belongings>> {
         lock(&self.life)
     }

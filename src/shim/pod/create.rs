@@ -38,6 +38,8 @@ pub struct Wanted<'a> {
     pub names: Names,
     /// containerd's options.
     pub options: &'a Options,
+    /// The folder of the checkpoint that it is restored from.
+    pub images: Option<&'a Path>,
 }
 
 impl Pod {
@@ -80,7 +82,10 @@ impl Pod {
         let owner = Owner { uid: options.io_uid, gid: options.io_gid };
         let rootfs = rootfs::of(wanted.bundle);
         rootfs::mount_all(wanted.rootfs, &rootfs)?;
-        let made = self.bear(id, wanted, root, owner);
+        let made = match wanted.images {
+            Some(images) => self.create_of_images(id, wanted, (root, owner), images),
+            None => self.bear(id, wanted, root, owner),
+        };
         made.map_err(|error| match wanted.rootfs.is_empty() {
             true => error,
             false => match rootfs::unmount_all(&rootfs) {
@@ -128,6 +133,12 @@ impl Pod {
                 });
             }
         };
+        self.tell_create(wanted, pid);
+        self.goes_on(&container, INIT, Phase::Created);
+        Ok(pid)
+    }
+
+    pub(super) fn tell_create(&self, wanted: &Wanted<'_>, pid: i32) {
         let mut event = events::TaskCreate::new();
         event.container_id = wanted.id.to_string();
         event.bundle = wanted.bundle.display().to_string();
@@ -139,10 +150,9 @@ impl Pod {
             terminal: wanted.names.terminal,
             ..events::TaskIO::default()
         });
+        event.checkpoint = wanted.images.map(|path| path.display().to_string()).unwrap_or_default();
         event.pid = pid as u32;
         self.events.tell(event);
-        self.goes_on(&container, INIT, Phase::Created);
-        Ok(pid)
     }
 
     /// A container has been made: it gets its place in the table, and its first process is attended.
@@ -164,6 +174,7 @@ impl Pod {
             own_pids,
             left: Mutex::new(Some(left)),
             notices: Mutex::new(None),
+            pending: Mutex::new(None),
             life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
         });
         self.attend(&container, INIT, init, master, ends)?;
@@ -236,8 +247,8 @@ impl Pod {
         Ok(())
     }
 
-    fn watch_oom(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
-        let opened = container.root.open(&container.id)?;
+    pub(super) fn watch_oom(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let opened = container.open()?;
         // It may have ended already.
         let Ok(Some(notices)) = container::notices(&opened) else { return Ok(()) };
         if !notices.sees_oom_kills() {
@@ -276,7 +287,7 @@ struct Linux {
 
 /// Whether cgroups are systemd's: the options say so. To a runtime that it does not know Docker passes none, and says it by the
 /// form of the path alone.
-fn by_systemd(wanted: &Wanted<'_>) -> Result<bool> {
+pub(super) fn by_systemd(wanted: &Wanted<'_>) -> Result<bool> {
     if wanted.options.systemd_cgroup || *wanted.options != Options::default() {
         return Ok(wanted.options.systemd_cgroup);
     }

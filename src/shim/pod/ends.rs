@@ -77,7 +77,7 @@ impl Pod {
         if name == INIT {
             // In a shared pid namespace others outlive it.
             if !container.own_pids
-                && let Ok(opened) = container.root.open(&container.id)
+                && let Ok(opened) = container.open()
                 && let Err(error) = container::kill(&opened, libc::SIGKILL, true)
             {
                 log::warn(format_args!("{}: what its first process has left: {error}", container.id));

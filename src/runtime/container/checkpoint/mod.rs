@@ -172,6 +172,13 @@ fn refuse(spec: &Spec) -> Result<()> {
             "a container without a new mount namespace cannot be checkpointed or restored",
         ));
     }
+    // It opens some images before, and some after the first process has become root of it: one of both may not.
+    if spec.namespace(LinuxNamespaceType::User) == Namespace::New {
+        return Err(Error::unsupported(
+            "/linux/namespaces",
+            "CRIU does not restore a new user namespace reliably: a container with one cannot be checkpointed or restored",
+        ));
+    }
     for (kind, name) in [(LinuxNamespaceType::User, "user"), (LinuxNamespaceType::Cgroup, "cgroup")] {
         if let Namespace::Join(_) = spec.namespace(kind) {
             return Err(Error::unsupported(

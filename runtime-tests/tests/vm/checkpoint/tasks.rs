@@ -1,0 +1,150 @@
+//! The shim's checkpoints, as containerd asks for them.
+
+use super::{COUNT, Images, number};
+use crate::shim_harness::{Io, Place, Shim, binary};
+use containerd_shim_protos::api::Status;
+use containerd_shim_protos::shim::oci::CheckpointOptions;
+use containerd_shim_protos::ttrpc::Code;
+use runtime_tests::bundle::Bundle;
+use runtime_tests::inside::shell;
+use serde_json::json;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Runtimes that nobody may execute: each leaves a mark. A PATH on which they come first.
+fn stubs(folder: &Path) -> String {
+    let stubs = folder.join("stubs");
+    if !stubs.exists() {
+        std::fs::create_dir(&stubs).expect("mkdir");
+        for name in ["runc", "crun", "rcrun"] {
+            let mark = folder.join("executed");
+            std::fs::write(
+                stubs.join(name),
+                format!("#!/bin/sh\necho {name} >>{}\nexit 1\n", mark.display()),
+            )
+            .expect("write");
+            std::fs::set_permissions(stubs.join(name), PermissionsExt::from_mode(0o755)).expect("chmod");
+        }
+    }
+    let beside = binary();
+    let beside = beside.parent().expect("a folder").display();
+    format!("{}:{beside}:{}", stubs.display(), std::env::var("PATH").expect("PATH"))
+}
+
+fn nobody_was_executed(folder: &Path) {
+    let executed = std::fs::read_to_string(folder.join("executed")).unwrap_or_default();
+    assert_eq!(executed, "", "the runtimes of the stubs");
+}
+
+/// A shim that finds CRIU, and what CRIU executes.
+fn shim(place: &Place, bundle: &Bundle, id: &str) -> Shim {
+    let path = stubs(place.folder.path());
+    let address = place.start_with(bundle, id, |command| {
+        command.env("PATH", path);
+    });
+    Shim::at(&address)
+}
+
+fn exit() -> CheckpointOptions {
+    CheckpointOptions { exit: true, ..CheckpointOptions::default() }
+}
+
+#[test]
+fn a_task_is_written_and_another_made_of_it_goes_on_with_fifos_of_its_own() {
+    let (place, images) = (Place::new("shim-written"), Images::new());
+    let script = format!("read word; {}", COUNT.replace("echo $i", "echo $i; echo $word >&2"));
+    let bundle = shell("shim-written", &script, |_| ());
+    let (whole, rest) = (images.path().join("whole"), images.path().join("rest"));
+    let io = Io::fifos(place.folder.path(), "first");
+    let mut out = io.out();
+    let first = shim(&place, &bundle, "first");
+    first.create(&bundle, "first", &io).expect("create");
+    first.start("first", "").expect("start");
+    writeln!(io.input(), "word").expect("write");
+    out.until("2\n");
+    first.checkpoint("first", &rest, &CheckpointOptions::default()).expect("checkpoint");
+    assert_eq!(first.status("first", ""), Status::RUNNING);
+    out.line();
+    // Clients of containerd pause it first.
+    first.pause("first").expect("pause");
+    first.checkpoint("first", &whole, &exit()).expect("checkpoint");
+    assert_eq!(first.wait("first", ""), Ok(137));
+    let last = out.rest().lines().last().map(number);
+    first.clear("first");
+    let topics = ["create", "start", "checkpointed", "paused", "checkpointed", "exit", "delete"];
+    assert_eq!(place.heard(7), topics.map(|topic| format!("/tasks/{topic} first")));
+
+    let io = Io::fifos(place.folder.path(), "second");
+    let (mut out, mut err) = (io.out(), io.err());
+    let second = shim(&place, &bundle, "second");
+    let checkpoint = whole.display().to_string();
+    let made = second.create_with(&bundle, "second", &io, |request| request.checkpoint = checkpoint);
+    assert_eq!(made, Ok(0));
+    assert_eq!(second.status("second", ""), Status::CREATED);
+    let pid = second.start("second", "").expect("start");
+    assert_eq!(second.state("second", "").expect("state").pid, pid);
+    assert_eq!(second.status("second", ""), Status::RUNNING);
+    let next = number(&out.line());
+    assert!(last.is_none_or(|last| next == last + 1), "{next} after {last:?}");
+    assert_eq!(err.line(), "word");
+    second.exec("second", "e", &Io::none(), "exit 3").expect("exec");
+    second.start("second", "e").expect("start");
+    assert_eq!(second.wait("second", "e"), Ok(3));
+    second.delete("second", "e").expect("delete");
+    assert!(second.stats("second").is_ok() && !second.pids("second").expect("pids").is_empty());
+    second.clear("second");
+    let expected = [
+        "/tasks/create second",
+        "/tasks/start second",
+        "/tasks/exec-added e",
+        "/tasks/exec-started e",
+        "/tasks/exit e",
+        "/tasks/exit second",
+        "/tasks/delete second",
+    ];
+    assert_eq!(place.heard(7), expected);
+    nobody_was_executed(place.folder.path());
+}
+
+#[test]
+fn a_restored_task_has_its_terminal_and_one_that_fails_can_be_deleted() {
+    let (place, images) = (Place::new("shim-screen"), Images::new());
+    let script = "echo up; while read line; do echo got $line; stty size; done";
+    let bundle = shell("shim-screen", script, |c| c["process"]["terminal"] = json!(true));
+    let terminal =
+        |name| Io { terminal: true, stderr: String::new(), ..Io::fifos(place.folder.path(), name) };
+    let io = terminal("screen");
+    let mut out = io.out();
+    let first = shim(&place, &bundle, "screen");
+    first.create(&bundle, "screen", &io).expect("create");
+    first.start("screen", "").expect("start");
+    out.until("up\r\n");
+    let checkpoint = images.path().join("a");
+    first.checkpoint("screen", &checkpoint, &exit()).expect("checkpoint");
+    first.clear("screen");
+
+    let io = terminal("again");
+    let mut out = io.out();
+    let second = shim(&place, &bundle, "again");
+    let path = checkpoint.display().to_string();
+    second.create_with(&bundle, "again", &io, |request| request.checkpoint = path.clone()).expect("create");
+    // As long as there are no images its start fails, and then it does not.
+    std::fs::rename(checkpoint.join("pstree.img"), images.path().join("kept")).expect("rename");
+    let (_, text) = second.start("again", "").expect_err("a refusal");
+    assert!(text.contains("OCI runtime start failed: restore again: "), "{text}");
+    assert_eq!(second.status("again", ""), Status::CREATED);
+    std::fs::rename(images.path().join("kept"), checkpoint.join("pstree.img")).expect("rename");
+    second.start("again", "").expect("start");
+    second.resize("again", "", 12, 34).expect("resize");
+    writeln!(io.input(), "this").expect("write");
+    out.until("got this\r\n");
+    assert_eq!(out.line().trim_end(), "12 34");
+    let again = second.checkpoint(
+        "again",
+        &images.path().join("b"),
+        &CheckpointOptions { empty_namespaces: vec!["ipc".into()], ..exit() },
+    );
+    assert_eq!(again.expect_err("a refusal").0, Code::UNIMPLEMENTED);
+    second.clear("again");
+}
