@@ -76,12 +76,13 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
     let spec = container.spec()?;
     refuse(&spec)?;
     let criu = Criu::find(std::env::var_os("PATH").as_deref())?;
-    criu.check_version()?;
-    check_features(&criu, options)?;
+    // What is asked comes before what the machine has, as with runc.
     let folder = Folder::make(&options.images)?;
     if let Some(parent) = &options.parent {
         check_parent(parent, &options.images.path)?;
     }
+    criu.check_version()?;
+    check_features(&criu, options)?;
     folder.remove_log(LOG)?;
     // It may have been there before.
     folder.refuse_others(&options.images, options.parent.as_deref())?;
