@@ -1,5 +1,5 @@
 //! What a blob is compressed with, and the reader that undoes it: gzip of several members, zstd of several frames, or
-//! nothing. Its decoders are chosen in docs/adr/0009. Uses: error.
+//! nothing. Its decoders are chosen in docs/adr/0009. Uses: error, fill.
 
 mod zstd;
 
@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use crate::error::{Code, Error, Result};
+use crate::fill::fill;
 
 pub use zstd::WINDOW_LOG_MAX;
 pub(crate) use zstd::Wide;
@@ -60,15 +61,7 @@ pub type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
 /// The first bytes of a reader, and the reader as if they had not been read.
 pub fn peek<R: Read>(mut reader: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
     let mut begin = vec![0; 8];
-    let mut filled = 0;
-    while filled < begin.len() {
-        match reader.read(&mut begin[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = fill(&mut reader, &mut begin)?;
     begin.truncate(filled);
     Ok((begin.clone(), Cursor::new(begin).chain(reader)))
 }

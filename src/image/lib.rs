@@ -12,6 +12,7 @@ pub mod digest;
 pub mod document;
 mod errno;
 pub mod error;
+mod fill;
 pub mod flat;
 pub mod import;
 pub mod jail;

@@ -1,8 +1,10 @@
 //! A stage of work in a thread of its own: bytes go from one to the next in chunks, and no more than a few of them
-//! wait. Public for who times the stages apart. Uses: std.
+//! wait. Public for who times the stages apart. Uses: fill.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::fill::fill;
 
 /// Bytes that are handed over at once.
 pub const CHUNK: usize = 256 << 10;
@@ -92,20 +94,6 @@ impl Sender {
             }
         }
     }
-}
-
-/// Reads until `buffer` is full or the stream ends.
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 impl Received {

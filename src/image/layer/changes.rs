@@ -1,15 +1,16 @@
 //! What the upper folder of an overlay changes of the layers below it: names, in the order of a layer.
-//! Uses: rustix, error, attributes, lower, remove.
+//! Uses: rustix, crate::fill, error, attributes, lower, remove.
 //!
 //! overlayfs copies a file up when it is opened for writing, and all folders above it: what is equal to what is below is
 //! no change. Of a folder the time of its last change says nothing, since each name made and removed sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::fill::fill;
 
 use super::attributes::{self, Attributes};
 use super::error::{Call, Error, Result, Shown};
@@ -244,26 +245,14 @@ fn same_bytes(one: &OwnedFd, other: &OwnedFd) -> Result<bool> {
     };
     let [mut one, mut other] = [open(one)?, open(other)?];
     let [mut left, mut right] = [vec![0; 64 << 10], vec![0; 64 << 10]];
+    let call = |error| Error::call("read", error);
     loop {
-        let read = fill(&mut one, &mut left)?;
-        if read != fill(&mut other, &mut right)? || left[..read] != right[..read] {
+        let read = fill(&mut one, &mut left).map_err(call)?;
+        if read != fill(&mut other, &mut right).map_err(call)? || left[..read] != right[..read] {
             return Ok(false);
         }
         if read < left.len() {
             return Ok(true);
         }
     }
-}
-
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::call("read", e)),
-        }
-    }
-    Ok(filled)
 }

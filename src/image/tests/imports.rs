@@ -9,22 +9,23 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 21] = [
+const USES: [(&str, &[&str]); 22] = [
     ("errno", &[]),
+    ("fill", &[]),
     ("error", &["errno"]),
     ("digest", &["error"]),
     ("platform", &["error"]),
     ("name", &["digest", "error"]),
-    ("compression", &["error"]),
+    ("compression", &["error", "fill"]),
     ("document", &["compression", "digest", "error", "platform"]),
     ("bundle", &["document", "error", "layer"]),
     ("overlay", &["error"]),
     ("source", &["compression", "digest", "document", "error", "name", "platform"]),
-    ("layer", &["errno"]),
+    ("layer", &["errno", "fill"]),
     ("store", &["digest", "document", "error", "layer", "name", "source"]),
     ("save", &["digest", "document", "error", "name", "source", "store"]),
     ("survey", &["error", "layer"]),
-    ("pipeline", &[]),
+    ("pipeline", &["fill"]),
     ("unfold", &["compression", "digest", "error", "layer", "pipeline"]),
     ("jail", &["digest", "error", "layer", "pipeline", "unfold"]),
     ("carry", &["compression", "digest", "error", "jail", "layer", "pipeline", "source", "store", "unfold"]),
