@@ -1,5 +1,6 @@
 //! A bundle in a folder of its own: busybox as root file system, a config that a test changes. Uses serde_json.
 
+use crate::programs;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -94,7 +95,7 @@ pub fn fill_root(root: &Path) {
         .into_iter()
         .find(|p| Path::new(p).exists())
         .expect("busybox is missing: apt-get install busybox-static");
-    fs::copy(busybox, root.join("bin/busybox")).expect("copy busybox");
+    programs::copy(Path::new(busybox), &root.join("bin/busybox"));
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).unwrap_or_else(|e| panic!("link {applet}: {e}"));
     }

@@ -4,6 +4,7 @@
 use super::{Case, page};
 use crate::bundle::{Folder, default_config, fill_root};
 use crate::machine::own_mount_namespace;
+use crate::programs;
 use crate::runtime::{Said, code, readable};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -158,9 +159,7 @@ impl Scene {
     /// Runs a copy of the runtime that anybody may execute, wherever the runtime itself lies.
     pub fn with_copy(&mut self) -> &mut Scene {
         let copy = self.folder.join(self.runtime.file_name().expect("a file"));
-        // By a process of its own: nobody is born meanwhile who has the copy open for writing.
-        let done = Command::new("install").arg("--mode=755").args([&self.runtime, &copy]).status();
-        assert!(done.expect("execute install").success(), "a copy of {}", self.runtime.display());
+        programs::copy(&self.runtime, &copy);
         self.runtime = copy;
         self
     }

@@ -3,6 +3,7 @@
 
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::machine::{mounts, own_mount_namespace};
+use runtime_tests::programs;
 use runtime_tests::runtime::{Runtime, Said, said};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -145,7 +146,7 @@ fn what_is_wrong_with_a_root_or_a_machine_is_an_error_and_is_refused() {
             "interpreter of a program",
             vec![("/process/args", json!(["/bin/linked"]))],
             |b| {
-                fs::copy("/usr/bin/env", b.root().join("bin/linked")).expect("copy");
+                programs::copy(Path::new("/usr/bin/env"), &b.root().join("bin/linked"));
             },
             "/process/args/0",
         ),
@@ -362,8 +363,7 @@ fn a_user_is_told_what_he_could_not_look_at_and_nothing_is_changed() {
     let folder = Folder::new("check-user");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let copy = folder.path().join("rcrun");
-    fs::copy(runtime.binary(), &copy).expect("copy rcrun");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+    programs::copy(runtime.binary(), &copy);
     let listed = || {
         let words = ["-ld", "--time-style=full-iso"];
         let found = Command::new("find")

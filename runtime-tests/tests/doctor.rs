@@ -1,17 +1,15 @@
 //! `rcrun doctor`, as root and as an ordinary user.
 
 use runtime_tests::bundle::Folder;
+use runtime_tests::programs;
 use runtime_tests::runtime::{Runtime, Said, said};
 use serde_json::Value;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn doctor(wrapper: &[&str], format: &str) -> Said {
     let folder = Folder::new("doctor");
     let copy = folder.path().join("rcrun");
-    fs::copy(Runtime::new().binary(), &copy).expect("copy rcrun");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+    programs::copy(Runtime::new().binary(), &copy);
     let mut words: Vec<&str> = wrapper.to_vec();
     let binary = copy.to_str().expect("UTF-8");
     words.extend([binary, "doctor", "--format", format]);

@@ -2,6 +2,7 @@
 //! Docker, containerd, podman with conmon, CRI-O and BuildKit, as told in the reference on engines.
 
 use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::programs;
 use runtime_tests::runtime::{Lines, Runtime, readable, said};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -73,7 +74,7 @@ fn start_tells_a_failing_execve_to_its_caller() {
     for (name, change, phrase) in table {
         let bundle = Bundle::new("execve", &["/bin/mine"]);
         let path = bundle.root().join("bin/mine");
-        fs::copy(bundle.root().join("bin/busybox"), &path).expect("copy");
+        programs::copy(&bundle.root().join("bin/busybox"), &path);
         runtime.created(&bundle, "execve");
         change(&path);
         let said = runtime.say(["start", "execve"]);

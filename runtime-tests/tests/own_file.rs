@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::inside::{give, user_namespace};
 use runtime_tests::machine::own_mount_namespace;
-use runtime_tests::programs::compile;
+use runtime_tests::programs::{self, compile};
 use runtime_tests::runtime::{Lines, Runtime};
 use serde_json::{Value, json};
 use std::fs;
@@ -26,7 +26,7 @@ impl Copy {
         let folder = Folder::new("copy");
         let original = Runtime::new();
         let file = folder.path().join("runtime");
-        fs::copy(original.binary(), &file).expect("copy the runtime");
+        programs::copy(original.binary(), &file);
         Copy {
             runtime: Runtime::of(file.clone()),
             was: fs::read(&file).expect("the copy"),

@@ -1,6 +1,7 @@
 //! What `make install` places and `make deb` packs: installed into a folder of its own, used there, removed again.
 
 use runtime_tests::bundle::Folder;
+use runtime_tests::programs;
 use runtime_tests::runtime::{Runtime, Said, said};
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +33,7 @@ fn programs(folder: &Path) -> PathBuf {
     let programs = folder.join("programs");
     fs::create_dir(&programs).expect("mkdir");
     for name in ["rcrun", "containerd-shim-rcrun-v2"] {
-        fs::copy(Runtime::new().binary(), programs.join(name)).expect("copy");
+        programs::copy(Runtime::new().binary(), &programs.join(name));
     }
     programs
 }

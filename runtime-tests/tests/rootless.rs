@@ -5,6 +5,7 @@ use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::image::Image;
 use runtime_tests::inside::{field, own_mounts};
+use runtime_tests::programs;
 use runtime_tests::runtime::{Lines, Said, said};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -35,8 +36,7 @@ impl User {
         let binary = PathBuf::from(named.expect("RCRUN is not set: run the tests by `make test`"));
         // The build folder may be one that only root may search.
         let copy = folder.path().join("rcrun");
-        fs::copy(&binary, &copy).expect("copy rcrun");
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+        programs::copy(&binary, &copy);
         for sub in ["state", "run"] {
             fs::create_dir(folder.path().join(sub)).expect("mkdir");
             chown(folder.path().join(sub), Some(UID), Some(GID)).expect("chown");

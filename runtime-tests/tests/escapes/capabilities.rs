@@ -3,6 +3,7 @@
 use crate::victim::{Loot, holds, id, is_runc};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::field;
+use runtime_tests::programs;
 use runtime_tests::runtime::{Runtime, Said};
 use rustix::fs::{XattrFlags, setxattr};
 use serde_json::json;
@@ -42,7 +43,7 @@ fn cve_2022_24769_no_file_raises_capabilities_by_inheritable_ones() {
             });
             let busybox = bundle.root().join("bin/busybox");
             let tool = bundle.root().join("bin/tool");
-            fs::copy(busybox, &tool).expect("copy busybox");
+            programs::copy(&busybox, &tool);
             fs::rename(&tool, bundle.root().join("bin/grep")).expect("rename");
             let grep = bundle.root().join("bin/grep");
             setxattr(&grep, "security.capability", &inheritable(), XattrFlags::empty()).expect("setxattr");

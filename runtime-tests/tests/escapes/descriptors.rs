@@ -3,6 +3,7 @@
 use crate::paths::up_from;
 use crate::victim::{Canary, Loot, SECRET, holds, id};
 use runtime_tests::bundle::Bundle;
+use runtime_tests::programs;
 use runtime_tests::runtime::{Runtime, Said};
 use serde_json::json;
 use std::fs;
@@ -59,7 +60,7 @@ fn cve_2024_21626_leaked_fd_as_program() {
     holds(|runtime: &Runtime| {
         let canary = Canary::new();
         let running = Bundle::new("cve-running", &["sleep", "1000"]);
-        fs::copy(running.root().join("bin/busybox"), canary.path().join("echo")).expect("copy busybox");
+        programs::copy(&running.root().join("bin/busybox"), &canary.path().join("echo"));
         let id = id("21626-program");
         runtime.create(&running, &id);
         runtime.ok(["start", &id]);

@@ -240,6 +240,9 @@ fn a_shim_without_descriptors_turns_away_who_comes_and_serves_again_later() {
 #[test]
 fn hundreds_of_connections_are_served_without_a_thread_each() {
     let served = Served::new("shim-wire-many");
+    // Who has come before it is at the door no more when it is served.
+    let mut first = served.connect();
+    first.is_served(1);
     let before = served.count("fd");
     let mut all: Vec<Raw> = (0..300).map(|_| served.connect()).collect();
     all.iter_mut().for_each(|raw| raw.write(&asks(1, TASK, "Connect")));
@@ -250,5 +253,6 @@ fn hundreds_of_connections_are_served_without_a_thread_each() {
     served.comes_to("task", 2);
     drop(all);
     served.comes_to("fd", before);
+    first.is_served(3);
     served.ends();
 }

@@ -1,10 +1,10 @@
 //! An ordinary user with a systemd of his own.
 
 use runtime_tests::bundle::Bundle;
+use runtime_tests::programs;
 use runtime_tests::runtime::{Said, said};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,8 +38,8 @@ impl User {
         // Returns when it is up.
         succeeds(Command::new("systemctl").args(["start", &format!("user@{uid}.service")]));
         let user = User { name: name.to_string(), uid };
-        fs::copy(std::env::var_os("RCRUN").expect("RCRUN is not set"), user.rcrun()).expect("copy rcrun");
-        fs::set_permissions(user.rcrun(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let rcrun = std::env::var_os("RCRUN").expect("RCRUN is not set");
+        programs::copy(Path::new(&rcrun), &user.rcrun());
         user
     }
 
