@@ -26,5 +26,5 @@ libfuzzer_sys::fuzz_target!(
     init: {
         TARGET.get_or_init(chosen);
     },
-    |input: &[u8]| (TARGET.get_or_init(chosen).holds)(input)
+    |input: &[u8]| TARGET.get_or_init(chosen).hold(input)
 );

@@ -241,8 +241,9 @@ impl Container {
             Error::new(
                 Code::System,
                 format!(
-                    "{} is not what rcrun writes: {e} (`rcrun delete --force` clears it away)",
-                    path.display()
+                    "{} is not what rcrun writes: {} (`rcrun delete --force` clears it away)",
+                    path.display(),
+                    spec::readable(&e.to_string())
                 ),
             )
         })

@@ -198,7 +198,7 @@ fn drop_unknown_capabilities(tree: &mut Value, place: &[&str], warnings: &mut Ve
 }
 
 fn syntax(error: &serde_json::Error) -> Fault {
-    Fault::new("", format_args!("is not valid JSON: {}", cut(&error.to_string())))
+    Fault::new("", format_args!("is not valid JSON: {}", readable(&error.to_string())))
 }
 
 fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
@@ -221,12 +221,12 @@ fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
             return Fault::new(at, sentence);
         }
     }
-    Fault::new(at, cut(&message))
+    Fault::new(at, readable(&message))
 }
 
-/// serde puts the offending value into its message as it is, whatever its size: both ends are enough, and a terminal is not
-/// to obey it.
-fn cut(message: &str) -> String {
+/// A message of serde as it can be shown: it has the offending value as it is, whatever its size. Both ends are enough, and a
+/// terminal is not to obey it.
+pub fn readable(message: &str) -> String {
     const ENDS: usize = 120;
     let escaped = || {
         message.chars().fold(String::with_capacity(message.len()), |mut text, c| {

@@ -40,7 +40,8 @@ pub enum Scope {
 impl Rules {
     /// Reads the value.
     pub fn parse(value: &str) -> Result<Rules, String> {
-        let rules: Rules = serde_json::from_str(value).map_err(|error| error.to_string())?;
+        let rules: Rules =
+            serde_json::from_str(value).map_err(|error| super::readable(&error.to_string()))?;
         for path in [&rules.read, &rules.execute, &rules.write].into_iter().flatten().flatten() {
             if !path.starts_with('/') || path.len() >= 4096 || path.contains('\0') {
                 return Err(format!("{path:?} is no absolute path"));

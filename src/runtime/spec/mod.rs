@@ -26,6 +26,8 @@ use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 use crate::error::{CallContext, Code, Error, Result};
 use fault::Fault;
 
+pub(crate) use json::readable;
+
 /// The newest runtime-spec whose fields rcrun knows, as `ociVersion` of what it writes itself.
 pub const OCI_VERSION: &str = "1.3.0";
 
