@@ -31,14 +31,10 @@ pub fn read(path: &str, any: Option<&Any>) -> Result<CheckpointOptions> {
         return Err(wrong(Code::Unsupported, text));
     }
     let cgroups = match given.cgroups_mode.as_str() {
-        "" | "soft" => Cgroups::Soft,
-        "full" => Cgroups::Full,
-        "strict" => Cgroups::Strict,
-        "ignore" => Cgroups::Ignore,
-        other => {
-            let text = format!("cgroups_mode: {other}: it must be soft, full, strict or ignore");
-            return Err(wrong(Code::Usage, text));
-        }
+        "" => Cgroups::default(),
+        word => Cgroups::named(word).ok_or_else(|| {
+            wrong(Code::Usage, format!("cgroups_mode: {word}: it must be soft, full, strict or ignore"))
+        })?,
     };
     Ok(CheckpointOptions {
         images: Images {

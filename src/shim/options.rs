@@ -136,8 +136,8 @@ fn of_toml(text: &str) -> Result<Options> {
             ("IoUid", Value::Number(id)) => options.io_uid = id,
             ("IoGid", Value::Number(id)) => options.io_gid = id,
             ("Root", Value::Text(text)) => options.root = text.into(),
-            // What containerd's default configuration has beside these.
             ("CriuWorkPath", Value::Text(text)) => options.criu_work_path = text.into(),
+            // What containerd's default configuration has beside these.
             ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text("")) => {}
             ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text(text)) => {
                 options.not_used(name, text);

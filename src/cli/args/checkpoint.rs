@@ -130,12 +130,11 @@ fn images(options: &Matches) -> Images {
         ext_unix_sk: options.on("ext-unix-sk"),
         shell_job: options.on("shell-job"),
         file_locks: options.on("file-locks"),
-        cgroups: match options.word("manage-cgroups-mode").as_deref() {
-            Some("full") => Cgroups::Full,
-            Some("strict") => Cgroups::Strict,
-            Some("ignore") => Cgroups::Ignore,
-            _ => Cgroups::Soft,
-        },
+        // The parser takes no other words.
+        cgroups: options
+            .word("manage-cgroups-mode")
+            .and_then(|word| Cgroups::named(&word))
+            .unwrap_or_default(),
         empty_network: !options.all::<String>("empty-ns").is_empty(),
         auto_dedup: options.on("auto-dedup"),
         lazy_pages: options.on("lazy-pages"),

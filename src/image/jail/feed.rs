@@ -71,8 +71,7 @@ impl Read for Fed {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => read?,
             }
-            let (bytes, _) = word.split_at(size_of::<u64>());
-            self.there = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            self.there = word.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         }
         let left = usize::try_from(self.there.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let want = buffer.len().min(left);

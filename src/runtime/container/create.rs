@@ -128,7 +128,6 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
     let container = root.make(id)?;
     let mut state = State {
         resctrl: resctrl.as_ref().map(|(groups, ..)| groups.clone()),
-        own_pids: plan.namespaces & libc::CLONE_NEWPID as u64 != 0,
         no_pivot: options.no_pivot,
         left_behind: left_behind.clone(),
         keyring: !options.no_new_keyring,

@@ -228,23 +228,18 @@ fn typed(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
 /// terminal is not to obey it.
 pub fn readable(message: &str) -> String {
     const ENDS: usize = 120;
-    let escaped = || {
-        message.chars().fold(String::with_capacity(message.len()), |mut text, c| {
-            if c.is_control() {
-                text.extend(c.escape_default())
-            } else {
-                text.push(c)
-            }
-            text
-        })
-    };
-    let escaped = message.contains(char::is_control).then(escaped);
-    let message = escaped.as_deref().unwrap_or(message);
-    let count = message.chars().count();
-    if count <= 2 * ENDS {
-        return message.to_string();
+    let mut text = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c.is_control() {
+            true => text.extend(c.escape_default()),
+            false => text.push(c),
+        }
     }
-    let head: String = message.chars().take(ENDS).collect();
-    let tail: String = message.chars().skip(count - ENDS).collect();
+    let count = text.chars().count();
+    if count <= 2 * ENDS {
+        return text;
+    }
+    let head: String = text.chars().take(ENDS).collect();
+    let tail: String = text.chars().skip(count - ENDS).collect();
     format!("{head}...{tail}")
 }

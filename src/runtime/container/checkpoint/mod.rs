@@ -67,6 +67,19 @@ pub enum Cgroups {
     Strict = 5,
 }
 
+impl Cgroups {
+    /// By the word that runc has for it.
+    pub fn named(word: &str) -> Option<Cgroups> {
+        match word {
+            "ignore" => Some(Cgroups::Ignore),
+            "soft" => Some(Cgroups::Soft),
+            "full" => Some(Cgroups::Full),
+            "strict" => Some(Cgroups::Strict),
+            _ => None,
+        }
+    }
+}
+
 /// criu_network_lock_method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkLock {
