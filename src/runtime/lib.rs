@@ -10,6 +10,7 @@ pub mod container;
 mod criu;
 pub mod doctor;
 pub mod error;
+pub mod failure;
 pub mod features;
 pub mod foreground;
 pub mod home;
