@@ -54,13 +54,15 @@ pub fn holds(input: &[u8]) {
     }
     assert_eq!(options.remount, words.iter().any(|word| word == "remount"), "{words:?}");
     let known: Vec<&str> = mount::names().collect();
+    // ext4's own name for what `iversion` and `noiversion` say: the last of the three counts.
+    let versions = |word: &str| kind == "ext4" && word == "i_version";
     // What is nobody's word, as one text: mount(2) would hand it over like that.
     let left: String =
-        words.iter().filter(|word| !known.contains(&word.as_str())).map(String::as_str).collect();
+        words.iter().map(String::as_str).filter(|word| !known.contains(word) && !versions(word)).collect();
     let handed: String = options
         .superblock
         .iter()
-        .filter(|(key, value)| value.is_some() || !known.contains(&key.as_str()) && key != "i_version")
+        .filter(|(key, value)| value.is_some() || !known.contains(&key.as_str()) && !versions(key))
         .map(|(key, value)| format!("{key}{}", value.as_deref().unwrap_or_default()))
         .collect();
     // Commas and quotes are mount(2)'s; a `=` stands between key and value.
@@ -68,6 +70,11 @@ pub fn holds(input: &[u8]) {
     let words_in_words = words.iter().any(|word| word.contains(',') && !known.contains(&word.as_str()));
     if !words_in_words {
         assert_eq!(letters(&handed), letters(&left), "{words:?}: {options:?}");
+        let version = |word: &&String| matches!(word.as_str(), "iversion" | "noiversion") || versions(word);
+        if let Some(last) = words.iter().rfind(version) {
+            let counted = options.superblock.iter().any(|(key, value)| versions(key) && value.is_none());
+            assert_eq!(counted, kind == "ext4" && last != "noiversion", "{words:?}: {options:?}");
+        }
     }
     compiles(kind, &words);
 }

@@ -132,9 +132,11 @@ impl MountOptions {
             Superblock(word, opposite) => self.flag(word, opposite),
             Iversion(word) => {
                 // MS_I_VERSION has no name in fsconfig(2). ext4 has its own; the others count always or never.
-                self.superblock.retain(|(key, _)| key != "i_version");
-                if word == "iversion" && kind == "ext4" {
-                    self.superblock.push(("i_version".to_string(), None));
+                if kind == "ext4" {
+                    self.superblock.retain(|(key, value)| key != "i_version" || value.is_some());
+                    if word == "iversion" {
+                        self.superblock.push(("i_version".to_string(), None));
+                    }
                 }
             }
             Acl(word) => {

@@ -200,6 +200,9 @@ fn words_that_are_not_in_the_table_go_to_the_file_system() {
 fn what_fsconfig_has_no_name_for_is_given_in_the_file_systems_words() {
     assert_eq!(parse_as("ext4", &["iversion", "acl"]).superblock, flags(&["i_version", "acl"]));
     assert_eq!(parse_as("ext4", &["iversion", "noiversion"]).superblock, flags(&[]));
+    assert_eq!(parse_as("ext4", &["i_version", "noiversion"]).superblock, flags(&[]));
+    // Another file system's own word, whatever it means there.
+    assert_eq!(parse_as("xfs", &["i_version", "noiversion"]).superblock, flags(&["i_version"]));
     assert_eq!(parse_as("ext4", &["acl", "noacl"]).superblock, flags(&["noacl"]));
     assert_eq!(parse_as("tmpfs", &["iversion", "acl", "silent"]).superblock, flags(&[]));
 }
