@@ -1,11 +1,11 @@
 //! root.path and root.readonly, masked and read-only paths, sysctls, host and domain name, and --no-pivot.
 
-use runtime_tests::bundle::Bundle;
+use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::inside::{Mounted, inside, own_mounts, shell, try_inside};
-use runtime_tests::runtime::Runtime;
+use runtime_tests::runtime::{Lines, Runtime, said};
 use serde_json::json;
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_read_only_root_takes_no_files_and_a_writable_one_does() {
@@ -304,4 +304,40 @@ fn mounts_below_the_bundles_root_come_along() {
     assert!(said.status == 0 && said.out.starts_with("below\n"), "{}{}", said.out, said.err);
     let found = Mounted::on(&said.out, "/tmp");
     assert!(found.has("noexec") && found.has("rw"), "{found:?}");
+}
+
+#[test]
+fn a_container_that_is_started_in_a_chroot_has_no_way_out_of_its_root() {
+    use nix::mount::{MsFlags, mount};
+    own_mounts();
+    let runtime = Runtime::new();
+    let script = "busybox nsenter --mount=/proc/self/ns/mnt cat /marker; exec sleep 1000";
+    let bundle = shell("chroot", script, |c| {
+        let all = json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
+        c["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
+    });
+    fs::write(bundle.root().join("marker"), "the container's\n").expect("marker");
+    // The machine, where no marker is: its root's mount twice, and the second is not the namespace's root.
+    let chroot = Folder::new("chroot");
+    mount(Some("/"), chroot.path(), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .expect("bind the machine's root");
+    let in_chroot = |words: &[&str]| {
+        let command = runtime.command(words);
+        let mut inside = Command::new("chroot");
+        inside.arg(chroot.path()).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        inside
+    };
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut run = in_chroot(&["run", "--detach", "--bundle", path, "chroot"]);
+    let status =
+        run.stdout(writer.try_clone().expect("dup")).stderr(writer).status().expect("execute chroot");
+    drop(run);
+    assert!(status.success());
+    assert_eq!(Lines::of(reader.into()).line(), "the container's", "what its own namespace begins with");
+    let exec = ["exec", "chroot", "cat", "/marker"];
+    for mut exec in [in_chroot(&exec), runtime.command(exec)] {
+        let said = said(&exec.output().expect("execute it"));
+        assert_eq!((said.status, &*said.out), (0, "the container's\n"), "{}", said.err);
+    }
 }

@@ -40,6 +40,8 @@ pub fn run(plan_fd: i32) -> ! {
         parent: Some(Parent::new(Fd::own(plan.parent()))),
         plan,
         step: 0,
+        namespace: None,
+        in_chroot: false,
         root: None,
         fs: None,
         mount: Mount::None,
@@ -87,6 +89,10 @@ struct Init {
     /// Only where somebody asked how long each step takes.
     stamps: Option<Stamps>,
     umask: u32,
+    /// The mount namespace, open to be joined.
+    namespace: Option<Fd>,
+    /// `/` is not its root.
+    in_chroot: bool,
     root: Option<Root>,
     fs: Option<Fd>,
     mount: Mount,
@@ -135,8 +141,14 @@ impl Init {
             Step::Unshare { kinds } => sys::mount::unshare(kinds),
             Step::Wait { barrier } => self.wait_at(barrier),
             Step::BecomeRoot => process::become_root().and_then(|()| self.watch_parent()),
-            Step::CheckMountNamespace { host } => mount::check_namespace(&self.take(host)?),
-            Step::SetPropagation { propagation } => sys::mount::set_propagation_of_slash(propagation),
+            Step::CheckMountNamespace { host } => {
+                self.namespace = Some(mount::own_namespace(&self.take(host)?)?);
+                Ok(())
+            }
+            Step::SetPropagation { propagation } => {
+                self.in_chroot = mount::set_propagation(self.namespace.as_ref(), propagation)?;
+                Ok(())
+            }
             Step::AttachRoot { slot, path } => {
                 self.root = Some(mount::attach_root(self.take(slot)?, text(path))?);
                 Ok(())
@@ -224,7 +236,12 @@ impl Init {
             }
             Step::Symlink { target, path, replace } => self
                 .in_parent(place, path.0, |parent, name| mount::symlink(parent, name, text(target), replace)),
-            Step::Pivot => mount::pivot(self.root()?),
+            Step::Pivot => {
+                if let Some(namespace) = self.namespace.take().filter(|_| self.in_chroot) {
+                    mount::leave_chroot(&namespace)?;
+                }
+                mount::pivot(self.root()?)
+            }
             Step::Chroot => mount::chroot(self.root()?),
             Step::Detach { path } => mount::detach(text(path)),
             Step::MoveRoot => mount::move_root(self.root()?),

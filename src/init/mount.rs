@@ -7,15 +7,47 @@ use crate::{
         errno::{EACCES, EEXIST, EINVAL, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM, ESTALE},
         file::{self, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, Statx},
         mount::{self, Attributes, MOUNT_ATTR_INERT, MOUNT_ATTR_RDONLY},
-        numbers::{O_DIRECTORY, O_PATH, O_WRONLY},
+        numbers::{O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY},
         process,
     },
 };
 use core::ffi::CStr;
 
-/// Fails unless this process' mount namespace is another one than that of `host`.
-pub fn check_namespace(host: &Fd) -> Result<()> {
-    differs(host, file::stat_path(AT_FDCWD, c"/proc/self/ns/mnt")?)
+const CLONE_NEWNS: u32 = 0x2_0000;
+
+/// This process' mount namespace, which must be another one than that of `host`.
+pub fn own_namespace(host: &Fd) -> Result<Fd> {
+    let own = file::openat2(AT_FDCWD, c"/proc/self/ns/mnt", O_RDONLY, 0)?;
+    differs(host, file::stat_fd(own.raw())?)?;
+    Ok(own)
+}
+
+/// Sets the propagation of all mounts of the namespace, also of those that a chroot(2) of the caller's hides: pivot_root(2)
+/// exchanges what `/` is to this process, and a chroot's mount is not the namespace's root. That, setns(2) shows: to `exec`,
+/// and to a payload that joins its own namespace. Whether there is such a chroot; paths are still those that it shows.
+pub fn set_propagation(namespace: Option<&Fd>, propagation: u64) -> Result<bool> {
+    let Some(namespace) = namespace else {
+        return mount::set_propagation_of_slash(propagation).map(|()| false);
+    };
+    let shown = slash()?;
+    match mount::setns(namespace.raw(), CLONE_NEWNS) {
+        // It takes CAP_SYS_CHROOT, which pivot_root(2) does not.
+        Err(Failure { errno: EPERM, .. }) => {
+            return mount::set_propagation_of_slash(propagation).map(|()| false);
+        }
+        joined => joined?,
+    }
+    mount::set_propagation_of_slash(propagation)?;
+    let (before, now) = (file::mount_of(shown.raw())?, file::mount_of(slash()?.raw())?);
+    if before.is_root && before.id == now.id {
+        return Ok(false);
+    }
+    chroot(&shown).map(|()| true)
+}
+
+/// Joins the namespace that this process is in: `/` is its root then.
+pub fn leave_chroot(namespace: &Fd) -> Result<()> {
+    mount::setns(namespace.raw(), CLONE_NEWNS)
 }
 
 fn differs(host: &Fd, ours: Statx) -> Result<()> {

@@ -236,7 +236,7 @@ fn execute_hint(path: &std::path::Path, errno: Option<i32>) -> Option<&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Folder;
+    use crate::scratch::{Folder, program};
     use oci_spec::runtime::HookBuilder;
     use std::fs;
 
@@ -293,8 +293,7 @@ mod tests {
     fn without_arguments_the_path_is_the_name() {
         let folder = Folder::new("hooks");
         let script = folder.path().join("hook");
-        fs::write(&script, "#!/bin/sh\necho $0 > name\n").unwrap();
-        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        program(&script, "#!/bin/sh\necho $0 > name\n");
         let bare = HookBuilder::default().path(&script).build().unwrap();
         run(&[bare], "poststart", folder.path(), b"").unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("name")).unwrap().trim(), script.to_str().unwrap());

@@ -1,11 +1,12 @@
-//! Gives birth to init, hears its reports, answers its barriers. Uses: plan, prepare's fds, program, sys::birth, words.
+//! Gives birth to init, hears its reports, answers its barriers. Uses: failure, plan, prepare's fds,
+//! program, sys::birth, words.
 
 use crate::error::CallContext;
 use crate::plan::{Plan, Source};
 use crate::prepare::{clone_late, private_proc};
 use crate::sys::birth::{Birth, Newborn, bear};
 use crate::sys::trees::{Trees, Wanted};
-use crate::{Code, Error, Result, init_image, program, words};
+use crate::{Code, Error, Result, failure, init_image, program, words};
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::{Barrier, text::Text};
@@ -129,8 +130,8 @@ pub fn launch<'a>(
     let newborn = bear(&birth).map_err(|death| {
         let errno = death.error.raw_os_error().unwrap_or_default();
         let error = Error::call(format!("start of init: {}", death.call), death.error)
-            .hint(words::birth_hint(death.call, errno));
-        match words::birth_field(plan, death.call) {
+            .hint(failure::birth_hint(death.call, errno));
+        match failure::birth_field(plan, death.call) {
             Some((field, what)) => error.context(format!("{field}: {what}")).at(field),
             None => error,
         }

@@ -1,9 +1,9 @@
 //! Why a program was not executed. An errno of execve(2) names no file: of a script or a program with a loader it may be
-//! about another than the one that was asked for. What lies in the root file system tells which. Uses: plan, prepare, words.
+//! about another than the one that was asked for. What lies in the root file system tells which. Uses: failure, plan, prepare.
 
 use crate::plan::{Plan, Source};
 use crate::prepare::regular_file;
-use crate::{Code, Error, words};
+use crate::{Code, Error, failure};
 use rcrun_plan::Step;
 use rcrun_plan::record::Report;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
@@ -16,7 +16,7 @@ const EXECUTE: u32 = 0o111;
 
 /// The sentence for a failing step, with what the program's file tells.
 pub fn failure(plan: &Plan, report: &Report) -> Error {
-    let error = words::failure(plan, report);
+    let error = failure::of_step(plan, report);
     if error.code() != Code::Execute {
         return error;
     }

@@ -70,7 +70,7 @@ impl Hierarchy {
         let text = read_list(CWD, "/proc/self/cgroup")
             .call("read /proc/self/cgroup")
             .map_err(|error| error.hint(Some("rcrun needs the machine's procfs on /proc, readable")))?;
-        match own_line(&text) {
+        match line_of_v2(&text) {
             Some(path) => Ok(path.to_string()),
             None => Err(Error::new(Code::Host, "/proc/self/cgroup has no line for cgroup v2 (\"0::\")")),
         }
@@ -83,8 +83,9 @@ impl AsFd for Hierarchy {
     }
 }
 
-fn own_line(proc_self_cgroup: &str) -> Option<&str> {
-    proc_self_cgroup.lines().find_map(|line| line.strip_prefix("0::"))
+/// The path of v2 in the text of a `/proc/PID/cgroup`.
+pub fn line_of_v2(proc_pid_cgroup: &str) -> Option<&str> {
+    proc_pid_cgroup.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// The first mount of type cgroup2 whose root is the hierarchy's, behind which nothing is read; else the first of any root.
@@ -140,10 +141,10 @@ mod tests {
     #[test]
     fn the_own_cgroup_is_the_line_of_hierarchy_zero() {
         assert_eq!(
-            own_line("9:name=systemd:/\n10::/no\n0::/user.slice/a b.scope\n"),
+            line_of_v2("9:name=systemd:/\n10::/no\n0::/user.slice/a b.scope\n"),
             Some("/user.slice/a b.scope")
         );
-        assert_eq!(own_line("4:memory:/x\n"), None);
+        assert_eq!(line_of_v2("4:memory:/x\n"), None);
     }
 
     #[test]

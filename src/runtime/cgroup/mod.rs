@@ -40,7 +40,7 @@ pub use apply::{offered, without_controller};
 pub use attach::{DeviceProgram, Whose};
 pub use device::Policy;
 pub use events::Events;
-pub use hierarchy::Hierarchy;
+pub use hierarchy::{Hierarchy, line_of_v2};
 pub use notices::{Notice, Notices};
 pub use path::CgroupPath;
 pub use resources::Write;
@@ -89,15 +89,17 @@ impl Cgroup {
         let cgroup = Cgroup { dir, path: path.clone(), created: 1 };
         cgroup.lock()?;
         // systemd takes one that is there already. Born in a frozen one, init would never execute, nor this process go on.
-        // `cgroup.events` says frozen only when the process that systemd has moved there is.
-        let freeze =
-            read_value(&cgroup, "cgroup.freeze").call(format!("read cgroup.freeze of cgroup {path}"))?;
-        let above = cgroup.events()?.is_some_and(|events| events.frozen);
-        cgroup.check_thawed(freeze.trim_end() == "1" || above)?;
+        cgroup.check_will_run()?;
         if writes.iter().any(|write| !write.missing_ok && !SYSTEMDS.contains(&&*write.controller)) {
             cgroup.pass_controllers(hierarchy)?;
         }
         Ok(cgroup)
+    }
+
+    /// Whether systemd may be asked for a unit whose cgroup will lie at `path`. A frozen one that is there already would
+    /// become the unit's, and be removed with it.
+    pub fn check_before_unit(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<()> {
+        Cgroup::open(hierarchy, path)?.map_or(Ok(()), |cgroup| cgroup.check_will_run())
     }
 
     /// The cgroup at `path`, or None if there is none.
@@ -212,6 +214,16 @@ impl Cgroup {
             ));
         }
         self.check_thawed(events.frozen)
+    }
+
+    fn check_will_run(&self) -> Result<()> {
+        let freeze = match read_value(self, "cgroup.freeze") {
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            freeze => freeze.call(format!("read cgroup.freeze of cgroup {}", self.path))?,
+        };
+        // `cgroup.events` says frozen only when a process in it is.
+        let above = self.events()?.is_some_and(|events| events.frozen);
+        self.check_thawed(freeze.trim_end() == "1" || above)
     }
 
     fn check_thawed(&self, frozen: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Where a container's cgroup is to be, and who makes it: rcrun, systemd, or, for an ordinary user, nobody.
 
 use super::state::State;
-use crate::cgroup::{self, CgroupPath, Hierarchy, Place, Policy, Write};
+use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchy, Place, Policy, Write};
 use crate::spec::Spec;
 use crate::spec::id::ContainerId;
 use crate::sys::hold::Hold;
@@ -68,6 +68,9 @@ impl CgroupPlace {
     /// Has systemd make the cgroup, if it is to: the process that keeps it until init is there. `state` then has the place.
     pub(super) fn start_unit(&mut self, state: &mut State) -> Result<Option<Hold>> {
         let Some((unit, properties)) = &self.unit else { return Ok(None) };
+        if let Some((hierarchy, path)) = &self.cgroup {
+            Cgroup::check_before_unit(hierarchy, &unit.expected(path)?)?;
+        }
         let started = unit.start(properties)?;
         self.cgroup = self.cgroup.take().map(|(hierarchy, _)| (hierarchy, started.cgroup));
         state.cgroup = self.remembered();

@@ -2,10 +2,12 @@
 //! when anything fails.
 
 use super::decide::{Decision, decide};
-use super::delete::{self, Left};
+use super::delete::Left;
 use super::proc_file::{adjust_oom_score, is_denied};
-use super::process::{END, Process, ended};
-use super::state::{Container, START_SOCKET, State, StateRoot};
+use super::process::{Process, ended};
+use super::start_socket;
+use super::state::{Container, State, StateRoot};
+use super::undo::Undo;
 use super::{hooks, maps};
 use crate::cgroup::{Cgroup, CgroupPath, DeviceProgram, Hierarchy, Notices, Policy, Whose, resources};
 use crate::compile;
@@ -15,7 +17,6 @@ use crate::launch::{Event, Init, launch};
 use crate::notify_socket::{self, NotifySocket};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare, wanted};
-use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Spec};
 use crate::sys::birth::Newborn;
@@ -25,9 +26,7 @@ use crate::systemd;
 use crate::{Code, Error, Result, home, netdev, pid_file, sys, terminal, timings};
 use oci_spec::runtime::LinuxIntelRdt;
 use rcrun_plan::Barrier;
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -233,7 +232,7 @@ impl Site<'_> {
         means.root = self.options.root.as_deref().map(AsFd::as_fd);
         let cgroup = undo.cgroup.as_ref();
         if self.await_start {
-            means.listen = Some(listen(self.container.folder())?);
+            means.listen = Some(start_socket::listen(self.container.folder())?);
         }
         let mut notify_socket = None;
         if let Some(host) = notify {
@@ -482,67 +481,6 @@ fn for_lack_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
         (0, true) => error.context("container init got no memory (memory limit too low?)"),
         (0, false) => error,
     }
-}
-
-/// What a failed start leaves, unmade.
-pub(super) struct Undo<'a> {
-    pub(super) container: &'a Container,
-    pub(super) state: &'a State,
-    pub(super) spec: &'a Spec,
-    pub(super) cgroup: Option<Cgroup>,
-    /// What has begun ends with its poststop hooks.
-    pub(super) launched: bool,
-}
-
-impl Undo<'_> {
-    pub(super) fn all(self, mut error: Error) -> Error {
-        if let Some(cgroup) = &self.cgroup
-            && let Err(e) = delete::end_all(cgroup).and_then(|()| cgroup.abandon(END))
-        {
-            error = error.attach(&e);
-        }
-        if let Some(unit) = &self.state.unit
-            && let Err(e) = unit.stop()
-        {
-            error = error.attach(&e);
-        }
-        if let Some(Err(e)) = self.state.resctrl.as_ref().map(Groups::remove) {
-            error = error.attach(&e);
-        }
-        if self.launched {
-            for failed in hooks::poststop(self.spec, self.state) {
-                error = error.attach(&failed);
-            }
-        }
-        match self.container.remove() {
-            Ok(()) => error,
-            Err(e) => error.attach(&e),
-        }
-    }
-}
-
-/// The socket on which init waits for `start`: in the container's folder, reached by a short path whatever --root is
-/// (sun_path takes 107 bytes, unix(7)).
-fn listen(folder: &Path) -> Result<OwnedFd> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .call("socket for start")?;
-    let (_folder, address) = start_address(folder)?;
-    // What the file gets at bind: whoever may write to it may start the container.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).call("fchmod of the start socket")?;
-    rustix::net::bind(&socket, &address).call("bind of the start socket")?;
-    rustix::net::listen(&socket, 8).call("listen on the start socket")?;
-    Ok(socket)
-}
-
-/// The address of the start socket; it is valid as long as the fd is open.
-pub(super) fn start_address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> {
-    use rustix::fs::OFlags;
-    let fd = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .call(format!("open {}", folder.display()))?;
-    let path = format!("/proc/self/fd/{}/{START_SOCKET}", fd.as_raw_fd());
-    let address = SocketAddrUnix::new(path.as_str()).call("address of the start socket")?;
-    Ok((fd, address))
 }
 
 pub(super) fn restrict_devices(cgroup: &Cgroup, policy: &Policy) -> Result<()> {

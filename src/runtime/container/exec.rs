@@ -2,7 +2,7 @@
 
 use super::process::{Status, ended};
 use super::state::{Container, State};
-use crate::cgroup::{Cgroup, CgroupPath, Hierarchy};
+use crate::cgroup::{Cgroup, CgroupPath, Hierarchy, line_of_v2};
 use crate::compile::{self, ExecRequest};
 use crate::error::{CallContext, Context};
 use crate::host::Host;
@@ -12,7 +12,7 @@ use crate::prepare::{Means, prepare};
 use crate::spec::{self, Namespace, Process, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::scheduling;
-use crate::{Code, Error, Result, home, listen_fds, pid_file, terminal, timings, words};
+use crate::{Code, Error, Result, failure, home, listen_fds, pid_file, terminal, timings};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -225,7 +225,7 @@ fn cgroup_of_init(state: &State, init: i32) -> Result<Option<Cgroup>> {
     let Some((mount, path)) = &state.cgroup else { return Ok(None) };
     let file = format!("/proc/{init}/cgroup");
     let text = std::fs::read_to_string(&file).call(format!("read {file}"))?;
-    let now = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let now = line_of_v2(&text);
     let below = now.filter(|now| now.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/')));
     match (below, Hierarchy::at(mount)?) {
         (Some(below), Some(hierarchy)) => Cgroup::open(&hierarchy, &CgroupPath::parse(below)?),
@@ -292,7 +292,7 @@ fn attend(
                     let call = "process: /scheduler: sched_setattr";
                     let set = scheduling::set_scheduler(child.pid(), to).call(call);
                     set.map_err(|error| {
-                        let hint = words::scheduler_hint(to, error.errno().unwrap_or_default());
+                        let hint = failure::scheduler_hint(to, error.errno().unwrap_or_default());
                         error.at("/scheduler").hint(hint)
                     })?;
                     child.go_on(None)?;

@@ -17,7 +17,9 @@ mod proc_file;
 mod process;
 mod signal;
 mod start;
+mod start_socket;
 mod state;
+mod undo;
 mod update;
 
 pub use checkpoint::{

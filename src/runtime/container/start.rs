@@ -1,7 +1,7 @@
 //! start: the word to a created container's init, and what becomes of its execve.
 
-use super::create::start_address;
 use super::process::{Process, Status};
+use super::start_socket;
 use super::state::{Container, START_SOCKET, State};
 use super::{delete, hooks};
 use crate::compile::{self, Request};
@@ -95,7 +95,7 @@ fn say_go_on(
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .call("socket for start")?;
-    let (_folder, address) = start_address(container.folder())?;
+    let (_folder, address) = start_socket::address(container.folder())?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) => {}
         // Another start was quicker, or init has died meanwhile.

@@ -319,8 +319,7 @@ mod tests {
 
     fn program(folder: &Path) {
         // One that says nothing, and does not end.
-        std::fs::write(folder.join("criu"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
-        std::fs::set_permissions(folder.join("criu"), PermissionsExt::from_mode(0o755)).unwrap();
+        scratch::program(&folder.join("criu"), "#!/bin/sh\nexec sleep 1000\n");
     }
 
     #[test]

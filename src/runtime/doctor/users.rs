@@ -43,9 +43,9 @@ pub(super) fn examine(caller: &Caller) -> Vec<Finding> {
             "programs",
             "criu",
             false,
-            "not used: rcrun has no checkpoint",
-            "not used: rcrun has no checkpoint",
-            "",
+            "root can checkpoint and restore containers",
+            "there is no checkpoint and no restore",
+            "install it (on Debian: apt-get install criu)",
         )
         .finding(program("criu").map(|path| path.display().to_string()).ok_or_else(|| "not in PATH".into())),
     );

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{CgroupPath, Change, Policy, Write};
+use crate::cgroup::{CgroupPath, Change, Policy, Write, line_of_v2};
 use crate::error::{CallContext, Context};
 use crate::sys::hold::Hold;
 use crate::{Code, Error, Result};
@@ -150,6 +150,16 @@ impl Unit {
         self.try_start(properties).context(format!("start unit {} of systemd", self.scope))
     }
 
+    /// Where its cgroup will lie, as far as one can tell before it is made: the system's manager has it at `path`, and the
+    /// user's below its own.
+    pub fn expected(&self, path: &CgroupPath) -> Result<CgroupPath> {
+        if !self.user {
+            return Ok(path.clone());
+        }
+        let own = std::fs::read_to_string("/proc/self/cgroup").call("read /proc/self/cgroup")?;
+        CgroupPath::parse(&format!("{}{path}", users_manager(&own, rustix::process::geteuid().as_raw())))
+    }
+
     fn try_start(&self, properties: &[Property]) -> Result<Started> {
         let mut bus = Bus::connect(self.user)
             .map_err(|error| error.hint(Some("without --systemd-cgroup rcrun makes cgroups itself")))?;
@@ -179,7 +189,7 @@ impl Unit {
         // Where it is depends on where systemd itself is.
         let file = format!("/proc/{pid}/cgroup");
         let text = std::fs::read_to_string(&file).call(format!("read {file}"))?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        let path = line_of_v2(&text);
         match path.filter(|path| path.ends_with(self.scope.as_str())) {
             Some(path) => Ok(Started { cgroup: CgroupPath::parse(path)?, hold }),
             None => {
@@ -264,8 +274,7 @@ fn start_transient(scope: &str, properties: &[Property], pid: u32) -> (Method, [
 /// containment"). podman does this before it calls a runtime; a shell in a session has not.
 fn enter(bus: &mut Bus) -> Result<()> {
     let own = std::fs::read_to_string("/proc/self/cgroup").call("read /proc/self/cgroup")?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    if own.split('/').any(|name| name.starts_with("user@") && name.ends_with(".service")) {
+    if line_of_v2(&own).unwrap_or_default().split('/').any(is_users_manager) {
         return Ok(());
     }
     let pid = std::process::id();
@@ -281,6 +290,19 @@ fn enter(bus: &mut Bus) -> Result<()> {
         result => Err(Error::new(Code::System, format!("the job of unit {scope} ended with {result:?}"))),
     }
     .context("enter the user's manager")
+}
+
+/// Where the user's manager is that the process with this `/proc/self/cgroup` is in; elsewhere, where systemd puts it.
+fn users_manager(own: &str, uid: u32) -> String {
+    let names: Vec<&str> = line_of_v2(own).unwrap_or_default().split('/').collect();
+    match names.iter().position(|name| is_users_manager(name)) {
+        Some(at) => names[..=at].join("/"),
+        None => format!("/user.slice/user-{uid}.slice/user@{uid}.service"),
+    }
+}
+
+fn is_users_manager(unit: &str) -> bool {
+    unit.starts_with("user@") && unit.ends_with(".service")
 }
 
 impl Refusal {
@@ -300,5 +322,26 @@ fn first(answer: std::result::Result<Vec<String>, Refusal>) -> Result<String> {
     match answer {
         Ok(texts) => Ok(texts.into_iter().next().unwrap_or_default()),
         Err(refusal) => refused(Err(refusal)).map(|()| String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::users_manager;
+
+    #[test]
+    fn the_users_manager_is_the_one_that_a_process_is_in_or_has_its_usual_place() {
+        let usual = "/user.slice/user-7.slice/user@7.service";
+        for (own, expected) in [
+            ("0::/user.slice/user-7.slice/session-1.scope\n", usual),
+            (
+                "1:name=systemd:/\n0::/user.slice/user-9.slice/user@9.service/app.slice/a.scope\n",
+                "/user.slice/user-9.slice/user@9.service",
+            ),
+            ("0::/box/user@9.service\n", "/box/user@9.service"),
+            ("0::/\n", usual),
+        ] {
+            assert_eq!(users_manager(own, 7), expected, "{own}");
+        }
     }
 }

@@ -67,6 +67,39 @@ fn no_file_names_a_path_of_the_machine_it_was_written_on() {
     assert!(found.is_empty(), "paths of a machine:\n{found}");
 }
 
+#[test]
+fn every_test_that_the_specification_names_is_there() {
+    let page = std::fs::read_to_string(source::top().join("SPECIFICATION.md")).expect("SPECIFICATION.md");
+    let sources: Vec<(PathBuf, String)> = rust().collect();
+    // A test is a sentence; a word or two are a field or a target of `make fuzz`.
+    let is_name = |word: &str| {
+        word.matches('_').count() > 1
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let held_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        // A section says where those stand that follow no file.
+        let mut file = Path::new("");
+        for word in held_by.split('`').skip(1).step_by(2) {
+            if word.ends_with(".rs") {
+                file = Path::new(word);
+            }
+            let test = is_name(word).then(|| format!("fn {word}()"));
+            let names = word.ends_with(".rs") || test.is_some();
+            seen += usize::from(names);
+            let there = |(path, text): &(PathBuf, String)| {
+                (file.as_os_str().is_empty() || path.ends_with(file))
+                    && test.as_ref().is_none_or(|test| text.contains(test.as_str()))
+            };
+            if names && !sources.iter().any(there) {
+                missing.push(format!("{word} in {}", file.display()));
+            }
+        }
+    }
+    assert!(seen > 200 && missing.is_empty(), "of {seen} files and tests these are not there: {missing:?}");
+}
+
 /// Hosts that documents refer to, and the index that Cargo.lock names. A mirror or a registry near a machine is none of
 /// them: that is the machine's own configuration.
 const HOSTS: [&str; 10] = [

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 39] = [
+const USES: [(&str, &[&str]); 40] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -17,13 +17,14 @@ const USES: [(&str, &[&str]); 39] = [
     ("spec", &["error"]),
     ("seccomp", &["error", "host"]),
     ("compile", &["error", "host", "plan", "seccomp", "spec"]),
-    ("words", &["error", "plan"]),
+    ("words", &["plan"]),
+    ("failure", &["error", "plan", "words"]),
     ("plan_text", &["error", "plan", "words"]),
     ("timings", &["error", "plan", "words"]),
     ("idmap", &["error", "plan", "sys"]),
     ("prepare", &["error", "idmap", "plan", "sys", "words"]),
-    ("program", &["error", "plan", "prepare", "words"]),
-    ("launch", &["error", "init_image", "plan", "prepare", "program", "sys", "words"]),
+    ("program", &["error", "failure", "plan", "prepare"]),
+    ("launch", &["error", "failure", "init_image", "plan", "prepare", "program", "sys", "words"]),
     ("home", &["prepare"]),
     ("mountinfo", &["error"]),
     ("resctrl", &["error", "mountinfo"]),
@@ -49,6 +50,7 @@ const USES: [(&str, &[&str]); 39] = [
             "compile",
             "criu",
             "error",
+            "failure",
             "foreground",
             "home",
             "hooks",
@@ -69,7 +71,6 @@ const USES: [(&str, &[&str]); 39] = [
             "systemd",
             "terminal",
             "timings",
-            "words",
         ],
     ),
     (
@@ -83,7 +84,7 @@ const USES: [(&str, &[&str]); 39] = [
 ];
 
 /// Modules that only turn data into data: no file, environment, process, clock or system call.
-const PURE: [&str; 6] = ["spec", "compile", "seccomp", "plan", "plan_text", "words"];
+const PURE: [&str; 7] = ["spec", "compile", "seccomp", "plan", "plan_text", "words", "failure"];
 
 /// What `spec` reads config.json with: the only file of a pure module that opens one.
 const READS_CONFIG: &str = "spec/mod.rs";

@@ -1,14 +1,18 @@
 //! rcrun-init as it is embedded, run on small plans: without a container around it, with the answers played by the test.
 
+#[path = "../scratch.rs"]
+mod scratch;
+
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{FOUND_BY_INIT, GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::text::Text;
 use rcrun_plan::{InRoot, Slot, Step};
 use rcrun_runtime::init_image::INIT;
+use scratch::Folder;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,23 +27,6 @@ fn t(text: &str) -> Text {
 
 fn at(path: &str) -> InRoot<Text> {
     InRoot(path.into())
-}
-
-/// A folder that is removed afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("rcrun-init-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 struct Running {
@@ -62,8 +49,7 @@ fn start(folder: &Path, steps: &[Step<Text>], slots: Vec<OwnedFd>, payload: &Pay
     // A new file each time: the one before may still be executed, and is not to be written then.
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let program = folder.join(format!("rcrun-init-{}", STARTED.fetch_add(1, Ordering::Relaxed)));
-    std::fs::write(&program, INIT).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    scratch::program(&program, INIT);
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::empty(), None).unwrap();
     rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC).unwrap();
@@ -136,7 +122,7 @@ fn payload_gets_arguments_environment_and_home() {
         candidates: &["/nowhere/sh", "/etc/passwd/sh", "/bin/sh"],
         home: true,
     };
-    let init = start(&folder.0, &[Step::FindExecutable, Step::Ready, Step::Execute], vec![], &payload);
+    let init = start(folder.path(), &[Step::FindExecutable, Step::Ready, Step::Execute], vec![], &payload);
     assert_eq!(init.report().unwrap().kind, Kind::Ready);
     init.answer(b"/home/me");
     assert_eq!(init.report().unwrap().kind, Kind::Executing);
@@ -149,7 +135,7 @@ fn payload_gets_arguments_environment_and_home() {
 fn parent_that_goes_away_before_its_word_takes_init_with_it() {
     let _alone = alone();
     let folder = Folder::new("orphan");
-    let mut init = start(&folder.0, &[Step::FindExecutable, Step::Ready, Step::Execute], vec![], &TRUE);
+    let mut init = start(folder.path(), &[Step::FindExecutable, Step::Ready, Step::Execute], vec![], &TRUE);
     assert_eq!(init.report().unwrap().kind, Kind::Ready);
     drop(init.socket);
     assert_eq!(init.child.wait().unwrap().code(), Some(1));
@@ -159,7 +145,7 @@ fn parent_that_goes_away_before_its_word_takes_init_with_it() {
 fn failures_name_step_call_errno_and_candidate() {
     let _alone = alone();
     let folder = Folder::new("failures");
-    let plain = folder.0.join("plain");
+    let plain = folder.path().join("plain");
     std::fs::write(&plain, "").unwrap();
     let plain = plain.to_str().unwrap();
     let absent: &[&str] = &["/nowhere/sh"];
@@ -170,7 +156,7 @@ fn failures_name_step_call_errno_and_candidate() {
     {
         let payload = Payload { candidates, ..TRUE };
         let init = start(
-            &folder.0,
+            folder.path(),
             &[Step::Session { controlling: false }, Step::FindExecutable, Step::Execute],
             vec![],
             &payload,
@@ -179,15 +165,14 @@ fn failures_name_step_call_errno_and_candidate() {
         assert_eq!((report.kind, report.step, report.errno, report.detail), (Kind::Failed, 1, errno, detail));
         assert_eq!(init.finish().0, 1);
     }
-    let init = start(&folder.0, &[Step::Execute], vec![], &TRUE);
+    let init = start(folder.path(), &[Step::Execute], vec![], &TRUE);
     let report = init.report().unwrap();
     assert_eq!((report.call, report.step, report.errno), (FOUND_BY_INIT, 0, libc::EINVAL));
     // An executable that is none: the kernel says so to the execve itself.
-    let broken = folder.0.join("broken");
-    std::fs::write(&broken, "\x7fELF").unwrap();
-    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let broken = folder.path().join("broken");
+    scratch::program(&broken, "\x7fELF");
     let payload = Payload { candidates: &[broken.to_str().unwrap()], ..TRUE };
-    let init = start(&folder.0, &[Step::FindExecutable, Step::Execute], vec![], &payload);
+    let init = start(folder.path(), &[Step::FindExecutable, Step::Execute], vec![], &payload);
     assert_eq!(init.report().unwrap().kind, Kind::Executing);
     let report = init.report().unwrap();
     assert_eq!((report.kind, i64::from(report.call)), (Kind::Failed, libc::SYS_execve));
@@ -200,11 +185,11 @@ fn machine_mount_namespace_is_refused() {
     let folder = Folder::new("namespace");
     let namespace = || rustix::fs::open("/proc/self/ns/mnt", rustix::fs::OFlags::RDONLY, 0.into()).unwrap();
     let check = Step::CheckMountNamespace { host: Slot(0) };
-    let init = start(&folder.0, std::slice::from_ref(&check), vec![namespace()], &TRUE);
+    let init = start(folder.path(), std::slice::from_ref(&check), vec![namespace()], &TRUE);
     let report = init.report().unwrap();
     assert_eq!((report.kind, report.step, report.call), (Kind::Failed, 0, FOUND_BY_INIT));
     let steps = [Step::Unshare { kinds: CLONE_NEWNS }, check, Step::FindExecutable, Step::Execute];
-    let init = start(&folder.0, &steps, vec![namespace()], &TRUE);
+    let init = start(folder.path(), &steps, vec![namespace()], &TRUE);
     assert_eq!(init.report().unwrap().kind, Kind::Executing);
     assert_eq!(init.finish().0, 0);
 }
@@ -217,12 +202,12 @@ fn start_is_answered_on_a_connection_and_outlives_a_starter_that_says_nothing() 
     let _alone = alone();
     let folder = Folder::new("start");
     let socket = |flags| socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    let address = SocketAddrUnix::new(folder.0.join("start.sock")).unwrap();
+    let address = SocketAddrUnix::new(folder.path().join("start.sock")).unwrap();
     let listening = socket(SocketFlags::empty());
     bind(&listening, &address).unwrap();
     listen(&listening, 8).unwrap();
     let steps = [Step::FindExecutable, Step::Ready, Step::AwaitStart { listen: Slot(0) }, Step::Execute];
-    let mut init = start(&folder.0, &steps, vec![listening], &TRUE);
+    let mut init = start(folder.path(), &steps, vec![listening], &TRUE);
     assert_eq!(init.report().unwrap().kind, Kind::Ready);
     init.answer(b"");
     assert_eq!(init.report(), None, "init closes the first socket");
@@ -242,7 +227,7 @@ fn start_is_answered_on_a_connection_and_outlives_a_starter_that_says_nothing() 
 fn root_is_made_pivoted_to_masked_and_left_alone_outside() {
     let _alone = alone();
     let folder = Folder::new("root");
-    let root = folder.0.join("root");
+    let root = folder.path().join("root");
     for path in ["bin", "lib", "lib64", "usr", "etc", "secret", "tmp/deep", "shut"] {
         std::fs::create_dir_all(root.join(path)).unwrap();
     }
@@ -316,7 +301,7 @@ fn root_is_made_pivoted_to_masked_and_left_alone_outside() {
         grep -c . /proc/self/mountinfo; ls /; cat /sys/class/net/lo/operstate 2>/dev/null; kill -0 $$";
     let env = ["PATH=/bin:/usr/bin"];
     let payload = Payload { args: &["sh", "-c", script], env: &env, candidates: &["/bin/sh"], home: false };
-    let init = start(&folder.0, &steps, slots, &payload);
+    let init = start(folder.path(), &steps, slots, &payload);
     let report = init.report().unwrap();
     assert_eq!(report.kind, Kind::Ready, "{report:?} {:?}", steps[report.step as usize]);
     init.answer(b"");
@@ -363,7 +348,7 @@ fn root_is_made_pivoted_to_masked_and_left_alone_outside() {
 fn proc_through_a_symlink_is_refused() {
     let _alone = alone();
     let folder = Folder::new("proc");
-    let root = folder.0.join("root");
+    let root = folder.path().join("root");
     std::fs::create_dir_all(root.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", root.join("proc")).unwrap();
     let steps = [
@@ -375,7 +360,7 @@ fn proc_through_a_symlink_is_refused() {
         Step::FsMount { attributes: 0 },
         Step::Attach { path: at("proc"), plain: true },
     ];
-    let init = start(&folder.0, &steps, vec![tree(&root)], &TRUE);
+    let init = start(folder.path(), &steps, vec![tree(&root)], &TRUE);
     let report = init.report().unwrap();
     assert_eq!((report.kind, report.step, report.errno), (Kind::Failed, 6, libc::ELOOP));
     assert_eq!(i64::from(report.call), libc::SYS_openat2);

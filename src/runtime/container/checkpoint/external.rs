@@ -275,10 +275,10 @@ impl Sources<'_> {
             .map(|mount| PathBuf::from(OsStr::from_bytes(&unescape(mount.point))))
             .collect();
         for external in self.all() {
-            options.mount(&external.name, utf8(&external.source)?);
-            let Some(real) = external.recursive.then(|| external.source.canonicalize().ok()).flatten() else {
-                continue;
-            };
+            // CRIU asks for a last name, which `.` and `..` are not, and finds no mount by way of a link.
+            let real = external.source.canonicalize().ok();
+            options.mount(&external.name, utf8(real.as_deref().unwrap_or(&external.source))?);
+            let Some(real) = real.filter(|_| external.recursive) else { continue };
             for below in points.iter().filter(|point| **point != real && point.starts_with(&real)) {
                 if let Ok(rest) = below.strip_prefix(&real) {
                     options.mount(utf8(&Path::new(&external.name).join(rest))?, utf8(below)?);

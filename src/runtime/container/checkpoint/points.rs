@@ -1,6 +1,7 @@
 //! Mount points in a root that has never been run: CRIU mounts, and makes none.
 
 use crate::compile::{self, in_root};
+use crate::error::CallContext;
 use crate::prepare::open_root;
 use crate::spec::Spec;
 use crate::spec::mount::MountOptions;
@@ -8,26 +9,42 @@ use crate::{Error, Result};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Makes those of config.json that are missing. What lies on a tmpfs is in the images, and what lies in a bind mount in its
-/// source.
+/// Makes those of config.json that are missing: in the root, or in the source of the bind mount that they lie in. What lies on
+/// a tmpfs is in the images.
 pub(super) fn make(rootfs: &Path, spec: &Spec, bundle: &Path) -> Result<()> {
     let root = open_root(rootfs)?;
-    let mut mounted: Vec<String> = Vec::new();
+    let mut mounted: Vec<(String, Option<PathBuf>)> = Vec::new();
     for entry in spec.mounts().iter().flatten().filter(|entry| !compile::is_change(entry)) {
         let path = in_root(entry.destination()).0.0;
-        let below = mounted.iter().any(|point| path.starts_with(&format!("{point}/")));
-        mounted.push(path.clone());
-        if below || path.is_empty() {
-            continue;
-        }
         let source = bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
-        let file =
-            MountOptions::of(entry).bind.is_some() && source.metadata().is_ok_and(|data| !data.is_dir());
-        one(&root, &path, file)?;
+        let options = MountOptions::of(entry);
+        let file = options.bind.is_some() && source.metadata().is_ok_and(|data| !data.is_dir());
+        if !path.is_empty() {
+            match above(&mounted, &path) {
+                None => one(&root, &path, file)?,
+                Some((Some(source), rest)) => one(&folder(source)?, rest, file)?,
+                Some((None, _)) => {}
+            }
+        }
+        let written = options.bind.is_some() && !file && options.attr_set & libc::MOUNT_ATTR_RDONLY == 0;
+        mounted.push((path, written.then_some(source)));
     }
     Ok(())
+}
+
+/// The mount that `path` will lie in: the source that a point can be made in, and the path below it.
+fn above<'a>(mounted: &'a [(String, Option<PathBuf>)], path: &'a str) -> Option<(Option<&'a Path>, &'a str)> {
+    let rest = |point: &str| path.strip_prefix(point)?.strip_prefix('/');
+    let around = mounted.iter().filter_map(|(point, source)| Some((point, source.as_deref(), rest(point)?)));
+    // Of two at one place the later lies on top.
+    around.max_by_key(|(point, ..)| point.len()).map(|(_, source, rest)| (source, rest))
+}
+
+fn folder(source: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(source, flags, Mode::empty()).call(format!("open {}", source.display()))
 }
 
 fn open(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
@@ -67,6 +84,23 @@ fn one(root: &OwnedFd, path: &str, file: bool) -> Result<()> {
 mod tests {
     use super::*;
     use crate::scratch::Folder;
+
+    #[test]
+    fn a_point_below_a_bind_mount_is_made_in_its_source_and_none_below_what_is_in_the_images() {
+        let source = |path: &str| Some(PathBuf::from(path));
+        let mounted =
+            [("a", source("/one")), ("a", source("/two")), ("a/tmp", None), ("a/tmp/b", source("/three"))];
+        let mounted = mounted.map(|(point, source)| (point.to_string(), source));
+        for (path, expected) in [
+            ("a/x/y", Some((Some(Path::new("/two")), "x/y"))),
+            ("a/tmp/x", Some((None, "x"))),
+            ("a/tmp/b/x", Some((Some(Path::new("/three")), "x"))),
+            ("ab/x", None),
+            ("a", None),
+        ] {
+            assert_eq!(above(&mounted, path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn mount_points_are_made_in_the_root_whatever_links_lie_there() {

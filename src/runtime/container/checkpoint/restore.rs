@@ -9,11 +9,12 @@ use super::{
 };
 use crate::cgroup::{Cgroup, Notices, Policy, resources};
 use crate::container::cgroup_place::CgroupPlace;
-use crate::container::create::{Run, Undo, restrict_devices};
+use crate::container::create::{Run, restrict_devices};
 use crate::container::delete::Left;
 use crate::container::hooks;
 use crate::container::process::Process;
 use crate::container::state::{Container, State, StateRoot};
+use crate::container::undo::Undo;
 use crate::criu::message::{Kind, Options, Switch, Text};
 use crate::criu::{Criu, FIRST_PASSED, Given, Notice, Worker};
 use crate::error::CallContext;

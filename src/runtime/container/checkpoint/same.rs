@@ -2,7 +2,7 @@
 //! is nobody's word.
 
 use super::external::Inside;
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{CgroupPath, line_of_v2};
 use crate::compile;
 use crate::error::CallContext;
 use crate::spec::{Namespace, Spec};
@@ -162,7 +162,7 @@ fn namespaces(pid: i32, spec: &Spec) -> Result<()> {
 fn place(pid: i32, cgroup: &CgroupPath) -> Result<()> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).call(format!("read {path}"))?;
-    let its = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let its = line_of_v2(&text).unwrap_or_default();
     match Path::new(its).starts_with(cgroup.as_str()) {
         true => Ok(()),
         false => Err(more(format!("a process is in cgroup {its}, and not in {cgroup}"))),
