@@ -1,8 +1,8 @@
 //! Requests to one registry: which scheme it speaks, who asks, where it redirects to, and what its refusals mean.
-//! Uses: ureq, credentials, token, trust, words.
+//! Uses: ureq, connection, credentials, origin, retry, token, trust, words.
 
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,8 +13,10 @@ use ureq::{Agent, Body, SendBody};
 
 use crate::credentials::{self, Credentials};
 use crate::options::Options;
+use crate::origin::{Origin, is_loopback};
+use crate::retry::{self, Attempts};
 use crate::token::{self, Challenge};
-use crate::{trust, words};
+use crate::{connection, trust, words};
 
 /// Redirects in a row.
 const REDIRECTS_MAX: usize = 5;
@@ -61,8 +63,7 @@ impl<'a> Ask<'a> {
 /// A registry, for one repository in it and what may be done there.
 pub(crate) struct Client<'a> {
     agent: Agent,
-    /// Scheme and authority.
-    origin: (String, String),
+    origin: Origin,
     shown: String,
     /// Where certificates for it may lie.
     certificates: Option<PathBuf>,
@@ -72,77 +73,8 @@ pub(crate) struct Client<'a> {
     challenge: Mutex<Option<Challenge>>,
     authorization: Mutex<Option<String>>,
     pub(crate) options: &'a Options,
-}
-
-/// Whether `host` is this machine.
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let host = host.to_ascii_lowercase();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// A failed request as an error of this crate, with what to do; `certificates` is where those for this registry may lie.
-/// `Display` of ureq says little of TLS.
-fn failed(error: ureq::Error, certificates: Option<&Path>) -> Error {
-    let no_such_host = || {
-        let message = "there is no such host: is its name right, and does a name server answer?";
-        Error::new(Code::System, message)
-    };
-    match error {
-        ureq::Error::HostNotFound => no_such_host(),
-        // The standard library has no kind for it.
-        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => no_such_host(),
-        ureq::Error::Io(error) => {
-            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-            let trusted = certificates.filter(|_| is_untrusted(&error));
-            let error = Error::call("connection", error);
-            match trusted {
-                _ if refused => error.and("is it running, and listening on this port?"),
-                Some(folder) => {
-                    let file = folder.join("ca.crt");
-                    error.and(format_args!(
-                        "to trust it, put the authority's certificate into {}",
-                        file.display()
-                    ))
-                }
-                None => error,
-            }
-        }
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            Error::new(Code::System, "timeout: connect").and("is the network up, and is a proxy needed?")
-        }
-        other => Error::new(Code::System, words::shown(&other.to_string(), 300)),
-    }
-}
-
-/// The error of TLS that `error` is.
-fn tls(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-}
-
-fn is_untrusted(error: &io::Error) -> bool {
-    use rustls::CertificateError::UnknownIssuer;
-    matches!(tls(error), Some(rustls::Error::InvalidCertificate(UnknownIssuer)))
-}
-
-/// Whether the server does not speak TLS at all. A certificate that is not trusted is something else.
-fn is_not_tls(error: &ureq::Error) -> bool {
-    let ureq::Error::Io(error) = error else { return false };
-    match tls(error) {
-        Some(rustls::Error::InvalidMessage(_)) => true,
-        Some(_) => false,
-        // Nothing listens for https, or what does hangs up at a message that it does not know.
-        None => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
-        ),
-    }
+    /// Of all that is asked of it.
+    pub(crate) attempts: Attempts,
 }
 
 impl<'a> Client<'a> {
@@ -197,7 +129,7 @@ impl<'a> Client<'a> {
             }
             let client = Client {
                 agent: config.build().new_agent(),
-                origin: (scheme.into(), authority.to_ascii_lowercase()),
+                origin: Origin::new(scheme, authority),
                 shown: shown.into(),
                 certificates: options.certificates.first().map(|folder| folder.join(host)),
                 scopes: scopes.clone(),
@@ -205,8 +137,9 @@ impl<'a> Client<'a> {
                 challenge: Mutex::new(None),
                 authorization: Mutex::new(None),
                 options,
+                attempts: Attempts::default(),
             };
-            match client.once(&Ask::new(&Method::GET, "/v2/"), &client.url("/v2/"), None) {
+            match client.once(&Ask::new(&Method::GET, "/v2/"), &client.origin.url("/v2/"), None) {
                 Ok(mut answer) => {
                     spent(&mut answer);
                     if answer.status() == StatusCode::UNAUTHORIZED {
@@ -215,7 +148,7 @@ impl<'a> Client<'a> {
                     return Ok(client);
                 }
                 Err(error) => {
-                    let again = is_not_tls(&error);
+                    let again = connection::is_not_tls(&error);
                     let error = client.failed(error);
                     if !again {
                         return Err(error);
@@ -237,26 +170,7 @@ impl<'a> Client<'a> {
     }
 
     fn failed(&self, error: ureq::Error) -> Error {
-        failed(error, self.certificates.as_deref())
-    }
-
-    fn url(&self, at: &str) -> String {
-        match at.starts_with('/') {
-            true => format!("{}://{}{at}", self.origin.0, self.origin.1),
-            false => at.into(),
-        }
-    }
-
-    /// Whether `url` is the registry itself: scheme, host and port are the same.
-    fn is_own(&self, url: &Uri) -> bool {
-        let port = |scheme: Option<&str>| if scheme == Some("https") { 443 } else { 80 };
-        let Ok(own) = self.url("/").parse::<Uri>() else { return false };
-        own.scheme_str() == url.scheme_str()
-            && own.host().map(str::to_ascii_lowercase) == url.host().map(str::to_ascii_lowercase)
-            && own.port_u16().unwrap_or(port(own.scheme_str()))
-                == url.port_u16().unwrap_or(port(url.scheme_str()))
-            // A name before an @ is a trap for who compares text.
-            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        connection::failed(error, self.certificates.as_deref())
     }
 
     /// Sends one request, and follows nothing.
@@ -293,12 +207,12 @@ impl<'a> Client<'a> {
     }
 
     fn asked(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
-        let mut url = self.url(ask.at);
+        let mut url = self.origin.url(ask.at);
         let mut proven = false;
         let mut redirects = 0;
         loop {
             let parsed: Uri = url.parse().map_err(|_| Error::invalid("it redirects to what is no URL"))?;
-            let own = self.is_own(&parsed);
+            let own = self.origin.is_own(&parsed);
             // CVE-2020-15157: whoever a registry points at gets no password and no token.
             let authorization = if own { self.authorization()? } else { None };
             let mut answer = self.once(ask, &url, authorization.as_deref()).map_err(|e| self.failed(e))?;
@@ -317,7 +231,7 @@ impl<'a> Client<'a> {
                 if redirects > REDIRECTS_MAX {
                     return Err(Error::invalid(format!("it redirects more than {REDIRECTS_MAX} times")));
                 }
-                url = self.location(&url, answer.headers())?;
+                url = self.origin.location(&url, answer.headers())?;
                 continue;
             }
             return Ok(answer);
@@ -326,30 +240,7 @@ impl<'a> Client<'a> {
 
     /// Where an upload goes on, after an answer from `url`.
     pub(crate) fn next(&self, url: &str, headers: &HeaderMap) -> Result<String> {
-        self.location(url, headers).map_err(|e| e.of(&self.shown))
-    }
-
-    /// Where the header `Location` of an answer from `url` leads: a whole URL. It never leads out of TLS.
-    fn location(&self, url: &str, headers: &HeaderMap) -> Result<String> {
-        let bad = |why: &str| Error::invalid(format!("answers a Location that {why}"));
-        let to = headers.get("location").ok_or_else(|| bad("is not there"))?;
-        let to = to.to_str().map_err(|_| bad("is no text"))?;
-        let from: Uri = self.url(url).parse().map_err(|_| bad("is relative to what is no URL"))?;
-        let (scheme, authority) =
-            (from.scheme_str().unwrap_or_default(), from.authority().map(|a| a.as_str()).unwrap_or_default());
-        let whole = match to {
-            to if to.starts_with("//") => format!("{scheme}:{to}"),
-            to if to.starts_with('/') => format!("{scheme}://{authority}{to}"),
-            to if to.contains("://") => to.to_string(),
-            _ => return Err(bad("is neither a URL nor begins with a slash")),
-        };
-        let parsed: Uri = whole.parse().map_err(|_| bad("is no URL"))?;
-        match parsed.scheme_str() {
-            Some("https") => Ok(whole),
-            Some("http") if self.origin.0 == "http" => Ok(whole),
-            Some("http") => Err(bad("leads out of TLS")),
-            _ => Err(bad("is neither https nor http")),
-        }
+        self.origin.location(url, headers).map_err(|e| e.of(&self.shown))
     }
 
     fn authorization(&self) -> Result<Option<String>> {
@@ -382,7 +273,7 @@ impl<'a> Client<'a> {
         let shown = words::shown(realm, 200);
         let of = |e: Error| e.of(format_args!("realm {shown}"));
         let parsed: Uri = realm.parse().map_err(|_| of(Error::invalid("is no URL")))?;
-        let plain = self.origin.0 == "http"
+        let plain = self.origin.is_plain()
             && parsed.scheme_str() == Some("http")
             && (self.options.plain_http || parsed.authority().is_some_and(|a| is_loopback(a.as_str())));
         if parsed.scheme_str() != Some("https") && !plain {
@@ -410,7 +301,7 @@ impl<'a> Client<'a> {
         let status = answer.status();
         let body = bounded(&mut answer, SIZE_MAX).map_err(of)?;
         if !status.is_success() {
-            return Err(of(self.refusal(status, &body, "give a token")));
+            return Err(of(self.refusal((status, answer.headers()), &body, "give a token")));
         }
         token::bearer(realm, &body)
     }
@@ -418,17 +309,33 @@ impl<'a> Client<'a> {
     /// The error that an answer is: `what` was asked for.
     pub(crate) fn refused(&self, mut answer: Response<Body>, what: &str) -> Error {
         let body = bounded(&mut answer, WORDS_MAX).unwrap_or_default();
-        self.refusal(answer.status(), &body, what).of(&self.shown)
+        self.refusal((answer.status(), answer.headers()), &body, what).of(&self.shown)
     }
 
-    fn refusal(&self, status: StatusCode, body: &[u8], what: &str) -> Error {
+    /// Waits before the next attempt, if there is to be one after so many failures in a row; else this is its error.
+    pub(crate) fn again(&self, failures: u32, error: Error) -> Result<()> {
+        let tired = error.code() != Code::System || failures >= self.options.attempts;
+        match tired || !self.attempts.wait(failures, self.options) {
+            true => Err(error),
+            false => Ok(()),
+        }
+    }
+
+    fn refusal(&self, (status, headers): (StatusCode, &HeaderMap), body: &[u8], what: &str) -> Error {
         let told = words::told(body);
+        let wait = retry::retry_after(headers).filter(|_| is_passing(status));
+        if let Some(wait) = wait {
+            self.attempts.not_within(wait);
+        }
+        let too_long = wait.filter(|wait| retry::is_too_long(*wait));
         // System is what is tried again.
         let code = match status {
-            status if is_passing(status) => Code::System,
+            status if is_passing(status) && too_long.is_none() => Code::System,
             StatusCode::NOT_FOUND => Code::NotFound,
             _ => Code::Denied,
         };
+        let when = too_long
+            .map_or(String::new(), |wait| format!("; it is not to be asked again for {} s", wait.as_secs()));
         let who = match (matches!(status.as_u16(), 401 | 403), &self.credentials) {
             (true, None) => {
                 "; nobody is logged in there (podman login, docker login, skopeo login)".to_string()
@@ -436,13 +343,7 @@ impl<'a> Client<'a> {
             (true, Some(someone)) => format!(" to {someone:?}"),
             _ => String::new(),
         };
-        Error::new(code, format!("does not {what}: HTTP {}{told}{who}", status.as_u16()))
-    }
-
-    /// Waits before the next of several attempts: a server that fails has no event to wait for.
-    pub(crate) fn pause(&self, failures: u32) {
-        let factor = 1 << failures.clamp(1, 6).saturating_sub(1);
-        std::thread::sleep((self.options.pause * factor).min(Duration::from_secs(10)));
+        Error::new(code, format!("does not {what}: HTTP {}{told}{who}{when}", status.as_u16()))
     }
 }
 
@@ -471,82 +372,4 @@ pub(crate) fn bounded(answer: &mut Response<Body>, max: u64) -> Result<Vec<u8>> 
         return Err(Error::new(Code::Limit, format!("answers more than {max} bytes")));
     }
     Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client<'a>(scheme: &str, options: &'a Options) -> Client<'a> {
-        Client {
-            agent: Agent::config_builder().build().new_agent(),
-            origin: (scheme.into(), "r.test".into()),
-            shown: "registry r.test".into(),
-            certificates: None,
-            scopes: Vec::new(),
-            credentials: None,
-            challenge: Mutex::new(None),
-            authorization: Mutex::new(None),
-            options,
-        }
-    }
-
-    #[test]
-    fn a_registry_over_tls_leads_nobody_out_of_it() {
-        let options = Options::default();
-        let (tls, plain) = ("https", "http");
-        for (own, to, leads) in [
-            (tls, "/x?y=z".to_string(), Some(format!("{tls}://r.test/x?y=z"))),
-            (tls, "//other.test/x".to_string(), Some(format!("{tls}://other.test/x"))),
-            (tls, format!("{tls}://other.test/x"), Some(format!("{tls}://other.test/x"))),
-            (tls, format!("{plain}://r.test/x"), None),
-            (plain, format!("{plain}://other.test/x"), Some(format!("{plain}://other.test/x"))),
-            (tls, "x".to_string(), None),
-            (tls, "ftp://r.test/x".to_string(), None),
-            (tls, String::new(), None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("location", to.parse().unwrap());
-            assert_eq!(client(own, &options).location("/v2/", &headers).ok(), leads, "{own} {to}");
-        }
-    }
-
-    #[test]
-    fn only_the_registry_itself_is_told_who_asks() {
-        let options = Options::default();
-        let client = client("https", &options);
-        let tls = "https";
-        for (url, own) in [
-            (format!("{tls}://r.test/v2/"), true),
-            (format!("{tls}://R.test:443/"), true),
-            (format!("{tls}://r.test:444/"), false),
-            ("http://r.test/".into(), false),
-            ("http://r.test:443/".into(), false),
-            (format!("{tls}://r.test.evil.test/"), false),
-            (format!("{tls}://r.test@evil.test/"), false),
-            (format!("{tls}://x@r.test/"), false),
-        ] {
-            assert_eq!(client.is_own(&url.parse().unwrap()), own, "{url}");
-        }
-    }
-
-    #[test]
-    fn only_this_machine_is_spoken_to_without_tls() {
-        for (host, loopback) in [
-            ("localhost", true),
-            ("LocalHost:5000", true),
-            ("x.localhost:80", true),
-            ("127.0.0.1:5000", true),
-            ("127.9.9.9", true),
-            ("[::1]:5000", true),
-            ("[::1]", true),
-            ("127.0.0.1.test:5000", false),
-            ("localhost.test", false),
-            ("10.0.0.1:5000", false),
-            ("[2001:db8::1]:5000", false),
-            ("docker.io", false),
-        ] {
-            assert_eq!(is_loopback(host), loopback, "{host}");
-        }
-    }
 }

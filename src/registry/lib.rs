@@ -7,11 +7,14 @@
 //! where it redirects, and `urls` of a descriptor are not read at all.
 
 mod client;
+mod connection;
 mod credentials;
 mod options;
+mod origin;
 mod proxy;
 mod pull;
 mod push;
+mod retry;
 mod token;
 mod trust;
 mod words;

@@ -107,10 +107,7 @@ impl Remote<'_> {
                 Err(error) => error,
             };
             failures += 1;
-            if failures >= self.client.options.attempts || error.code() != Code::System {
-                return Err(error);
-            }
-            self.client.pause(failures);
+            self.client.again(failures, error)?;
         }
     }
 
@@ -305,13 +302,12 @@ impl Read for Blob<'_> {
             self.body = None;
             self.came = 0;
             self.failures += 1;
-            if self.failures >= self.remote.client.options.attempts {
+            self.remote.client.again(self.failures, error).map_err(|error| {
                 let (at, size) = (self.at, self.size);
                 let kept =
                     if at > 0 { "; what came is kept, and the next pull goes on from there" } else { "" };
-                return Err(error.of(format_args!("{at} of {size} bytes came{kept}")).into());
-            }
-            self.remote.client.pause(self.failures);
+                error.of(format_args!("{at} of {size} bytes came{kept}"))
+            })?;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcrun_image::document::{Descriptor, Document, media};
 use rcrun_image::source::{Blobs, Image, Layer};
@@ -137,19 +137,19 @@ impl Push<'_> {
         (self.report)(Progress::Ahead { blobs: work.len(), bytes });
         work.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
+        let attempts = &self.client.attempts;
         let result = Mutex::new(Ok(Pushed { digest: self.image.digest, sent: 0, mounted: 0, there: 0 }));
         let worker = || {
-            while !stop.load(Ordering::Relaxed) {
+            while !attempts.is_given_up() {
                 let Some(blob) = work.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                let done = self.blob(blob, &stop);
+                let done = self.blob(blob);
                 let mut result = result.lock().expect("a lock that no panic held");
                 match (done, &mut *result) {
                     (Ok(Done::Sent), Ok(pushed)) => pushed.sent += 1,
                     (Ok(Done::Mounted), Ok(pushed)) => pushed.mounted += 1,
                     (Ok(Done::There), Ok(pushed)) => pushed.there += 1,
                     (Err(error), Ok(_)) => {
-                        stop.store(true, Ordering::Relaxed);
+                        attempts.give_up();
                         *result = Err(error.of(format_args!("blob {}", blob.digest)));
                     }
                     // What follows the first failure is its consequence.
@@ -168,7 +168,7 @@ impl Push<'_> {
         Ok(pushed)
     }
 
-    fn blob(&self, blob: &Upload<'_>, stop: &AtomicBool) -> Result<Done> {
+    fn blob(&self, blob: &Upload<'_>) -> Result<Done> {
         let Upload { digest, size, .. } = *blob;
         let tell = |done| (self.report)(Progress::Blob { digest, done, size });
         tell(0);
@@ -176,7 +176,7 @@ impl Push<'_> {
         loop {
             let done = match self.is_there(&digest, size) {
                 Ok(true) => Ok(Done::There),
-                Ok(false) => self.upload(blob, stop, &mut failures),
+                Ok(false) => self.upload(blob, &mut failures),
                 Err(error) => Err(error),
             };
             let error = match done {
@@ -187,13 +187,7 @@ impl Push<'_> {
                 Err(error) => error,
             };
             failures += 1;
-            if error.code() != Code::System
-                || failures >= self.client.options.attempts
-                || stop.load(Ordering::Relaxed)
-            {
-                return Err(error);
-            }
-            self.client.pause(failures);
+            self.client.again(failures, error)?;
         }
     }
 
@@ -212,7 +206,7 @@ impl Push<'_> {
         }
     }
 
-    fn upload(&self, blob: &Upload<'_>, stop: &AtomicBool, failures: &mut u32) -> Result<Done> {
+    fn upload(&self, blob: &Upload<'_>, failures: &mut u32) -> Result<Done> {
         let Upload { digest, size, .. } = *blob;
         let path = self.name.path();
         let mut at = format!("/v2/{path}/blobs/uploads/");
@@ -230,7 +224,7 @@ impl Push<'_> {
         let mut begin = 0;
         if let Some(chunk) = self.client.options.chunk.filter(|chunk| *chunk > 0 && *chunk < size) {
             while begin < size {
-                if stop.load(Ordering::Relaxed) {
+                if self.client.attempts.is_given_up() {
                     return Err(Error::new(Code::System, "stopped"));
                 }
                 let end = size.min(begin + chunk);
@@ -241,10 +235,7 @@ impl Push<'_> {
                     }
                     Err(error) => {
                         *failures += 1;
-                        if error.code() != Code::System || *failures >= self.client.options.attempts {
-                            return Err(error);
-                        }
-                        self.client.pause(*failures);
+                        self.client.again(*failures, error)?;
                         (at, begin) = self.status(&at)?;
                     }
                 }
@@ -333,10 +324,7 @@ impl Push<'_> {
                 Err(error) => error,
             };
             failures += 1;
-            if error.code() != Code::System || failures >= self.client.options.attempts {
-                return Err(error);
-            }
-            self.client.pause(failures);
+            self.client.again(failures, error)?;
         }
     }
 }

@@ -7,7 +7,7 @@ mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use made::*;
 use rcrun_image::document::media;
@@ -281,6 +281,30 @@ fn a_registry_that_fails_is_asked_again_and_one_without_ranges_sends_it_all_agai
     let error = pull(&down, &Options { attempts: 3, ..quick() }).unwrap_err().to_string();
     assert!(error.contains("does not give manifest 1: HTTP 500"), "{error}");
     assert_eq!(down.requests().len(), 4);
+}
+
+#[test]
+fn a_registry_that_says_when_to_come_again_is_asked_then_and_not_at_all_if_that_is_long_after() {
+    let has = content(1);
+    let count = AtomicU32::new(0);
+    let busy = Scripted::new(move |asked| match asked.at.contains("/manifests/") {
+        true if count.fetch_add(1, Ordering::SeqCst) == 0 => with(429, "retry-after", "1"),
+        _ => has.answer(asked),
+    });
+    let began = Instant::now();
+    pull(&busy, &quick()).unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+
+    for (status, words) in [(429, "HTTP 429; it is not to be asked again for 7200 s"), (404, "no image app")]
+    {
+        let closed = Scripted::new(move |asked| match asked.at.as_str() {
+            "/v2/" => text(200, ""),
+            _ => with(status, "retry-after", "7200"),
+        });
+        let error = pull(&closed, &quick()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(closed.requests().len(), 2);
+    }
 }
 
 #[test]
