@@ -16,6 +16,7 @@
 //!   leases/<id>             what a container or an import under way uses: prune keeps it
 //!   tmp/<id>/               what is not yet published; the folder is locked by its process while that lives
 //!   tmp/discarded-<id>/     what is to be removed by a later process
+//!   tmp/spare-<n>-<id>/     a container's folder, made before there is a container
 //! ```
 //!
 //! What reaches the disk when: records and names are synced before they are renamed into place. Blobs and layers are
@@ -30,13 +31,13 @@ mod lease;
 mod partial;
 mod prune;
 mod record;
+mod spare;
 mod unpacked;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -53,6 +54,8 @@ pub use lease::{CONTAINER_MAX, Lease};
 pub(crate) use partial::{Continued, Partial};
 pub use prune::Pruned;
 pub use record::{Named, Record, RecordLayer};
+pub use spare::Outfit;
+use spare::{DISCARDED, DISCARDED_MAX, SPARE};
 pub use unpacked::{LayerId, Unpacked};
 pub(crate) use unpacked::{clear_times, privileged};
 
@@ -74,6 +77,8 @@ pub struct Store {
     tmp: Folder,
     /// What was left to be removed when it was opened.
     discarded: Vec<String>,
+    /// The folders that were ready then.
+    spares: Vec<String>,
 }
 
 /// A lock on the store; it goes when it is dropped, or with the process.
@@ -91,14 +96,8 @@ pub(crate) struct Workspace<'a> {
     count: AtomicU64,
 }
 
-/// How the names of what is removed later begin, in tmp.
-const DISCARDED: &str = "discarded-";
-/// More of them are not left to anybody.
-const DISCARDED_MAX: usize = 16;
-/// So many have come together before a process that leaves one removes them, all at once: a thread costs more than one of them.
-const CLEARED: usize = 8;
-/// Of the thread that removes them: [`Folder::remove_tree`] goes some levels deep by calls.
-const DISCARDING_STACK: usize = 256 << 10;
+/// The file of a folder of [`Store::establish`] in which its lease is written before it is one.
+const LEASE: &str = "lease";
 
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and clears what dead processes left.
@@ -106,7 +105,7 @@ impl Store {
         Store::at(path, 0).map_err(|e| e.of(format_args!("store {}", path.display())))
     }
 
-    /// The same, but for a few of the folders of [`Store::discard_later`], for [`Store::clear_discarded`].
+    /// The same, but for a few of the folders of [`Store::discard_later`], for [`Store::tidy`].
     pub fn open_in_haste(path: &Path) -> Result<Store> {
         Store::at(path, DISCARDED_MAX).map_err(|e| e.of(format_args!("store {}", path.display())))
     }
@@ -122,6 +121,7 @@ impl Store {
             leases: top.make("leases")?,
             tmp: top.make("tmp")?,
             discarded: Vec::new(),
+            spares: Vec::new(),
             top,
         };
         // Where no store was so far, what lies in a folder called tmp is not its own.
@@ -143,50 +143,18 @@ impl Store {
         self.tmp.as_fd()
     }
 
-    fn lock_file(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(&self.top, "lock", flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| Error::call("open lock", e))
-    }
-
     fn lock(&self, operation: FlockOperation) -> Result<Lock> {
-        let fd = self.lock_file()?;
-        loop {
-            match rustix::fs::flock(&fd, operation) {
-                Ok(()) => return Ok(Lock { _fd: fd }),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(Error::call("flock lock", error)),
-            }
-        }
-    }
-
-    /// Removes what [`Store::open_in_haste`] left, if enough of it has come together, beside the caller: removing waits for the
-    /// disk. What is not done when the process ends, a later one does. The thread has the
-    /// caller's mask of signals.
-    pub fn clear_discarded(&mut self) -> Result<Option<JoinHandle<()>>> {
-        if self.discarded.len() < CLEARED {
-            return Ok(None);
-        }
-        let (tmp, names) = (self.tmp.again()?, std::mem::take(&mut self.discarded));
-        let clear = move || {
-            for name in names {
-                // Whoever discarded it holds its lock until it has ended.
-                if let Ok(Some(folder)) = tmp.find(&name)
-                    && folder.try_lock().unwrap_or(false)
-                {
-                    let _ = tmp.remove_tree(&name);
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().stack_size(DISCARDING_STACK).spawn(clear);
-        thread.map(Some).map_err(|e| Error::call("clone of a thread", e))
+        lock(&self.top, operation)
     }
 
     /// Removes the workspaces of the dead; but for what is discarded, if it is no more than `most`. Who makes one holds the
     /// lock until it is locked itself.
     fn sweep(&mut self, most: usize) -> Result<()> {
+        let (spares, names): (Vec<_>, Vec<_>) =
+            self.tmp.names()?.into_iter().partition(|name| name.starts_with(SPARE));
+        self.spares = spares;
         let (discarded, mut names): (Vec<_>, Vec<_>) =
-            self.tmp.names()?.into_iter().partition(|name| name.starts_with(DISCARDED));
+            names.into_iter().partition(|name| name.starts_with(DISCARDED));
         match discarded.len() > most {
             true => names.extend(discarded),
             false => self.discarded = discarded,
@@ -196,7 +164,7 @@ impl Store {
         }
         let mut dead = Vec::new();
         {
-            let lock = self.lock_file()?;
+            let lock = lock_file(&self.top)?;
             if !folder::try_lock(&lock)? {
                 return Ok(());
             }
@@ -231,6 +199,9 @@ impl Store {
             return Ok(());
         }
         let workspace = self.workspace_locked()?;
+        for name in self.spares()? {
+            workspace.take(&self.tmp, &name)?;
+        }
         for algorithm in Algorithm::ALL {
             let blobs = self.of(Kind::Blobs, algorithm)?;
             for name in blobs.names()? {
@@ -302,17 +273,6 @@ impl Store {
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::call("mkdir in tmp", error)),
             }
-        }
-    }
-
-    /// Makes the folder `name` of `kind`, which the caller keeps in the store beside what is the store's own. It comes to its
-    /// place locked, so that nobody takes it for that of a dead process; the fd holds the lock. `None` if it is there.
-    pub fn establish(&self, kind: &str, name: &str) -> Result<Option<OwnedFd>> {
-        let kind = self.top.make(kind)?;
-        let workspace = self.workspace()?;
-        match self.tmp.hand_over(&workspace.name, &kind, name)? {
-            true => workspace.folder.again().map(|folder| Some(folder.into_fd())),
-            false => Ok(None),
         }
     }
 
@@ -430,6 +390,23 @@ impl Blobs for Store {
             self.blob_folder(digest)?.file(&digest.hex())?.ok_or_else(|| damaged(digest, "is not there"))?;
         file.seek(SeekFrom::Start(at)).map_err(|e| Error::call(format_args!("seek in blob {digest}"), e))?;
         Ok(Box::new(file))
+    }
+}
+
+fn lock_file(top: &Folder) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(top, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::call("open lock", e))
+}
+
+/// Locks the store whose folder is `top`.
+fn lock(top: &Folder, operation: FlockOperation) -> Result<Lock> {
+    let fd = lock_file(top)?;
+    loop {
+        match rustix::fs::flock(&fd, operation) {
+            Ok(()) => return Ok(Lock { _fd: fd }),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::call("flock lock", error)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
@@ -55,13 +55,9 @@ fn write<W: Write>(
     out: W,
     all: impl FnOnce(&mut Walk<'_, BufWriter<W>>, &OwnedFd) -> Result<()>,
 ) -> Result<Summary> {
-    let root = rustix::fs::openat(
-        upper,
-        ".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .call("open of the upper folder")?;
+    let root =
+        rustix::fs::openat(upper, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .call("open of the upper folder")?;
     let mut walk = Walk {
         options,
         attributes: Attributes::new(options.form, false),
@@ -190,7 +186,7 @@ impl<W: Write> Walk<'_, W> {
             self.linked.insert(inode, self.path.clone());
         }
         if kind == Kind::File {
-            return self.file(dir, name, &stat).map(|()| None);
+            return self.file(&fd, &stat).map(|()| None);
         }
         let xattrs = self.attributes.plain(&attributes::xattrs_of_path(fd.as_fd())?)?;
         let mut entry = self.describe(&stat, kind, xattrs);
@@ -200,13 +196,17 @@ impl<W: Write> Walk<'_, W> {
         self.write(&entry).map(|()| None)
     }
 
-    fn file(&mut self, dir: &OwnedFd, name: &[u8], stat: &Stat) -> Result<()> {
-        let fd = open_one(dir.as_fd(), name, OFlags::RDONLY | OFlags::NOATIME)
+    /// Of the inode that was looked at, not by its name: a container that goes on may have put a FIFO there meanwhile, which
+    /// would be waited for, or a device, whose opening may do anything.
+    fn file(&mut self, seen: &OwnedFd, stat: &Stat) -> Result<()> {
+        let path = attributes::magic_path(seen.as_fd());
+        let open = |more| rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC | more, Mode::empty());
+        let fd = open(OFlags::NOATIME)
             .or_else(|e| match e {
-                Errno::PERM => open_one(dir.as_fd(), name, OFlags::RDONLY),
+                Errno::PERM => open(OFlags::empty()),
                 e => Err(e),
             })
-            .call("openat2")?;
+            .call("open")?;
         let xattrs = self.xattrs(&fd)?.1;
         let mut entry = self.describe(stat, Kind::File, xattrs);
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);

@@ -59,9 +59,21 @@ impl Found {
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
+/// How often a name is looked up that is moved away meanwhile: more than a racer is likely to win.
+const LOOKS: usize = 64;
+
 /// Opens one name without following anything.
 pub fn open_one(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat2(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), RESOLVE)
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut left = LOOKS;
+    loop {
+        left -= 1;
+        match rustix::fs::openat2(dir, name, flags, Mode::empty(), RESOLVE) {
+            // What was found is not below `dir` any more, openat2(2): what has the name now may be.
+            Err(Errno::XDEV | Errno::AGAIN) if left > 0 => {}
+            opened => return opened,
+        }
+    }
 }
 
 /// Whether this is how overlayfs says that nothing is there.

@@ -241,6 +241,16 @@ impl Folder {
         self.remove_entry(&c_name, FileType::Unknown, DEPTH).map_err(failed)
     }
 
+    /// Removes all that is in it.
+    pub(crate) fn empty(&self) -> Result<()> {
+        let failed = |e: Errno| Error::call("empty a folder of the store", e);
+        // Once more as long as there was anything: a file system may leave out what moved while it was read.
+        while self.clear(DEPTH).map_err(failed)? {
+            rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Start(0)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Removes what a folder has as `name`, of that type as far as its file system tells.
     fn remove_entry(&self, name: &CStr, kind: FileType, depth: usize) -> std::result::Result<(), Errno> {
         if kind != FileType::Directory {

@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Folder, Record, Store, folder, unique};
+use super::{Folder, LEASE, Record, Store, folder, unique};
 use crate::digest::Digest;
 use crate::document::SIZE_MAX;
 use crate::error::{Code, Error, Result};
@@ -106,24 +107,31 @@ impl Store {
     }
 
     /// Keeps the image of the manifest `digest` for the container `id`, over the end of this process, until it is
-    /// released. The image's record.
-    pub fn keep_for_container(&self, id: &str, digest: &Digest) -> Result<Record> {
+    /// released. The image's record. With `folder`, of [`Store::establish`], the lease is its file.
+    pub fn keep_for_container(&self, id: &str, digest: &Digest, folder: Option<&OwnedFd>) -> Result<Record> {
         let file = container_file(id)?;
         let _lock = self.lock(FlockOperation::LockShared)?;
         let record = self.require_record(digest)?;
-        // Not locked, since nobody looks before the store's lock is let go: a crash leaves that of a dead process. Not
-        // synced: a crash of the machine ends the container too.
-        let name = format!("{PROCESS}{}", unique());
         let text = serde_json::to_vec(&Kept::of(*digest, &record)).expect("a lease has only strings as keys");
-        let written = self
-            .leases
-            .create(&name)
-            .map_err(std::io::Error::from)
-            .and_then(|mut new| new.write_all(&text))
-            .and_then(|()| Ok(rustix::fs::renameat(&self.leases, &name, &self.leases, &file)?));
-        written.map(|()| record).map_err(|e| {
+        let failed = |e: std::io::Error| Error::call("write a lease", e);
+        let rename = |from: BorrowedFd<'_>, name: &str| {
+            rustix::fs::renameat(from, name, &self.leases, &file).map_err(|e| failed(e.into()))
+        };
+        // Not synced: a crash of the machine ends the container too.
+        if let Some(folder) = folder {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let new =
+                rustix::fs::openat(folder, LEASE, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+            File::from(new).write_all(&text).map_err(failed)?;
+            rename(folder.as_fd(), LEASE)?;
+            return Ok(record);
+        }
+        // Not locked, since nobody looks before the store's lock is let go: a crash leaves that of a dead process.
+        let name = format!("{PROCESS}{}", unique());
+        let created = self.leases.create(&name).map_err(|e| failed(e.into()));
+        let written = created.and_then(|mut new| new.write_all(&text).map_err(failed));
+        written.and_then(|()| rename(self.leases.as_fd(), &name)).map(|()| record).inspect_err(|_| {
             let _ = self.leases.remove(&name);
-            Error::call("write a lease", e)
         })
     }
 

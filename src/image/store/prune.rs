@@ -30,6 +30,14 @@ impl Store {
         let mut pruned = Pruned::default();
         {
             let _lock = self.lock(FlockOperation::LockExclusive)?;
+            for spare in self.spares()? {
+                // Another process may be taking it.
+                if let Some(folder) = self.tmp.find(&spare)?
+                    && folder.try_lock()?
+                {
+                    workspace.take(&self.tmp, &spare)?;
+                }
+            }
             let mut images = HashSet::new();
             let mut blobs = HashSet::new();
             let mut layers = HashSet::new();
@@ -94,10 +102,12 @@ impl Store {
         let _lock = self.lock(FlockOperation::LockExclusive)?;
         for lease in self.leases()? {
             if !lease.dead && lease.kept.images.contains(digest) {
-                let by = lease
-                    .container
-                    .map_or("an import or run under way".into(), |id| format!("container {id}"));
-                return Err(Error::new(Code::Usage, format!("image {digest} is in use by {by}")));
+                let error = |by: String| Error::new(Code::Usage, format!("image {digest} is in use by {by}"));
+                return Err(match lease.container {
+                    None => error("an import or run under way".into()),
+                    Some(id) => error(format!("container {id}"))
+                        .and("first delete that, or the bundle that was unpacked of it"),
+                });
             }
         }
         for named in self.names()?.into_iter().filter(|named| named.manifest == *digest) {

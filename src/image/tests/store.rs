@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use made::*;
 use rcrun_image::document::media;
 use rcrun_image::import::{Options, import, restore};
-use rcrun_image::store::Store;
+use rcrun_image::store::{Outfit, Store};
 use rcrun_image::{Code, Digest, Name, Platform};
 
 fn host() -> String {
@@ -38,13 +38,33 @@ fn blob(place: &Place, digest: &Digest) -> PathBuf {
     in_store(place, &format!("blobs/sha256/{}", digest.hex()))
 }
 
+static OUTFIT: Outfit = Outfit { folders: &["upper", "work"], files: &["hosts"] };
+
+/// How many names in tmp begin so.
+fn in_tmp(place: &Place, beginning: &str) -> usize {
+    let entries = std::fs::read_dir(in_store(place, "tmp")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(beginning)).count()
+}
+
+/// What is in a folder, with its permissions.
+fn contents(folder: &std::path::Path) -> Vec<(String, u32)> {
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().permissions().mode() & 0o7777)
+    };
+    let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().map(entry).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn what_is_discarded_is_out_of_sight_at_once_and_removed_by_a_later_opener() {
     let place = Place::new();
     let top = in_store(&place, "");
-    let left = || std::fs::read_dir(in_store(&place, "tmp")).unwrap().count();
+    let left = || in_tmp(&place, "discarded-");
     let discard = |store: &Store| {
-        let lock = store.establish("containers", "web").unwrap().unwrap();
+        let lock = store.establish("containers", "web", &OUTFIT).unwrap().unwrap();
         std::fs::create_dir_all(in_store(&place, "containers/web/work/work")).unwrap();
         assert!(store.discard_later("containers", "web").unwrap());
         assert!(!in_store(&place, "containers/web").exists());
@@ -62,19 +82,79 @@ fn what_is_discarded_is_out_of_sight_at_once_and_removed_by_a_later_opener() {
         drop(discard(&Store::open_in_haste(&top).unwrap()));
         assert_eq!(left(), count);
     }
-    let hasty = Store::open_in_haste(&top).unwrap();
+    let mut hasty = Store::open_in_haste(&top).unwrap();
     assert_eq!(left(), 0, "that many are not left to anybody");
+    hasty.tidy(&OUTFIT).unwrap().unwrap().join().unwrap();
     for count in 1..=8 {
         let mut early = Store::open_in_haste(&top).unwrap();
-        assert!(early.clear_discarded().unwrap().is_none(), "not for so few");
+        assert!(early.tidy(&OUTFIT).unwrap().is_none(), "not for so few");
         drop(discard(&hasty));
         assert_eq!(left(), count);
     }
     let mut hasty = Store::open_in_haste(&top).unwrap();
     assert_eq!(left(), 8);
-    hasty.clear_discarded().unwrap().unwrap().join().unwrap();
+    hasty.tidy(&OUTFIT).unwrap().unwrap().join().unwrap();
     assert_eq!(left(), 0);
-    assert!(hasty.clear_discarded().unwrap().is_none());
+    let mut hasty = Store::open_in_haste(&top).unwrap();
+    assert!(hasty.tidy(&OUTFIT).unwrap().is_none());
+}
+
+#[test]
+fn a_folder_that_was_made_ahead_is_as_one_that_is_made_anew() {
+    let place = Place::new();
+    let top = in_store(&place, "");
+    let web = in_store(&place, "containers/web");
+    let establish = |store: &Store, name: &str| store.establish("containers", name, &OUTFIT).unwrap();
+    drop(establish(&place.store, "anew").unwrap());
+    let anew = contents(&in_store(&place, "containers/anew"));
+    let expected = [("hosts", 0o644), ("lease", 0o600), ("upper", 0o700), ("work", 0o700)];
+    assert_eq!(anew, expected.map(|(name, mode)| (name.to_string(), mode)));
+
+    let mut first = Store::open_in_haste(&top).unwrap();
+    first.tidy(&OUTFIT).unwrap().unwrap().join().unwrap();
+    assert_eq!(in_tmp(&place, ""), 8);
+    // Both see the same eight.
+    let (one, other) = (Store::open_in_haste(&top).unwrap(), Store::open_in_haste(&top).unwrap());
+    let lock = establish(&one, "web").unwrap();
+    assert_eq!((contents(&web), in_tmp(&place, "")), (anew.clone(), 7));
+    assert!(establish(&other, "web").is_none(), "it is there");
+    assert_eq!(in_tmp(&place, ""), 7, "what was not needed stays");
+    Store::open(&top).unwrap();
+    assert!(one.discard_later("containers", "web").unwrap(), "it is locked, so that nobody took it for dead");
+    drop(lock);
+    let locks: Vec<_> = (0..9).map(|count| establish(&other, &format!("web{count}")).unwrap()).collect();
+    assert_eq!(in_tmp(&place, "spare-"), 0, "the last two are made anew");
+    for count in 0..9 {
+        assert_eq!(contents(&in_store(&place, &format!("containers/web{count}"))), anew);
+    }
+    drop(locks);
+    Store::open(&top).unwrap();
+    place.must_be_whole();
+}
+
+#[test]
+fn folders_that_were_made_ahead_are_of_one_boot_and_go_with_prune() {
+    let place = Place::new();
+    let top = in_store(&place, "");
+    let spares = || in_tmp(&place, "spare-");
+    let make = || {
+        let mut store = Store::open_in_haste(&top).unwrap();
+        store.tidy(&OUTFIT).unwrap().unwrap().join().unwrap();
+        assert_eq!(spares(), 8);
+    };
+    make();
+    Store::open(&top).unwrap();
+    assert_eq!(spares(), 8, "who lists images leaves them");
+    place.store.prune(&|_| true).unwrap();
+    assert_eq!(spares(), 0);
+    make();
+    std::fs::write(in_store(&place, "boot"), "another").unwrap();
+    Store::open_in_haste(&top).unwrap();
+    assert_eq!(spares(), 0, "who knows what of them has reached the disk");
+    // Of an rcrun that has other files in them.
+    std::fs::create_dir(in_store(&place, "tmp/spare-0-1-2")).unwrap();
+    Store::open_in_haste(&top).unwrap();
+    assert_eq!(spares(), 0);
 }
 
 #[test]
@@ -85,7 +165,7 @@ fn layers_are_shared_and_prune_keeps_what_names_and_containers_use() {
     assert_eq!((one.unpacked, two.unpacked), (2, 1), "the shared layer is unpacked once");
     assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
 
-    place.store.keep_for_container("web", &one.digest).unwrap();
+    place.store.keep_for_container("web", &one.digest, None).unwrap();
     assert!(place.store.untag(&name("one:1")).unwrap());
     assert!(!place.store.untag(&name("one:1")).unwrap());
     assert_eq!(place.store.prune(&|id| id == "web").unwrap(), Default::default());
@@ -109,7 +189,7 @@ fn what_is_held_before_it_is_imported_needs_no_name_to_stay() {
     let done = import(&place.store, &source, &image, &Options::default()).unwrap();
     assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
     // As `run` does: the container's lease comes before the other goes.
-    place.store.keep_for_container("web", &done.digest).unwrap();
+    place.store.keep_for_container("web", &done.digest, None).unwrap();
     drop(hold);
     assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
     place.store.release_container("web").unwrap();
@@ -159,8 +239,8 @@ fn a_size_that_lies_is_found_where_the_blob_is_not_read_again() {
 fn a_folder_beside_the_store_comes_to_its_place_locked() {
     use rustix::fs::{FlockOperation, Mode, OFlags, flock};
     let place = Place::new();
-    let lock = place.store.establish("containers", "web").unwrap().unwrap();
-    assert!(place.store.establish("containers", "web").unwrap().is_none(), "it is there");
+    let lock = place.store.establish("containers", "web", &OUTFIT).unwrap().unwrap();
+    assert!(place.store.establish("containers", "web", &OUTFIT).unwrap().is_none(), "it is there");
     let open =
         || rustix::fs::open(in_store(&place, "containers/web"), OFlags::RDONLY, Mode::empty()).unwrap();
     let try_lock = || flock(open(), FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -178,7 +258,7 @@ fn the_lease_of_a_container_that_is_gone_goes_and_that_of_a_living_process_stays
     let place = Place::new();
     let one = place.import(&image("one"), None).unwrap();
     place.store.untag(&name("one:1")).unwrap();
-    place.store.keep_for_container("gone", &one.digest).unwrap();
+    place.store.keep_for_container("gone", &one.digest, None).unwrap();
     let other = Store::open(&place.folder.path().join("store")).unwrap();
     let hold = other.hold_image(&one.digest).unwrap();
     assert_eq!(place.store.prune(&|_| false).unwrap(), Default::default());

@@ -239,7 +239,7 @@ fn a_layer_that_needs_those_below_lies_under_its_chain_and_any_other_under_its_d
     }
     // What one image alone needs goes with it.
     place.store.untag(&"two:1".parse().unwrap()).unwrap();
-    place.store.keep_for_container("web", &two.digest).unwrap();
+    place.store.keep_for_container("web", &two.digest, None).unwrap();
     assert_eq!(place.store.prune(&|_| true).unwrap(), Default::default());
     place.store.release_container("web").unwrap();
     let pruned = place.store.prune(&|_| true).unwrap();

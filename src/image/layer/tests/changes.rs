@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, XattrFlags};
 
 use super::super::{ChangeKind, Changes, Diff, Form, Made, Over, Result, changes, diff_of};
 
@@ -200,4 +201,39 @@ fn a_tree_deeper_than_a_layer_may_be_is_refused() {
     fs::create_dir_all(place.path("upper").join(Path::new(&deep))).unwrap();
     let error = place.changes().unwrap_err().to_string();
     assert!(error.ends_with("more than 256 folders deep"), "{error}");
+}
+
+#[test]
+fn what_a_container_puts_in_the_place_of_a_file_that_is_written_is_not_opened() {
+    let place = Place::new(Form::Overlay);
+    place.file("upper/file", "content");
+    let all = place.changes().unwrap().all;
+    let fifo = place.path("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let held = rustix::fs::open(&fifo, OFlags::PATH, Mode::empty()).unwrap();
+    let upper = File::open(place.path("upper")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let exchanges = scope.spawn(|| {
+            let mut read = 0;
+            let door = format!("/proc/self/fd/{}", held.as_raw_fd());
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+            while !done.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, &fifo, CWD, place.path("upper/file"), RenameFlags::EXCHANGE)
+                    .unwrap();
+                // Whoever waits in open(2) for a writer is let go, and counted.
+                read += u32::from(rustix::fs::open(&door, flags, Mode::empty()).is_ok());
+            }
+            read
+        });
+        let options = Diff { form: place.form, root: false, latest: None };
+        let written = (0..2000).map(|_| diff_of(upper.as_fd(), &all, &options, std::io::sink()));
+        let failed: Vec<String> = written.filter_map(Result::err).map(|error| error.to_string()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(
+            (exchanges.join().unwrap(), &failed[..]),
+            (0, &[][..]),
+            "readers of the FIFO, and failures"
+        );
+    });
 }
