@@ -210,7 +210,8 @@ impl Pod {
         if life.is_over() {
             return Err(Error::new(Code::Status, "cannot exec in a container that has stopped"));
         }
-        if !life.add(name, Phase::Created, belongings) {
+        // Events name the first process by the container: the end of this one would be taken for that of all.
+        if name == id || !life.add(name, Phase::Created, belongings) {
             return Err(Error::new(Code::Exists, format!("process {name} of container {id} already exists")));
         }
         let mut event = events::TaskExecAdded::new();
@@ -282,9 +283,16 @@ impl Pod {
         let container = self.container(id)?;
         let created = {
             let mut life = container.life();
-            let process = life.get_mut(name).ok_or_else(|| no_exec(name))?;
+            let process = life.get(name).ok_or_else(|| no_exec(name))?;
             match (process.phase, process.told) {
                 (_, true) => false,
+                // At once: who starts it meanwhile would start what nobody knows of.
+                (Phase::Created, false) if name != INIT => {
+                    if let Some(never) = life.remove(name) {
+                        never.with.outcome.is(Known::Never);
+                    }
+                    return Ok((0, None));
+                }
                 (Phase::Created, false) => true,
                 (Phase::Busy | Phase::Running | Phase::Written, false) => {
                     return Err(Error::new(Code::Status, "cannot delete a running process"));
@@ -361,9 +369,12 @@ impl Pod {
         if let Ok(sandbox) = self.sandbox_status(id) {
             return Ok(sandbox.pid);
         }
-        // A containerd that is started anew takes a shim that does not know its container for dead, and clears up.
-        if let Some(None) = self.table().get(id) {
-            return Ok(0);
+        match self.table().get(id) {
+            // A containerd that is started anew takes a shim that does not know its container for dead, and clears up.
+            Some(None) => return Ok(0),
+            // containerd 1.7 asks so before it makes a container in a sandbox, and gives up where it gets no answer.
+            None if lock(&self.sandbox).is_some() => return Ok(0),
+            _ => {}
         }
         Ok(self.container(id)?.life().get(INIT).map_or(0, |process| process.pid))
     }

@@ -35,6 +35,8 @@ pub struct Serving {
     pub place: Place,
     /// The cgroup to go to.
     pub cgroup: String,
+    /// Is at its end when `start` has ended: before that it has said here that containerd has its answer.
+    pub answered: OwnedFd,
 }
 
 /// Serves, and ends this process. `ready` is told when all is set up, or gets the reason why it is not.
@@ -128,6 +130,22 @@ fn set_up(serving: Serving) -> Result<(Arc<Pod>, Arc<AtomicBool>)> {
         Next::Same
     });
     pod.watches().add(quiet, EventFlags::IN, rest)?;
+
+    // containerd takes a `start` that was killed for one that has left nobody behind, and asks nobody to end.
+    let (of, answered) = (Arc::clone(&pod), Arc::new(serving.answered));
+    let said = Arc::clone(&answered);
+    let heard = Box::new(move || {
+        match rustix::io::read(&said, &mut [0; 1]) {
+            Err(rustix::io::Errno::INTR) => return Next::Same,
+            Ok(0) => match of.shut_down() {
+                Ok(()) => of.end_if_shut_down(),
+                Err(error) => log::error(error),
+            },
+            _ => {}
+        }
+        Next::Nothing
+    });
+    pod.watches().add(answered, EventFlags::IN, heard)?;
 
     let mut methods = service::methods(&pod);
     methods.extend(sandbox::methods(&pod));

@@ -93,15 +93,16 @@ fn admit(watches: &Arc<Watches>, socket: OwnedFd, methods: &Arc<Methods>) {
         unsent: Mutex::default(),
         watches: Arc::clone(watches),
     });
-    let (methods, mut reader) = (Arc::clone(methods), Reader::default());
-    let react = Box::new(move || connection.read(&mut reader, &methods));
+    let (methods, mut reader, mut last) = (Arc::clone(methods), Reader::default(), 0);
+    let react = Box::new(move || connection.read(&mut reader, &mut last, &methods));
     if let Err(error) = watches.add(socket, EventFlags::IN, react) {
         log::warn(format_args!("a connection is closed: {error}"));
     }
 }
 
 impl Connection {
-    fn read(self: &Arc<Self>, reader: &mut Reader, methods: &Arc<Methods>) -> Next {
+    /// `last` is the stream of the last call that was begun.
+    fn read(self: &Arc<Self>, reader: &mut Reader, last: &mut u32, methods: &Arc<Methods>) -> Next {
         let mut bytes = [0; CHUNK];
         let count = match recv(&self.socket, &mut bytes[..], RecvFlags::empty()) {
             Err(Errno::AGAIN | Errno::INTR) => return Next::Same,
@@ -113,14 +114,18 @@ impl Connection {
             match arrived {
                 Arrived::Request { stream, body } => {
                     let asker = Asker { connection: Arc::downgrade(self), stream };
-                    match stream % 2 {
-                        1 => begin(&body, asker, methods),
-                        // The others are a server's.
-                        _ => asker.refuse(
-                            ttrpc::Code::INVALID_ARGUMENT,
-                            format!("stream {stream} is not a client's"),
-                        ),
-                    }
+                    let why = match stream {
+                        // Even ones are a server's.
+                        _ if stream % 2 == 0 => "is not a client's",
+                        // Two calls with one number could not tell their answers apart.
+                        _ if stream <= *last => "was used before: numbers go up",
+                        _ => {
+                            *last = stream;
+                            begin(&body, asker, methods);
+                            continue;
+                        }
+                    };
+                    asker.refuse(ttrpc::Code::INVALID_ARGUMENT, format!("stream {stream} {why}"));
                 }
                 Arrived::TooLong { stream, length } => {
                     let text = format!("a message of {length} bytes: {MESSAGE_MAX} are the most");

@@ -17,6 +17,7 @@ use rcrun_runtime::{Code, Error, Result, spec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// More than containerd writes.
@@ -140,9 +141,9 @@ pub fn start(flags: &Flags) -> Result<()> {
     let next = bundle.join(format!(".{ADDRESS}"));
     std::fs::write(&next, &address).call(format!("write {}", next.display()))?;
     std::fs::rename(&next, bundle.join(ADDRESS)).call(format!("rename {}", next.display()))?;
-    let mut ours = false;
+    let mut left = None;
     if let Taken::Ours(socket, place) = group::listen(&path)? {
-        ours = true;
+        let (answered, answers) = pipe()?;
         let serving = Serving {
             namespace: flags.namespace.clone(),
             ttrpc: asked.ttrpc.clone(),
@@ -150,36 +151,45 @@ pub fn start(flags: &Flags) -> Result<()> {
             socket,
             place: place.clone(),
             cgroup: options.shim_cgroup,
+            answered,
         };
-        if let Err(error) = leave_behind(serving) {
-            return Err(match place.leave() {
-                Ok(()) => error,
-                Err(other) => error.attach(&other),
-            });
-        }
+        left = Some(leave_behind(serving, answers).map_err(|error| match place.leave() {
+            Ok(()) => error,
+            Err(other) => error.attach(&other),
+        })?);
     }
     let mut stdout = std::io::stdout();
     let answered = stdout.write_all(&answer(asked.protocol, &address)?).and_then(|()| stdout.flush());
     // Without a containerd there is nobody to end the server.
     answered
         .inspect_err(|_| {
-            if ours {
+            if left.is_some() {
                 leftover::release(&path, &flags.id);
             }
         })
-        .call("write of the answer")
+        .call("write of the answer")?;
+    if let Some(answers) = left {
+        // EPIPE: it has died since, and containerd finds nobody where it connects.
+        let _ = rustix::io::write(&answers, &[READY]);
+    }
+    Ok(())
+}
+
+/// An end to read and an end to write.
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).call("pipe")
 }
 
 /// What the server says when it is ready. An end without it is that of a server that has died.
 pub const READY: u8 = b'\n';
 
-/// Forks the server; returns when it is ready to serve, or with why it is not.
-fn leave_behind(serving: Serving) -> Result<()> {
-    use rustix::pipe::{PipeFlags, pipe_with};
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
+/// Forks the server; returns when it is ready to serve, or with why it is not. Who gets `answers` back tells the server there
+/// that containerd knows of it: without that it ends.
+fn leave_behind(serving: Serving, answers: OwnedFd) -> Result<OwnedFd> {
+    let (reader, writer) = pipe()?;
     match daemon::fork().call("fork")? {
         Side::Child => {
-            drop(reader);
+            drop((reader, answers));
             serve::serve(serving, writer);
         }
         Side::Parent(pid) => {
@@ -189,7 +199,7 @@ fn leave_behind(serving: Serving) -> Result<()> {
             std::fs::File::from(reader).read_to_end(&mut said).call("read from the shim")?;
             drop(serving);
             match said.split_last() {
-                Some((&READY, [])) => Ok(()),
+                Some((&READY, [])) => Ok(answers),
                 _ => Err(Error::new(Code::System, format!("{}: {}", info::RUNTIME, why(&said, pid)))),
             }
         }

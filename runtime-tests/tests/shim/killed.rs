@@ -1,7 +1,7 @@
 //! `kill -9` of a shim at any moment of what it does: what is left is seen and cleared by containerd's `delete`, and by
 //! `rcrun delete --force`.
 
-use crate::harness::{Io, Living, Place, Shim, all_here, run};
+use crate::harness::{Io, Living, Place, Shim, all_here, run, text};
 use containerd_shim_protos::api::{
     CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, StartRequest,
 };
@@ -14,6 +14,7 @@ use runtime_tests::bundle::Bundle;
 use runtime_tests::runtime::said;
 use runtime_tests::trace::{Victim, trace};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
 
@@ -157,18 +158,50 @@ fn the_shim() -> i32 {
     shims[0]
 }
 
+/// `start` as containerd 1.6 calls it, by a command that can be traced; its answer goes to a file.
+fn start(place: &Place, bundle: &Bundle, id: &str, answer: &Path) -> Command {
+    let start = place.command(bundle, id);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "cd \"$1\" && exec >\"$2\" && shift 2 && exec env -i \"$@\"", "sh"]);
+    command.arg(bundle.path()).arg(answer);
+    command.arg(format!("TTRPC_ADDRESS={}", place.folder.path().join("events.sock").display()));
+    command.arg(start.get_program()).args(start.get_args()).arg("start");
+    command
+}
+
+#[test]
+fn a_shim_whose_start_is_killed_before_its_answer_ends_by_itself() {
+    let place = Place::new("shim-unknown");
+    let bundle = Bundle::new("shim-unknown", &["true"]);
+    let answer = place.folder.path().join("answer");
+    let command = start(&place, &bundle, "unknown", &answer);
+    let mut orphans = 0;
+    for at in (0..).step_by(5) {
+        std::fs::write(&answer, "").expect("write");
+        let mut traced = trace(&command, Victim::Command, at);
+        let shims = all_here();
+        let unknown = text(&answer).is_empty();
+        if !unknown && let [shim] = shims[..] {
+            let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+        }
+        assert!(traced.all_end(), "{shims:?} does not end: {traced:?}");
+        assert_eq!(all_here(), Vec::<i32>::new(), "{traced:?}");
+        if traced.status == 0 {
+            break;
+        }
+        orphans += u32::from(unknown && !shims.is_empty());
+    }
+    assert!(orphans > 2, "{orphans} shims were left behind by a start that was killed");
+    // Whoever comes next gets one that serves.
+    let shim = place.created(&bundle, "unknown", &Io::none());
+    shim.clear("unknown");
+}
+
 #[test]
 fn a_shim_that_dies_while_it_starts_is_an_error_and_leaves_no_socket() {
     let place = Place::new("shim-dies");
     let bundle = Bundle::new("shim-dies", &["true"]);
-    let start = place.command(&bundle, "dies");
-    let words: Vec<_> = start.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "cd \"$1\" && shift && exec env -i \"$@\"", "sh"]);
-    command
-        .arg(bundle.path())
-        .arg(format!("TTRPC_ADDRESS={}", place.folder.path().join("events.sock").display()));
-    command.arg(start.get_program()).args(words).arg("start");
+    let command = start(&place, &bundle, "dies", Path::new("/dev/null"));
     let sockets = || std::fs::read_dir("/run/containerd/s").into_iter().flatten().flatten().count();
     let mut failed = 0;
     for at in (0..).step_by(9) {

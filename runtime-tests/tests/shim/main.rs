@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod harness;
+mod hostile;
 mod killed;
 mod processes;
 mod sandbox;

@@ -3,6 +3,7 @@
 use crate::harness::{Io, Place, text};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
+use runtime_tests::programs;
 use std::io::Write;
 
 #[test]
@@ -154,10 +155,8 @@ exec 5>&-
 "#;
 
 fn logger(place: &Place) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let path = place.folder.path().join("logger");
-    std::fs::write(&path, LOGGER).expect("write");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
+    programs::write(&path, LOGGER, 0o755);
     path
 }
 

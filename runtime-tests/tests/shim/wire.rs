@@ -128,15 +128,23 @@ fn what_cannot_be_done_is_answered_in_gos_codes_and_the_connection_stays() {
         (7, frame(7, REQUEST, b"\xff\xff\xff no protobuf"), Code::INVALID_ARGUMENT),
         (9, too_long, Code::RESOURCE_EXHAUSTED),
         // Odd streams are a client's.
-        (10, asks(10, TASK, "Connect"), Code::INVALID_ARGUMENT),
+        (20, asks(20, TASK, "Connect"), Code::INVALID_ARGUMENT),
+        // A stream is a call's alone, and numbers go up.
+        (21, asks(21, TASK, "Connect"), Code::NOT_FOUND),
+        (21, asks(21, TASK, "Connect"), Code::INVALID_ARGUMENT),
+        (19, asks(19, TASK, "Connect"), Code::INVALID_ARGUMENT),
+        (23, asks(23, TASK, "Connect"), Code::NOT_FOUND),
     ];
+    let mut other = served.connect();
     for (at, (stream, bytes, expected)) in table.into_iter().enumerate() {
         raw.write(&bytes);
         let (answered, code, text) = raw.answer();
         assert_eq!((answered, code), (stream, expected), "{text:.200}");
         assert!(text.len() < 5000, "{} bytes", text.len());
-        raw.is_served(101 + 2 * at as u32);
+        // Each connection has numbers of its own.
+        other.is_served(101 + 2 * at as u32);
     }
+    raw.is_served(25);
     // What is no request is passed over.
     for kind in [0, RESPONSE, DATA, 0xff] {
         raw.write(&frame(201, kind, b"something"));
