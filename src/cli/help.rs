@@ -20,7 +20,7 @@ pub fn run(verb: Option<&Verb>) -> Result<ExitCode> {
 }
 
 fn general() -> String {
-    let verbs: String = VERBS.iter().map(|v| format!("  {:<9} {}\n", v.name, v.about)).collect();
+    let verbs: String = VERBS.iter().map(|v| format!("  {:<10} {}\n", v.name, v.about)).collect();
     format!(
         "\
 rcrun runs containers: an OCI bundle, a folder with a config.json, becomes a running container.
@@ -46,6 +46,7 @@ Examples:
   rcrun list                 see which containers there are
   rcrun exec -t web sh       a shell in the container `web`
   rcrun help run             more about `run`
+  rcrun help image           the commands for images
 ",
         root = crate::args::global::DEFAULT_ROOT,
     )
@@ -54,7 +55,7 @@ Examples:
 fn image() -> String {
     let verbs: String = image::VERBS
         .iter()
-        .map(|v| format!("  {:<9} {}\n", v.name.trim_start_matches("image "), v.about))
+        .map(|v| format!("  {:<10} {}\n", v.name.trim_start_matches("image "), v.about))
         .collect();
     format!("\nCommands:\n{verbs}")
 }

@@ -73,7 +73,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         let other = if args.keep { "--keep" } else { "--detach" };
         return Err(Error::new(
             Code::Usage,
-            format!("--rm and {other}: nobody would be left to delete the container"),
+            format!("run: --rm and {other}: nobody would be left to delete the container"),
         ));
     }
     // Before signals are blocked: ^C ends it, and leaves nothing.
@@ -118,8 +118,8 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     }
     global.log.succeeded();
     if let Some(ready) = &mut ready {
-        // What earlier runs left, beside what follows. What is not removed now, a later one meets again.
-        let _ = ready.store.clear_discarded();
+        // What earlier runs left and later ones need, beside what follows. What is not done now, a later one does.
+        let _ = ready.store.tidy(&images::container::OUTFIT);
     }
     to_the_end(global, &root, ("run", &id), started, &signals, args.keep, || match &ready {
         Some(ready) => images::container::forget_soon(&ready.store, &ready.place, id.as_str()),

@@ -126,7 +126,7 @@ Examples:
     },
     Verb {
         name: "image",
-        about: "Load, pull, list, unpack and remove images: see `rcrun help image`",
+        about: "Load, pull, list, unpack and remove images",
         takes: "COMMAND [OPTIONS] [ARGUMENTS]",
         options: Options::BeforeFirstWord,
         more: "\
@@ -396,8 +396,8 @@ Example:
         more: "\
 Examples:
   rcrun plan bundles/hello
-  rcrun plan --format json bundles/hello
-  rcrun plan --process p.json bundles/hello   the plan of an exec into it
+  rcrun plan --format json bundles/hello         for tools
+  rcrun plan --process p.json bundles/hello      the plan of an exec into it
   rcrun plan --seccomp-out f.bpf bundles/hello   its seccomp filter, 8 bytes an instruction",
         flags: || {
             vec![
@@ -423,9 +423,9 @@ was meant. A note tells what will be left out or done here unasked, and what cou
 Exit status 0: no errors. 1: there are some.
 
 Examples:
-  rcrun check                             the bundle in this folder
+  rcrun check                               the bundle in this folder
   rcrun check bundles/hello
-  rcrun --systemd-cgroup check web        as `rcrun --systemd-cgroup create` would take it
+  rcrun --systemd-cgroup check web          as `rcrun --systemd-cgroup create` would take it
   rcrun check --format json bundles/hello   for tools",
         flags: || {
             vec![
@@ -488,7 +488,7 @@ pub(super) fn table() -> Arg {
 }
 
 pub(super) fn store() -> Arg {
-    path("store", "DIR", "Keep images in DIR (/var/lib/rcrun, or ~/.local/share/rcrun)")
+    path("store", "DIR", "The store of images (/var/lib/rcrun, or ~/.local/share/rcrun)")
 }
 
 fn regex() -> Arg {

@@ -409,7 +409,10 @@ mod tests {
                 "image diff",
                 "image diff: an argument is missing: a container id (usage: rcrun image diff CONTAINER)",
             ),
-            ("image list --all", "image list: flag provided but not defined: --all"),
+            (
+                "image list --all",
+                "image list: flag provided but not defined: --all (`rcrun help image list` lists the options)",
+            ),
         ] {
             assert_eq!(told(line).unwrap_err(), why, "{line}");
         }

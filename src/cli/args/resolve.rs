@@ -80,17 +80,26 @@ fn canonical(given: &[Given]) -> Vec<OsString> {
     words
 }
 
-/// Says where a global option belongs.
+/// Says of an option that the verb does not have what to do in its place.
 fn advise(verb: &Verb, error: Error) -> Error {
     let text = error.to_string();
-    let word = text.rsplit(' ').next().unwrap_or_default();
-    if global::is_global(word) && text.starts_with("flag provided") {
-        return usage(format!(
-            "{text} (a global option stands before the command: rcrun {word} ... {})",
-            verb.name
-        ));
+    if !text.starts_with("flag provided") {
+        return error;
     }
-    error
+    let verb = verb.name;
+    usage(match text.rsplit(' ').next().unwrap_or_default() {
+        word if global::is_global(word) => {
+            format!("{text} (a global option stands before the command: rcrun {word} ... {verb})")
+        }
+        // As it is typed for `docker exec`, and for `rcrun run`.
+        "-i" | "-it" | "-ti" | "--interactive" if verb == "exec" => {
+            format!("{text} (the command has standard input in any case; -t gives it a terminal)")
+        }
+        "-p" | "--publish" if verb == "run" => {
+            format!("{text} (rcrun makes no networks: --net host has the machine's)")
+        }
+        _ => format!("{text} (`rcrun help {verb}` lists the options)"),
+    })
 }
 
 /// clap's error, which is several lines for a person, as one sentence for a log.

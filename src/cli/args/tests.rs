@@ -296,8 +296,20 @@ fn a_wrong_command_line_is_one_sentence() {
         ("create --bundle", "create: flag needs an argument: --bundle"),
         ("create x -b", "create: flag needs an argument: --bundle"),
         ("exec -u", "exec: flag needs an argument: --user"),
-        ("create --foo x", "create: flag provided but not defined: --foo"),
-        ("create -z x", "create: flag provided but not defined: -z"),
+        (
+            "create --foo x",
+            "create: flag provided but not defined: --foo (`rcrun help create` lists the options)",
+        ),
+        ("create -z x", "create: flag provided but not defined: -z (`rcrun help create` lists the options)"),
+        (
+            "run -p 80:80 app",
+            "run: flag provided but not defined: -p (rcrun makes no networks: --net host has the machine's)",
+        ),
+        (
+            "exec -it x sh",
+            "exec: flag provided but not defined: -it (the command has standard input in any case; -t gives it a \
+             terminal)",
+        ),
         (
             "create --root R x",
             "create: flag provided but not defined: --root (a global option stands before the command: \

@@ -5,6 +5,7 @@
 //! config.json   of the bundle, whose root lies over upper/ in the container's namespace
 //! upper/  work/            what it writes, over the layers
 //! hosts  hostname          mounted in its /etc
+//! lease         what keeps the layers, until it is one of the store's leases
 //! nested/0 ...             volumes below a mount of -v
 //! made   volumes           what of upper/ is not the container's own doing: see `own`
 //! ```
@@ -12,13 +13,13 @@
 //! The folder is locked by the process that makes the container, until that has a state. Without state and lock nobody
 //! needs it: the next `run` of that id, `delete --force` and `image prune` remove it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rcrun_image::Digest;
-use rcrun_image::store::{Record, Store};
+use rcrun_image::store::{Outfit, Record, Store};
 use rcrun_runtime::container::{Listed, StateRoot};
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::spec::id::ContainerId;
@@ -26,6 +27,10 @@ use rcrun_runtime::{Code, Error, Result, users};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::{open, told};
+
+/// What such a folder has before the container has an id.
+pub static OUTFIT: Outfit =
+    Outfit { folders: &["upper", "work"], files: &["config.json", "hosts", "hostname"] };
 
 const CONTAINERS: &str = "containers";
 const BUNDLES: &str = "bundles";
@@ -56,24 +61,28 @@ pub fn make(store: &Store, place: &Path, id: &ContainerId, root: &Path, digest: 
         }
         forget(store, place, id.as_str())?;
     }
-    let lock = store.establish(CONTAINERS, id.as_str()).map_err(told)?.ok_or_else(exists)?;
-    match fill(store, &path, id, root, digest) {
+    let lock = store.establish(CONTAINERS, id.as_str(), &OUTFIT).map_err(told)?.ok_or_else(exists)?;
+    match keep(store, &lock, id, root, digest) {
         Ok(record) => Ok(Folder { path, record, id: id.to_string(), lock }),
         Err(error) => Err(undo(store, place, id.as_str(), lock, error)),
     }
 }
 
-fn fill(store: &Store, path: &Path, id: &ContainerId, root: &Path, digest: &Digest) -> Result<Record> {
-    let record = store.keep_for_container(id.as_str(), digest).map_err(told)?;
+fn keep(store: &Store, folder: &OwnedFd, id: &ContainerId, root: &Path, digest: &Digest) -> Result<Record> {
+    let record = store.keep_for_container(id.as_str(), digest, Some(folder)).map_err(told)?;
     let root = std::path::absolute(root).call("getcwd")?;
-    let state = path.join(STATE);
-    std::os::unix::fs::symlink(root.join(id.as_str()), &state)
-        .call(format!("symlink {}", state.display()))?;
-    ["upper", "work"].iter().try_for_each(|name| {
-        let path = path.join(name);
-        std::fs::create_dir(&path).call(format!("mkdir {}", path.display()))
-    })?;
+    rustix::fs::symlinkat(root.join(id.as_str()), folder, STATE).call("symlink to the container's state")?;
     Ok(record)
+}
+
+impl Folder {
+    /// Writes the file `name` of [`OUTFIT`], which is empty so far.
+    pub fn write(&self, name: &str, text: &[u8]) -> Result<()> {
+        let call = || format!("write {}", self.path.join(name).display());
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.lock, name, flags, Mode::empty()).call(call())?;
+        std::fs::File::from(fd).write_all(text).call(call())
+    }
 }
 
 fn mkdir(path: &Path) -> Result<()> {
@@ -255,5 +264,5 @@ pub fn keep_for_bundle(store: &Store, place: &Path, bundle: &Path, digest: &Dige
         }
         _ => {}
     }
-    store.keep_for_container(&id, digest).map_err(told).map(drop)
+    store.keep_for_container(&id, digest, None).map_err(told).map(drop)
 }

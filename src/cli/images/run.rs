@@ -4,12 +4,12 @@
 //! the machine never sees it, and however this process ends nothing of it is left.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Surroundings, Volume};
+use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Source, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
 use rcrun_image::store::{CONTAINER_MAX, Lease, Record, Store, Unpacked};
@@ -158,18 +158,18 @@ fn make(
     folder: &container::Folder,
 ) -> Result<(Arc<OwnedFd>, bundle::Converted)> {
     let image = ready.store.config(&folder.record).map_err(told)?;
-    let (record, folder) = (&folder.record, folder.path.as_path());
-    let points = mount_points(&ready.place, folder)?;
-    let tree =
-        Stack::of(&ready.store, (&ready.digest, record), folder, Some(points), ready.volatile)?.tree()?;
+    let path = folder.path.as_path();
+    let points = mount_points(&ready.place, path)?;
+    let image_and_record = (&ready.digest, &folder.record);
+    let tree = Stack::of(&ready.store, image_and_record, path, Some(points), ready.volatile)?.tree()?;
     let root = RootFiles::new(tree.try_clone().call("fcntl F_DUPFD_CLOEXEC")?);
     let around = surroundings(&ready.store, &ready.said, id, folder)?;
     let converted = bundle::config(&image, &ready.said, &around, &root).map_err(told)?;
     for (label, _) in &converted.denied {
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
-    own::make(&root, &converted, folder)?;
-    write(&folder.join("config.json"), &converted.text())?;
+    own::make(&root, &converted, path)?;
+    folder.write("config.json", &converted.text())?;
     Ok((Arc::new(tree), converted))
 }
 
@@ -298,7 +298,12 @@ fn root_attributes(layers: &[Unpacked], upper: &Path) -> Result<()> {
 }
 
 /// What `said` and the machine give to the container, with the files that are mounted in its /etc.
-fn surroundings(store: &Store, said: &Said, id: &ContainerId, folder: &Path) -> Result<Surroundings> {
+fn surroundings(
+    store: &Store,
+    said: &Said,
+    id: &ContainerId,
+    folder: &container::Folder,
+) -> Result<Surroundings> {
     let host = said.network == Network::Host;
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // A plus sign may stand in an id, and not in the name of a host.
@@ -307,13 +312,13 @@ fn surroundings(store: &Store, said: &Said, id: &ContainerId, folder: &Path) -> 
     let name = if host { own } else { short.trim_matches(['-', '.']).to_string() };
     let name = Some(name).filter(|name| !name.is_empty());
     let shown = said.hostname.clone().or(name.clone()).unwrap_or_else(|| "container".into());
-    let path = |file: &str| folder.join(file).to_string_lossy().into_owned();
+    let path = |file: &str| folder.path.join(file).to_string_lossy().into_owned();
     let hosts = match host {
         true => std::fs::read("/etc/hosts").unwrap_or_default(),
         false => bundle::hosts(&shown).into_bytes(),
     };
-    write(&folder.join("hosts"), &hosts)?;
-    write(&folder.join("hostname"), format!("{shown}\n").as_bytes())?;
+    folder.write("hosts", &hosts)?;
+    folder.write("hostname", format!("{shown}\n").as_bytes())?;
     let mut around = Surroundings {
         root_path: ROOT.into(),
         environment: environment(),
@@ -324,7 +329,7 @@ fn surroundings(store: &Store, said: &Said, id: &ContainerId, folder: &Path) -> 
         ..Surroundings::default()
     };
     if host && let Ok(text) = std::fs::read("/etc/resolv.conf") {
-        write(&folder.join("resolv.conf"), &text)?;
+        write(&folder.path.join("resolv.conf"), &text)?;
         around.resolv_conf = Some(path("resolv.conf"));
     }
     if store.form() == Form::UserOverlay {
@@ -336,6 +341,18 @@ fn surroundings(store: &Store, said: &Said, id: &ContainerId, folder: &Path) -> 
 
 fn environment() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+/// What `-v` says. Its folder must be there: else the sentence would name a place in a config.json that nobody wrote.
+fn volume(text: &str, here: &Path) -> Result<Volume> {
+    let volume = Volume::parse(text, here).map_err(told)?;
+    if let Source::Host(path) = &volume.source
+        && std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+    {
+        let why = format!("--volume {text:?}: {path:?}: no such file or directory: make it first");
+        return Err(Error::new(Code::NotFound, why));
+    }
+    Ok(volume)
 }
 
 fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
@@ -352,7 +369,7 @@ fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
         volumes: args
             .volumes
             .iter()
-            .map(|text| Volume::parse(text, &here).map_err(told))
+            .map(|text| volume(text, &here))
             .chain(args.tmpfs.iter().map(|text| Volume::tmpfs(text).map_err(told)))
             .collect::<Result<_>>()?,
         user: args.user.clone(),
