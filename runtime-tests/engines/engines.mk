@@ -36,7 +36,7 @@ engines-trixie: setup build ## the same, with trixie's engines only, from a test
 engines-vm: setup build ## run trixie's engines on rcrun in a machine with all of cgroup v2 and systemd
 	disk=$$(runtime-tests/machines/build engines) && \
 		$(CARGO) run --locked --quiet --package runtime-tests --bin machines -- $$disk $(RCRUN) $(ENGINES_MACHINE) \
-		--program real_engines --command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
+		--minutes 90 --program real_engines --command 'tests/real_engines --machine $(call ENGINES_SETUPS,systemd systemd-shim) $(TESTS)'
 
 engines-chosen: ## some minutes of engines-trixie and engines-vm
 	$(MAKE) engines-trixie SETUPS=cgroupfs-shim TESTS="$(CHOSEN_NATIVELY)"

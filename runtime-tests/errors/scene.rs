@@ -374,8 +374,7 @@ pub fn read_only(at: &str) {
 
 /// An executable file.
 pub fn program(at: &str, text: impl AsRef<[u8]>, mode: u32) {
-    fs::write(at, text).unwrap_or_else(|e| panic!("write {at}: {e}"));
-    fs::set_permissions(at, fs::Permissions::from_mode(mode)).unwrap_or_else(|e| panic!("chmod {at}: {e}"));
+    programs::write(Path::new(at), text, mode);
 }
 
 /// A process that a case needs ends with it.

@@ -10,9 +10,13 @@ export COMMAND
 RUN_MACHINES = $(CARGO) run --locked --quiet --package runtime-tests --bin machines -- \
 	"$$(runtime-tests/machines/build)" $(RCRUN)
 
-.PHONY: test-vm in-vm
+.PHONY: test-vm in-vm machines-disks
 test-vm: setup build ## run tests in machines with all of cgroup v2 (made at first use)
 	$(RUN_MACHINES) $(MACHINES) $(addprefix --test ,$(TESTS))
 
 in-vm: setup build
 	$(RUN_MACHINES) $(firstword $(MACHINES)) --command "$$COMMAND"
+
+machines-disks: ## make what the machines of test-vm and of engines-vm boot from, which else their first use makes
+	runtime-tests/machines/build
+	runtime-tests/machines/build engines

@@ -49,8 +49,21 @@ pub fn sum(rows: &[Row], both: [&Runtime; 2]) -> String {
     )
 }
 
+/// Runs of different files in one place and mode, as one.
+fn whole(records: &[Record]) -> Vec<Record> {
+    let mut all: Vec<Record> = Vec::new();
+    for record in records {
+        match all.iter_mut().find(|r| r.place == record.place && r.runtimes == record.runtimes) {
+            Some(known) => known.rows.extend(record.rows.clone()),
+            None => all.push(record.clone()),
+        }
+    }
+    all
+}
+
 /// docs/runc-tests.md, of runs in several places and modes.
 pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
+    let records = whole(records);
     let mut text = String::from(
         "<!-- Written by `make runc-tests-doc`. Do not edit: the reasons are in runtime-tests/runc-tests/exceptions. -->\n\n\
          # runc's own tests\n\n\
@@ -63,14 +76,14 @@ pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
          `runtime-tests/runc-tests/vm` names, and this page shows what has been run.\n\n",
     );
     text.push_str("| place | runtime | version | passes | fails | skips |\n|---|---|---|---|---|---|\n");
-    for record in records {
+    for record in &records {
         for (i, (label, version)) in record.runtimes.iter().enumerate() {
             let [pass, fail, skip] = ["pass", "fail", "skip"].map(|word| record.count(i, word));
             _ = writeln!(text, "| {} | {label} | {version} | {pass} | {fail} | {skip} |", record.place);
         }
     }
     text.push_str("\nOne word is said of both; of two, the first is rcrun's. No word: not run there.\n\n| file | test |");
-    for record in records {
+    for record in &records {
         _ = write!(text, " {} |", record.place);
     }
     _ = writeln!(text, " why |\n|---|---|{}---|", "---|".repeat(records.len()));
@@ -79,7 +92,7 @@ pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
     for whole in names {
         let (file, name) = whole.split_once(": ").unwrap_or((whole, ""));
         _ = write!(text, "| {file} | {} |", cell(name));
-        for record in records {
+        for record in &records {
             let words = match record.rows.get(whole).map(Vec::as_slice) {
                 Some([one, other]) if one == other => one.clone(),
                 Some(words) => words.join(", "),
@@ -116,13 +129,15 @@ mod tests {
         let native =
             record("native", &[("a.bats: x | y", ["skip", "skip"]), ("a.bats: z", ["fail", "pass"])]);
         let uml = record("uml", &[("a.bats: x | y", ["pass", "fail"])]);
-        let text = document(&[native, uml], &exceptions);
+        let more = record("uml", &[("b.bats: y", ["pass", "pass"])]);
+        let text = document(&[native, uml, more], &exceptions);
         for line in [
             "| native | one | one 1 | 0 | 1 | 1 |",
-            "| uml | two | two 2 | 0 | 1 | 0 |",
+            "| uml | two | two 2 | 1 | 1 | 0 |",
             "| file | test | native | uml | why |\n|---|---|---|---|---|",
             "| a.bats | x \\| y | skip | pass, fail |  |",
             "| a.bats | z | fail, pass |  | so \\| so |",
+            "| b.bats | y |  | pass |  |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

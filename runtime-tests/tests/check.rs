@@ -86,9 +86,7 @@ fn put(config: &mut Value, at: &str, value: Value) {
 }
 
 fn executable(bundle: &Bundle, path: &str, text: &[u8]) {
-    let path = bundle.root().join(path);
-    fs::write(&path, text).expect("write");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    programs::write(&bundle.root().join(path), text, 0o755);
 }
 
 /// The busybox of the root, as a program for another processor.

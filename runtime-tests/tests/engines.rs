@@ -51,10 +51,10 @@ fn start_tells_a_failing_execve_to_its_caller() {
     type Change = fn(&Path);
     let table: [(&str, Change, &str); 5] = [
         ("gone", |p| fs::remove_file(p).expect("remove"), "no such file or directory"),
-        ("no format", |p| fs::write(p, "\x01\x02\x03 nothing").expect("write"), "exec format error"),
+        ("no format", |p| programs::write(p, "\x01\x02\x03 nothing", 0o755), "exec format error"),
         (
             "an interpreter that is gone",
-            |p| fs::write(p, "#!/bin/gone\n").expect("write"),
+            |p| programs::write(p, "#!/bin/gone\n", 0o755),
             "no such file or directory",
         ),
         (
@@ -90,8 +90,7 @@ fn start_tells_a_failing_execve_to_its_caller() {
 fn run_and_exec_tell_a_program_of_no_format() {
     let runtime = Runtime::new();
     let bundle = Bundle::new("format", &["/etc/garbage"]);
-    fs::write(bundle.root().join("etc/garbage"), "\x01\x02\x03").expect("write");
-    fs::set_permissions(bundle.root().join("etc/garbage"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    programs::write(&bundle.root().join("etc/garbage"), "\x01\x02\x03", 0o755);
     let said = runtime.run(&bundle, "format");
     assert_eq!(said.status, 1);
     assert!(said.err.contains("exec format error"), "{}", said.err);
@@ -371,9 +370,7 @@ fn a_run_that_fails_after_its_pid_file_was_written_removes_it_and_no_other() {
             config["hooks"] = hooks;
             config["process"]["args"] = args;
         });
-        let program = bundle.root().join("bin/text");
-        fs::write(&program, "no program\n").expect("write");
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        programs::write(&bundle.root().join("bin/text"), "no program\n", 0o755);
         let mut command = runtime.command(["run", "--detach", "--pid-file"]);
         command.arg(&path).arg("--bundle").arg(bundle.path()).arg("pidgone");
         let said = runtime.without_pipes(&mut command);

@@ -1,14 +1,17 @@
 //! Kills a shim, containerd, or both, again and again. Uses place.
 
 use crate::dice::Dice;
-use crate::place::{Container, Place};
+use crate::place::{Container, Fate, Place};
 use runtime_tests::containerd::SHIM;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Until it is over. Fails where containerd does not come up again.
-pub fn kill(place: &Place, over: &AtomicBool, mut dice: Dice) -> Result<(), String> {
+/// What containerd is given the time for, from one kill to the next: some commands of each worker.
+const ANSWERS: u64 = 8;
+
+/// Until it is over. Fails where containerd does not come up again. With `spares` containerd lives.
+pub fn kill(place: &Place, over: &AtomicBool, spares: bool, mut dice: Dice) -> Result<(), String> {
     loop {
         // Who ends the round wakes us.
         std::thread::park_timeout(Duration::from_millis(300 + dice.below(2500)));
@@ -16,6 +19,7 @@ pub fn kill(place: &Place, over: &AtomicBool, mut dice: Dice) -> Result<(), Stri
             return Ok(());
         }
         let (shim, containerd) = match dice.below(10) {
+            _ if spares => (true, false),
             0..5 => (true, false),
             5..8 => (false, true),
             _ => (true, true),
@@ -27,6 +31,8 @@ pub fn kill(place: &Place, over: &AtomicBool, mut dice: Dice) -> Result<(), Stri
             }
         }
         if containerd {
+            // On a slow machine each command would meet a kill, and nothing would ever come to its end.
+            place.answers(ANSWERS, over);
             place.kill_containerd()?;
         }
     }
@@ -35,12 +41,16 @@ pub fn kill(place: &Place, over: &AtomicBool, mut dice: Dice) -> Result<(), Stri
 /// The shim of a container of its own, or the command that is about to start it.
 fn kill_shim(place: &Place, victim: &Container) {
     victim.hit.store(true, Ordering::SeqCst);
+    let mut fate = victim.fate.lock().expect("lock");
     for (pid, words) in shims() {
         let Some(pid) = Pid::from_raw(pid) else { continue };
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         // The pid may have been another's when the pidfd was opened.
         if of_container(&words, &victim.id) && command_line(pid.as_raw_nonzero().get()) == words {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            if *fate == Fate::Open {
+                *fate = Fate::Orphaned;
+            }
             place.tell(format!("shim of {} is killed", victim.id));
             place.counted(|counts| counts.shims_killed += 1);
         }

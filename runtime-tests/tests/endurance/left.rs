@@ -60,6 +60,13 @@ impl Left {
         Ok(Left(all, threads))
     }
 
+    /// This, and the descriptors that containerd has now.
+    pub fn with_containerd(&self, place: &Place) -> Result<Left, String> {
+        let mut now = Left::look(place)?.0;
+        now.retain(|line| line.contains(" of containerd: "));
+        Ok(Left(self.0.union(&now).cloned().collect(), self.1))
+    }
+
     /// Nothing is there but this; what is about to end has ended before it is taken for something that stays.
     pub fn is_all(&self, place: &Place) -> Result<(), String> {
         // A shim that is killed while it ends, when containerd has forgotten it, leaves the name of its socket: nobody listens
@@ -135,7 +142,7 @@ fn descriptors(whose: &str, pid: i32, all: &mut BTreeSet<String>) {
 pub struct Memory {
     /// Its share of all, as PSS counts.
     all_kib: u64,
-    /// What is its own: written pages.
+    /// What is its own: written pages, and those of files without a name.
     pub own_kib: u64,
 }
 
@@ -154,5 +161,5 @@ pub fn memory(pid: i32) -> Result<Memory, String> {
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
             .ok_or(format!("{path} without {name}"))
     };
-    Ok(Memory { all_kib: of("Pss:")?, own_kib: of("Pss_Anon:")? })
+    Ok(Memory { all_kib: of("Pss:")?, own_kib: of("Pss_Anon:")? + of("Pss_Shmem:")? })
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Instant;
 
 /// containerd's namespace, and so the name of the cgroup that its containers' are in.
@@ -34,6 +34,31 @@ pub struct Container {
     pub pod: bool,
     /// Its shim was killed: what is asked of it may fail from now on.
     pub hit: AtomicBool,
+    /// Who kills its shim and who removes it do so one after the other.
+    pub fate: Mutex<Fate>,
+}
+
+/// What has become of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Fate {
+    /// Nothing yet.
+    #[default]
+    Open,
+    /// Its shim was killed before anybody began to remove it: its end is containerd's to tell.
+    Orphaned,
+    /// It is removed.
+    Removed,
+}
+
+/// Containers that are no more.
+#[derive(Default)]
+pub struct Gone {
+    /// Their shims were killed.
+    pub hit: BTreeSet<String>,
+    /// It is certain that they were started.
+    pub ran: BTreeSet<String>,
+    /// Processes that ctr has told of: the container, the exec or nothing, the status.
+    pub statuses: Vec<(String, String, u32)>,
 }
 
 /// What a command of containerd's client has come to.
@@ -66,10 +91,14 @@ pub struct Place {
     folder: PathBuf,
     containerd: RwLock<Containerd>,
     kills: AtomicU64,
+    /// Commands that have ended since containerd was killed last, and not by that.
+    answered: Mutex<u64>,
+    answer: Condvar,
     containers: Mutex<Vec<Arc<Container>>>,
-    /// Those that are no more: whether their shims were killed.
-    gone: Mutex<(BTreeSet<String>, BTreeSet<String>)>,
+    gone: Mutex<Gone>,
     counts: Mutex<Counts>,
+    /// Those that ran, and whose shims were killed before they were removed.
+    orphans: Mutex<BTreeSet<String>>,
     failures: Mutex<Vec<String>>,
     began: Instant,
     /// What was asked of containerd, and what was done to it: for whoever reads of a failure.
@@ -95,6 +124,8 @@ impl Place {
             fs::write(&path, text).map_err(|e| format!("write {}: {e}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         }
+        // Before it looks on its PATH, containerd 1.7 looks for a shim in its working folder; in a machine ours lies there.
+        std::env::set_current_dir(folder).map_err(|e| format!("chdir {}: {e}", folder.display()))?;
         let heard = relay::start(events, "/run/containerd/containerd.sock.ttrpc".into())?;
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
         let mut place = Place {
@@ -104,9 +135,12 @@ impl Place {
             folder: folder.into(),
             containerd: RwLock::new(Containerd::start(folder, NAMESPACE, path.into())?),
             kills: AtomicU64::new(0),
+            answered: Mutex::default(),
+            answer: Condvar::new(),
             containers: Mutex::default(),
             gone: Mutex::default(),
             counts: Mutex::default(),
+            orphans: Mutex::default(),
             failures: Mutex::default(),
             began: Instant::now(),
             story: Mutex::default(),
@@ -132,6 +166,10 @@ impl Place {
         let begin = self.began.elapsed();
         let said = said(&command.output().expect("execute timeout"));
         let disturbed = self.kills.load(Ordering::SeqCst) != before;
+        if !disturbed {
+            *self.answered.lock().expect("lock") += 1;
+            self.answer.notify_all();
+        }
         let meanwhile = if disturbed { ", containerd killed meanwhile" } else { "" };
         let line = words.join(" ");
         self.tell(format!("since {begin:.1?}: {line}: {}{meanwhile} {}", said.status, said.err.trim_end()));
@@ -150,15 +188,37 @@ impl Place {
         self.ctr(&words)
     }
 
+    /// Waits until containerd has answered that many commands since it was killed last, or until it is over.
+    pub fn answers(&self, count: u64, over: &AtomicBool) {
+        let too_few = |answered: &mut u64| *answered < count && !over.load(Ordering::Relaxed);
+        drop(self.answer.wait_while(self.answered.lock().expect("lock"), too_few));
+    }
+
+    /// Whoever waits for answers looks whether it is over.
+    pub fn wake(&self) {
+        let _answered = self.answered.lock().expect("lock");
+        self.answer.notify_all();
+    }
+
     /// Kills containerd and starts it again.
     pub fn kill_containerd(&self) -> Result<(), String> {
         let mut containerd = self.containerd.write().expect("lock");
         self.kills.fetch_add(1, Ordering::SeqCst);
+        *self.answered.lock().expect("lock") = 0;
         self.tell("containerd is killed".into());
         containerd.daemon.kill();
         containerd.daemon.start_again()?;
         self.tell("containerd serves again".into());
         Ok(())
+    }
+
+    /// The pod's shim is connected to the containerd that serves now, and has told it something.
+    pub fn warm_up(&self) -> Result<(), String> {
+        let done = self.ctr(&["task", "exec", "--exec-id", "warm", KEEPER, "true"]);
+        if done.said.status != 0 {
+            return Err(format!("ctr task exec in the pod: {}", done.said.err));
+        }
+        self.heard.ends(KEEPER, "warm")
     }
 
     /// Something for the story.
@@ -205,24 +265,38 @@ impl Place {
         self.containers.lock().expect("lock").retain(|other| other.id != container.id);
         let mut gone = self.gone.lock().expect("lock");
         if container.hit.load(Ordering::SeqCst) {
-            gone.0.insert(container.id.clone());
+            gone.hit.insert(container.id.clone());
         }
         if ran {
-            gone.1.insert(container.id.clone());
+            gone.ran.insert(container.id.clone());
         }
     }
 
-    /// Of those that were forgotten since this was last asked: whose shim was killed, and which certainly ran. The pod's
-    /// keeper is not one of them: it lives.
-    pub fn forget_containers(&self) -> (BTreeSet<String>, BTreeSet<String>) {
-        let (mut hit, ran) = std::mem::take(&mut *self.gone.lock().expect("lock"));
-        hit.insert(KEEPER.into());
-        (hit, ran)
+    /// ctr has told how a process ended.
+    pub fn has_ended(&self, id: &str, exec: &str, status: u32) {
+        self.gone.lock().expect("lock").statuses.push((id.into(), exec.into(), status));
+    }
+
+    /// Its shim was killed while it ran.
+    pub fn is_orphaned(&self, id: &str) {
+        self.orphans.lock().expect("lock").insert(id.into());
+    }
+
+    /// Those of which that was said, since this was last asked.
+    pub fn forget_orphans(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.orphans.lock().expect("lock"))
+    }
+
+    /// Those that were forgotten since this was last asked. The pod's keeper is not one of them: it lives.
+    pub fn forget_containers(&self) -> Gone {
+        let mut gone = std::mem::take(&mut *self.gone.lock().expect("lock"));
+        gone.hit.insert(KEEPER.into());
+        gone
     }
 
     /// Those that are no more and whose shims were killed, since `forget_containers` was called.
     pub fn hit(&self) -> BTreeSet<String> {
-        self.gone.lock().expect("lock").0.clone()
+        self.gone.lock().expect("lock").hit.clone()
     }
 
     /// Those whose shims may be killed.

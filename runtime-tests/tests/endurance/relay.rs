@@ -5,7 +5,7 @@
 //!      <--answer---       <--answer---      (the relay has noted the event before the shim has the answer)
 //! ```
 
-use crate::place::Place;
+use crate::place::{Gone, Place};
 use containerd_shim_protos::events::task as events;
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::shim::events::ForwardRequest;
@@ -15,13 +15,17 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// ttrpc: length and stream as big-endian words, type and flags as bytes.
 const HEADER: usize = 10;
 const RESPONSE: u8 = 2;
 /// More than containerd takes.
 const MESSAGE_MAX: usize = 8 << 20;
+
+/// As long as a slow machine may take.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An event that containerd has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +36,33 @@ struct Event {
     /// Empty for the container's first process.
     exec: String,
     pid: u32,
+    /// Of an end.
+    status: Option<u32>,
 }
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<Vec<Event>>);
+pub struct Heard {
+    all: Mutex<Vec<Event>>,
+    more: Condvar,
+}
 
 impl Heard {
+    /// Waits for the end of an exec.
+    pub fn ends(&self, container: &str, exec: &str) -> Result<(), String> {
+        let is_it = |e: &Event| e.topic == "exit" && e.container == container && e.exec == exec;
+        let untold = |all: &mut Vec<Event>| !all.iter().any(is_it);
+        let waited = self.more.wait_timeout_while(self.all.lock().expect("lock"), PATIENCE, untold);
+        match waited.expect("lock").1.timed_out() {
+            false => Ok(()),
+            true => Err(format!("nobody was told that {exec} of {container} has ended")),
+        }
+    }
+
     /// Of every container whose shim was not killed, all was told, once and in order.
     pub fn is_whole(&self, place: &Place) -> Result<(), String> {
         let mut of: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-        for event in self.0.lock().expect("lock").drain(..) {
+        for event in self.all.lock().expect("lock").drain(..) {
             let told = of.entry(event.container.clone()).or_default();
             // A containerd that was killed before it had answered hears it once more.
             if told.last() != Some(&event) {
@@ -50,10 +70,25 @@ impl Heard {
             }
         }
         let mut wrong = Vec::new();
-        let (hit, ran) = place.forget_containers();
+        let Gone { hit, ran, statuses } = place.forget_containers();
         for id in ran.iter().filter(|id| !hit.contains(*id)) {
             if !of.get(id).is_some_and(|told| told.iter().any(|e| e.topic == "start")) {
                 wrong.push(format!("{id} was started and nobody was told"));
+            }
+        }
+        for (id, exec, status) in statuses.iter().filter(|(id, ..)| !hit.contains(id)) {
+            let topics: &[&str] =
+                if exec.is_empty() { &["create", "start"] } else { &["exec-added", "exec-started"] };
+            for topic in topics {
+                let told = of.get(id).into_iter().flatten().any(|e| e.topic == *topic && e.exec == *exec);
+                if !told {
+                    wrong.push(format!("{id} {exec}: {topic} was not told"));
+                }
+            }
+            let ends = of.get(id).into_iter().flatten().filter(|e| e.topic == "exit" && e.exec == *exec);
+            let told: Vec<u32> = ends.filter_map(|e| e.status).collect();
+            if told != [*status] {
+                wrong.push(format!("{id} {exec} has ended with {status}, and this was told: {told:?}"));
             }
         }
         for (id, told) in of.iter().filter(|(id, _)| !hit.contains(*id)) {
@@ -67,7 +102,8 @@ impl Heard {
 
     fn note(&self, request: &Request) {
         if let Some(event) = read(request) {
-            self.0.lock().expect("lock").push(event);
+            self.all.lock().expect("lock").push(event);
+            self.more.notify_all();
         }
     }
 }
@@ -110,18 +146,22 @@ fn read(request: &Request) -> Option<Event> {
     let envelope = ForwardRequest::parse_from_bytes(&request.payload).ok()?.envelope.into_option()?;
     let topic = envelope.topic.strip_prefix("/tasks/")?.to_string();
     let value = &envelope.event.as_ref()?.value;
+    let mut status = None;
     let (container, exec, pid) = match topic.as_str() {
         "create" => of(value, |e: events::TaskCreate| (e.container_id, String::new(), e.pid)),
         "start" => of(value, |e: events::TaskStart| (e.container_id, String::new(), e.pid)),
         "delete" => of(value, |e: events::TaskDelete| (e.container_id, e.id, e.pid)),
-        "exit" => of(value, |e: events::TaskExit| (e.container_id, e.id, e.pid)),
+        "exit" => of(value, |e: events::TaskExit| {
+            status = Some(e.exit_status);
+            (e.container_id, e.id, e.pid)
+        }),
         "exec-added" => of(value, |e: events::TaskExecAdded| (e.container_id, e.exec_id, 0)),
         "exec-started" => of(value, |e: events::TaskExecStarted| (e.container_id, e.exec_id, e.pid)),
         _ => return None,
     }?;
     // The first process goes by the container's name.
     let exec = if exec == container { String::new() } else { exec };
-    Some(Event { topic, container, exec, pid })
+    Some(Event { topic, container, exec, pid, status })
 }
 
 fn of<M: Message>(

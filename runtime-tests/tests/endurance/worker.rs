@@ -1,10 +1,10 @@
 //! One of those who act: it has a few containers, and does at random what may be done with them. Uses place.
 
 use crate::dice::Dice;
-use crate::place::{Container, Done, Place};
+use crate::place::{Container, Done, Fate, Place};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// As many containers at a time.
@@ -93,7 +93,8 @@ impl<'a> Worker<'a> {
     fn container(&mut self) -> Arc<Container> {
         self.made += 1;
         let id = format!("{}c{}", self.name, self.made);
-        let container = Arc::new(Container { id, pod: self.dice.percent(35), hit: AtomicBool::new(false) });
+        let (pod, hit, fate) = (self.dice.percent(35), AtomicBool::new(false), Mutex::default());
+        let container = Arc::new(Container { id, pod, hit, fate });
         self.place.announce(&container);
         container
     }
@@ -115,8 +116,14 @@ impl<'a> Worker<'a> {
     fn run_to_its_end(&mut self) {
         let status = self.status();
         let container = self.container();
+        // ctr removes it as soon as it has ended.
+        *container.fate.lock().expect("lock") = Fate::Removed;
         let done = self.place.run(&["--rm"], container.pod, &container.id, &Kind::Ends(status).script());
         let ran = self.expect(&container, "run --rm", &done, status as i32);
+        if ran {
+            self.place.has_ended(&container.id, "", status as u32);
+            self.has_said(&container, "run --rm", &done, LINES);
+        }
         let log = PathBuf::new();
         self.own.push(Own { container, kind: Kind::Ends(status), paused: false, ran, execs: 0, log });
         let hit = self.own[self.own.len() - 1].container.hit.load(Ordering::SeqCst);
@@ -153,7 +160,10 @@ impl<'a> Worker<'a> {
         }
         self.place.counted(|counts| counts.execs += 1);
         let done = self.place.ctr(&["task", "exec", "--exec-id", &name, &container.id, "sh", "-c", &script]);
-        self.expect(&container, "exec", &done, status as i32);
+        if self.expect(&container, "exec", &done, status as i32) {
+            self.place.has_ended(&container.id, &name, status as u32);
+            self.has_said(&container, "exec", &done, 1);
+        }
     }
 
     fn pause_or_resume(&mut self, at: usize) {
@@ -200,6 +210,10 @@ impl<'a> Worker<'a> {
     fn delete(&mut self, at: usize) {
         let own = self.own.swap_remove(at);
         let id = &own.container.id;
+        let fate = std::mem::replace(&mut *own.container.fate.lock().expect("lock"), Fate::Removed);
+        if own.ran && fate == Fate::Orphaned {
+            self.place.is_orphaned(id);
+        }
         // What ran in the foreground has no log.
         if own.ran && own.log.exists() && matches!(own.kind, Kind::Ends(_)) {
             self.has_written_all(&own);
@@ -243,6 +257,14 @@ impl<'a> Worker<'a> {
         let lines = text.lines().count();
         if lines != LINES && !own.container.hit.load(Ordering::SeqCst) {
             self.place.fails(format!("{id} wrote {LINES} lines, and its log has {lines}"));
+        }
+    }
+
+    /// All that was written has come through the FIFOs.
+    fn has_said(&self, container: &Container, what: &str, done: &Done, lines: usize) {
+        let came = done.said.out.lines().count();
+        if came != lines && !done.disturbed && !container.hit.load(Ordering::SeqCst) {
+            self.place.fails(format!("{}: {what} wrote {lines} lines, and {came} came", container.id));
         }
     }
 

@@ -1,4 +1,5 @@
-//! docker-compose: an application and a scaled service behind a reverse proxy with TLS, and nothing left of them.
+//! `docker compose`, or docker-compose where Docker has no such command: an application and a scaled service behind a reverse
+//! proxy with TLS, and nothing left of them.
 
 use crate::tutorial::{Tutorial, step, tutorial};
 
@@ -48,19 +49,19 @@ services:
     command: sh -c 'mkdir /www/whoami && hostname > /www/whoami/index.html && exec httpd -f -p 80 -h /www'
     healthcheck: {test: 'wget -qO- 127.0.0.1/whoami/', interval: 1s, retries: 100}
 END
-             docker-compose -p scaled up -d --scale whoami=2",
+             $COMPOSE -p scaled up -d --scale whoami=2",
         ),
-        step("docker-compose -p scaled ps -q | wc -l").prints("4"),
-        step("becomes $(docker-compose -p scaled ps -q proxy) '{{.State.Health.Status}}' healthy"),
-        step("for id in $(docker-compose -p scaled ps -q whoami); do becomes $id '{{.State.Health.Status}}' healthy; done"),
+        step("$COMPOSE -p scaled ps -q | wc -l").prints("4"),
+        step("becomes $($COMPOSE -p scaled ps -q proxy) '{{.State.Health.Status}}' healthy"),
+        step("for id in $($COMPOSE -p scaled ps -q whoami); do becomes $id '{{.State.Health.Status}}' healthy; done"),
         step("proxy=127.0.0.1:8443; curl -sk https://$proxy/").prints("the application"),
         // Which of the two answers is the resolver's choice: each does within some tries.
         step("proxy=127.0.0.1:8443; for i in $(seq 60); do curl -skf https://$proxy/whoami/; done | sort -u > answered
-              docker-compose -p scaled ps -q whoami | cut -c-12 | sort | diff - answered"),
-        step("docker exec $(docker-compose -p scaled ps -q proxy) curl -s --unix-socket /run/docker.sock engine/_ping").prints("OK"),
+              $COMPOSE -p scaled ps -q whoami | cut -c-12 | sort | diff - answered"),
+        step("docker exec $($COMPOSE -p scaled ps -q proxy) curl -s --unix-socket /run/docker.sock engine/_ping").prints("OK"),
         // It would read what a pipe before it brings.
-        step("docker-compose -p scaled exec -T whoami hostname > one; cat one answered; grep -qxF -f one answered"),
-        step("docker-compose -p scaled down -t 0"),
+        step("$COMPOSE -p scaled exec -T whoami hostname > one; cat one answered; grep -qxF -f one answered"),
+        step("$COMPOSE -p scaled down -t 0"),
         step("docker ps -aq -f label=com.docker.compose.project=scaled; docker network ls -q -f name=scaled").prints(""),
     ],
 )];

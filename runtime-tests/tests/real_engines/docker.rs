@@ -56,9 +56,9 @@ pub const TUTORIALS: &[Tutorial] = &[
     tutorial(
         "bash_at_a_terminal_is_pid_1_and_resizes_and_exits_with_its_code",
         &[
-            step("docker run -it --rm debian bash --norc").ends(3).says(&["1 pts/0", "/dev/pts/0", "bash --norc"]).typed(&[
+            step("docker run -it --rm debian bash --norc").ends(3).says(&["1 /dev/pts/0", "1 pts/0    bash --norc", "so 2"]).typed(&[
                 ("# ", "echo $$ $(tty)\n"),
-                ("# ", "ps -o pid,tty,args | cat\n"),
+                ("# ", "ps -o pid,tty,args > list; cat list; echo so $(($(wc -l < list) - 1))\n"),
                 ("# ", "tty; exit 3\n"),
             ]),
             step("stty rows 33 cols 77; docker run -it --rm busybox \

@@ -134,6 +134,7 @@ impl World {
             .env("SNIPPETS", self.folder.join("snippets"))
             .env("STATES", states)
             .env("DOCKER", self.docker.to_string())
+            .env("COMPOSE", if self.docker < 26 { "docker-compose" } else { "docker compose" })
             .env("DOCKER_CONFIG", self.folder.join("docker-config"))
             .env("CONTAINERS_CONF", self.folder.join("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"))

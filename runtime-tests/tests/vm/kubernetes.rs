@@ -1,4 +1,4 @@
-//! Pods where cgroups have their controllers, with the systemd driver: limits and statistics.
+//! Pods where cgroups have their controllers, with the systemd driver: limits and statistics; and pods without a process.
 
 use crate::node::messages::*;
 use crate::node::{Driver, Node, Pod};
@@ -78,4 +78,62 @@ fn with_the_systemd_driver_containers_are_scopes_of_the_pods_slice_with_their_li
         assert!(!cgroup.exists() && !pause.exists());
         node.is_clean();
     }
+}
+
+#[test]
+fn a_pod_that_is_the_shims_has_no_pause_process_and_what_runs_in_it_is_served_stopped_and_removed() {
+    let node = Node::with_sandboxes(Driver::Systemd);
+    // As the kubelet says of a pod and of each container in it.
+    let own = || Some(NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() });
+    let mut config = node.pod_config("sandboxed");
+    config.linux.as_mut().expect("linux").security_context =
+        Some(LinuxSandboxSecurityContext { namespace_options: own(), ..Default::default() });
+    let pod = node.run(config, "sandboxed");
+    let status = pod.status();
+    assert_eq!((status.state, status.runtime_handler.as_str()), (0, "sandboxed"), "it is ready");
+    let shims = node.shims();
+    assert_eq!(shims.len(), 1, "{shims:?}");
+    let children = |shim: i32| -> String {
+        let threads = fs::read_dir(format!("/proc/{shim}/task")).expect("threads").flatten();
+        threads.map(|one| fs::read_to_string(one.path().join("children")).unwrap_or_default()).collect()
+    };
+    assert_eq!(children(shims[0]), "", "of a pod alone there is no process");
+
+    let runs = |name: &str, words: &[&str]| {
+        let resources = LinuxContainerResources { memory_limit_in_bytes: 64 * MIB, ..Default::default() };
+        let mut config = limited(&pod, name, words, resources);
+        config.linux.as_mut().expect("linux").security_context =
+            Some(LinuxContainerSecurityContext { namespace_options: own(), ..Default::default() });
+        pod.start(config)
+    };
+    let web = runs("web", &["busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]);
+    let side = runs("side", &["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"]);
+    assert_eq!(node.shims(), shims);
+    assert_eq!(fs::read_to_string(scope(&pod, &web).join("memory.max")).expect("a limit").trim(), "67108864");
+    node.hears_httpd(&side);
+    assert_eq!(
+        node.says(&side, "hostname; busybox wget -qO- 127.0.0.1:8080/"),
+        "sandboxed\nhello from a pod\n"
+    );
+    assert!(node.says(&side, "ps -o pid,args").contains("    1 sh -c trap"), "its processes are its own");
+    let namespace =
+        |id: &str, kind: &str| fs::read_link(format!("/proc/{}/ns/{kind}", node.pid(id))).expect("ns");
+    for kind in ["net", "ipc", "uts"] {
+        assert_eq!(namespace(&web, kind), namespace(&side, kind), "{kind}");
+    }
+    // From the node, by the bridge.
+    let answers = std::net::TcpStream::connect((pod.ip(), 8080));
+    assert!(answers.is_ok(), "{answers:?}");
+    assert_eq!(node.exec(&side, "exit 7").0, 7);
+    let of = ContainerId { container_id: side.clone() };
+    let stats = node.call::<ContainerStatsResponse>("ContainerStats", &of).stats.expect("statistics");
+    assert!(stats.memory.and_then(|memory| memory.working_set_bytes).is_some_and(|bytes| bytes.value > 0));
+
+    node.remove(&web, 0);
+    // What still runs in it is stopped with it.
+    pod.stop();
+    assert_eq!(node.status(&side).state(), ContainerState::Exited);
+    assert_eq!(pod.status().state, 1);
+    pod.remove();
+    node.is_clean();
 }

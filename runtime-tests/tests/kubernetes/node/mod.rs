@@ -36,6 +36,7 @@ pub enum Driver {
 pub struct Node {
     folder: Folder,
     driver: Driver,
+    sandboxes: bool,
     child: Child,
     client: Client,
 }
@@ -43,6 +44,15 @@ pub struct Node {
 impl Node {
     /// One with the images of the tests.
     pub fn new(driver: Driver) -> Node {
+        Node::with(driver, false)
+    }
+
+    /// The same, with pods that are the shim's: containerd 1.7's experimental mode.
+    pub fn with_sandboxes(driver: Driver) -> Node {
+        Node::with(driver, true)
+    }
+
+    fn with(driver: Driver, sandboxes: bool) -> Node {
         own_mount_namespace();
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare of the network");
         ok(Command::new("busybox").args(["ip", "link", "set", "lo", "up"]));
@@ -74,9 +84,9 @@ impl Node {
         }
         fs::write(folder.path().join("cni/pods.conflist"), network().to_string()).expect("write");
         fs::write(folder.path().join("config.toml"), configuration(folder.path(), driver)).expect("write");
-        let child = start(folder.path());
+        let child = start(folder.path(), sandboxes);
         import(folder.path());
-        let mut node = Node { client: Client::at(SOCKET.as_ref()), folder, driver, child };
+        let mut node = Node { client: Client::at(SOCKET.as_ref()), folder, driver, sandboxes, child };
         // The CRI hears of images at some time after their import, and of all that are there when it starts.
         node.kill();
         node.start_again();
@@ -91,7 +101,7 @@ impl Node {
 
     /// Starts it again.
     pub fn start_again(&mut self) {
-        self.child = start(self.folder.path());
+        self.child = start(self.folder.path(), self.sandboxes);
         self.client = Client::at(SOCKET.as_ref());
         // It says in its log that it is about to serve, and nowhere that it does.
         until("the CRI serves", || {

@@ -1,12 +1,15 @@
 //! The shim's checkpoints, as containerd asks for them.
 
 use super::{COUNT, Images, number};
-use crate::shim_harness::{Io, Place, Shim, binary};
+use crate::shim_harness::{Io, Place, Shim, binary, end_all_here, own_run};
 use containerd_shim_protos::api::Status;
 use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::ttrpc::Code;
-use runtime_tests::bundle::Bundle;
+use runtime_tests::bundle::{Bundle, Folder};
+use runtime_tests::containerd::{Containerd, IMAGE, SHIM};
 use runtime_tests::inside::shell;
+use runtime_tests::machine::own_mount_namespace;
+use runtime_tests::runtime::said;
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +33,15 @@ fn stubs(folder: &Path) -> String {
     let beside = binary();
     let beside = beside.parent().expect("a folder").display();
     format!("{}:{beside}:{}", stubs.display(), std::env::var("PATH").expect("PATH"))
+}
+
+/// What a containerd in a mount namespace of its own has in its namespace, and leaves.
+struct Left(String);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        end_all_here(&self.0);
+    }
 }
 
 fn nobody_was_executed(folder: &Path) {
@@ -147,4 +159,39 @@ fn a_restored_task_has_its_terminal_and_one_that_fails_can_be_deleted() {
     );
     assert_eq!(again.expect_err("a refusal").0, Code::UNIMPLEMENTED);
     second.clear("again");
+}
+
+#[test]
+fn a_person_checkpoints_a_container_with_ctr_and_restores_it_with_its_files() {
+    own_mount_namespace();
+    let folder = Folder::new("ctr-checkpoint");
+    own_run(folder.path());
+    let path = stubs(folder.path());
+    let left = Left(format!("rcrun-checkpoint-{}", std::process::id()));
+    let containerd = Containerd::start(folder.path(), &left.0, path.into()).expect("containerd");
+    let ok = |words: &[&str]| {
+        let said = said(&containerd.ctr(words.iter().copied()).output().expect("ctr"));
+        assert_eq!(said.status, 0, "ctr {words:?}: {}{}", said.out, said.err);
+        said.out
+    };
+    // Begun anew it would say so.
+    let script = "if [ -e /begun ]; then echo twice >/begun; else echo once >/begun; fi; \
+                  while :; do echo on >/goes; sleep 0.1; done";
+    let begun = "until [ -e /goes ]; do sleep 0.1; done; rm /goes; until [ -e /goes ]; do sleep 0.1; done; cat /begun";
+    let ask = |id: &str| ok(&["tasks", "exec", "--exec-id", "e", id, "sh", "-c", begun]);
+    ok(&["run", "-d", "--cpu-shares", "0", "--runtime", SHIM.0, IMAGE, "first", "sh", "-c", script]);
+    assert_eq!(ask("first"), "once\n");
+    ok(&["containers", "checkpoint", "--task", "--rw", "--image", "first", "example.test/first:1"]);
+    assert_eq!(ask("first"), "once\n", "it goes on");
+    let end = |id: &str| {
+        ok(&["tasks", "kill", "--signal", "KILL", id]);
+        ok(&["tasks", "delete", "--force", id]);
+        ok(&["containers", "delete", id]);
+    };
+    end("first");
+    // Without a terminal it returns when the container runs.
+    ok(&["containers", "restore", "--live", "--rw", "second", "example.test/first:1"]);
+    assert_eq!(ask("second"), "once\n");
+    end("second");
+    nobody_was_executed(folder.path());
 }
