@@ -38,6 +38,8 @@ pub struct Traced {
     pub stops: u32,
     /// The system call of the stop at which somebody was killed.
     pub killed_at: Option<i64>,
+    /// How many processes besides the command lived then.
+    pub besides: usize,
     /// Children that are alive and still traced.
     left: Vec<Pid>,
 }
@@ -51,11 +53,20 @@ pub fn trace(command: &Command, victim: Victim, at: u32) -> Traced {
 /// The same, counting only from the moment on that the file `since` exists: how many calls come before may vary.
 pub fn trace_since(command: &Command, victim: Victim, since: Option<&Path>, at: u32) -> Traced {
     let main = seized(command);
-    let mut run =
-        Run { main, victim, since, at, begun: false, stops: 0, killed_at: None, living: BTreeMap::new() };
+    let mut run = Run {
+        main,
+        victim,
+        since,
+        at,
+        begun: false,
+        stops: 0,
+        killed_at: None,
+        besides: 0,
+        living: BTreeMap::new(),
+    };
     run.living.insert(main, 0);
     let status = run.follow();
-    Traced { status, stops: run.stops, killed_at: run.killed_at, left: tracees() }
+    Traced { status, stops: run.stops, killed_at: run.killed_at, besides: run.besides, left: tracees() }
 }
 
 /// All that the calling thread traces. Not by what it was told: of a child that the command made in the moment in which it
@@ -148,6 +159,7 @@ struct Run<'a> {
     begun: bool,
     stops: u32,
     killed_at: Option<i64>,
+    besides: usize,
     /// Traced processes, with how often each has executed something.
     living: BTreeMap<Pid, u32>,
 }
@@ -210,6 +222,7 @@ impl Run<'_> {
         self.since = None;
         if self.stops == self.at {
             let victim = if self.victim == Victim::Command { self.main } else { pid };
+            self.besides = self.living.keys().filter(|one| **one != self.main).count();
             // The number is kept while the call is done, and after it.
             self.killed_at = Some(ptrace::getregs(pid).map_or(-1, |r| r.orig_rax as i64));
             kill(victim, Signal::SIGKILL).expect("kill");

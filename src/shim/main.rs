@@ -18,6 +18,7 @@ mod namespaces;
 mod options;
 mod pod;
 mod pod_config;
+mod reader;
 mod rootfs;
 mod sandbox;
 mod serve;

@@ -1,7 +1,8 @@
 //! What a process has as stdin, stdout and stderr, from what containerd names: FIFOs, files, loggers, nothing. Uses:
-//! logger, stream, watch.
+//! logger, reader, stream, watch.
 
 use crate::logger::{self, Running, Whose};
+use crate::reader;
 use crate::stream::{self, Open};
 use crate::watch::{Token, Watches};
 use rcrun_runtime::error::CallContext;
@@ -11,6 +12,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long those who will read a process's output are waited for, before it is made.
+const READERS: Duration = Duration::from_secs(5);
 
 /// What containerd names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +77,7 @@ pub struct Streams {
     logger: Option<Running>,
 }
 
-/// Opens what `names` names, for `whose` process: what it gets, and the other ends.
+/// Opens what `names` names, for `whose` process: what it gets, and the other ends. Waits for those who will read from a FIFO.
 pub fn open(
     names: &Names,
     owner: Owner,
@@ -109,8 +114,9 @@ pub fn open(
         return Ok((child, ends));
     }
     let outputs: &[&String] = if names.terminal { &[&names.stdout] } else { &[&names.stdout, &names.stderr] };
+    let latest = Instant::now() + READERS;
     for (number, name) in (1..).zip(outputs).filter(|(_, name)| !name.is_empty()) {
-        let to = open_output(name)?;
+        let to = open_output(name, latest)?;
         let from = match names.terminal {
             true => None,
             false => {
@@ -213,14 +219,14 @@ fn fifo_path(name: &str) -> Result<&Path> {
     }
 }
 
-fn open_output(name: &str) -> Result<OwnedFd> {
+fn open_output(name: &str, latest: Instant) -> Result<OwnedFd> {
     match name.split_once("://") {
         None | Some(("fifo", _)) => {
             let path = fifo_path(name)?;
             let found = rustix::fs::stat(path).call(format!("stat {}", path.display()))?;
             match FileType::from_raw_mode(found.st_mode) {
                 // Open to read it, too: so it never is without a reader, and takes what is written until one comes back.
-                FileType::Fifo => open_file(path, OFlags::RDWR | OFlags::NONBLOCK),
+                FileType::Fifo => reader::awaited(path, latest),
                 _ => open_file(path, OFlags::WRONLY | OFlags::APPEND),
             }
         }

@@ -1,12 +1,13 @@
 //! Bytes on their way between a process and whoever reads or feeds it. From pipe to pipe the kernel moves the pages
-//! (splice(2)); nothing is held here but what a terminal or file has not taken yet. Uses: watch.
+//! (splice(2)); nothing is held here but what a terminal or file has not taken yet. Uses: reader, watch.
 
+use crate::reader;
 use crate::watch::{Next, Token, Watches};
 use rcrun_runtime::Result;
 use rcrun_runtime::error::CallContext;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, inotify};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use rustix::time::{
@@ -97,9 +98,7 @@ struct Late {
 
 impl Late {
     fn new(fifo: &OwnedFd) -> rustix::io::Result<Late> {
-        let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
-        inotify::add_watch(&opened, path.as_str(), inotify::WatchFlags::OPEN)?;
+        let opened = reader::watch(fifo)?;
         let patience =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -114,9 +113,8 @@ impl Late {
 
     /// Whether he will not come any more.
     fn look(&self) -> rustix::io::Result<bool> {
-        let mut bytes = [0; 512];
-        while rustix::io::read(&self.opened, &mut bytes).is_ok_and(|count| count > 0) {}
-        Ok(rustix::io::read(&self.patience, &mut bytes).is_ok())
+        reader::opens(&self.opened);
+        Ok(rustix::io::read(&self.patience, &mut [0; 8]).is_ok())
     }
 }
 
@@ -165,8 +163,8 @@ impl Stream {
         self.wait(self.full)
     }
 
-    /// All is said. A reader may be about to come: containerd opens its FIFOs beside what it asks for, and on a busy machine
-    /// after a short process has ended. It would find nothing, and wait for ever for somebody who writes.
+    /// All is said. The reader may have gone, and another be about to come; or he comes later than `reader::awaited` waits.
+    /// He would find nothing, and wait for ever for somebody who writes.
     fn end(&mut self) -> Next {
         match self.linger() {
             Ok(next) => next,
@@ -177,7 +175,7 @@ impl Stream {
     fn linger(&mut self) -> rustix::io::Result<Next> {
         if let Some(late) = &self.late {
             let gone = late.look()?;
-            return Ok(if gone || self.is_read() { Next::Nothing } else { Next::Same });
+            return Ok(if gone || reader::is_there(&self.to) { Next::Nothing } else { Next::Same });
         }
         if !self.kept {
             return Ok(Next::Nothing);
@@ -186,12 +184,12 @@ impl Stream {
         // As somebody who only writes: so it shows who reads.
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         self.to = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
-        if self.is_read() {
+        if reader::is_there(&self.to) {
             return Ok(Next::Nothing);
         }
         let late = Late::new(&self.to)?;
         // Somebody may have come before it was watched.
-        if self.is_read() {
+        if reader::is_there(&self.to) {
             return Ok(Next::Nothing);
         }
         // Who deletes the process does not wait for a reader.
@@ -199,12 +197,6 @@ impl Stream {
         let waited = Arc::clone(&late.either);
         self.late = Some(late);
         Ok(Next::Other(waited, EventFlags::IN))
-    }
-
-    fn is_read(&self) -> bool {
-        let mut fds = [PollFd::new(&self.to, PollFlags::OUT)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::ERR)
     }
 
     fn wait(&mut self, full: bool) -> Next {

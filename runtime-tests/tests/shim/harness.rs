@@ -226,6 +226,8 @@ pub struct Io {
     pub stdout: String,
     pub stderr: String,
     pub terminal: bool,
+    /// Who reads stderr, whether or not a test does: the shim waits for him, as runc's does.
+    pub attended: Option<Arc<OwnedFd>>,
 }
 
 impl Io {
@@ -241,7 +243,9 @@ impl Io {
             nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
             path.display().to_string()
         };
-        Io { stdin: make("stdin"), stdout: make("stdout"), stderr: make("stderr"), terminal: false }
+        let stderr = make("stderr");
+        let attended = Some(Arc::new(open(&stderr, true)));
+        Io { stdin: make("stdin"), stdout: make("stdout"), stderr, terminal: false, attended }
     }
 
     /// The reading end of stdout, which does not wait for a writer.
@@ -251,7 +255,7 @@ impl Io {
 
     /// The same of stderr.
     pub fn err(&self) -> Lines {
-        Lines::of(open(&self.stderr, true))
+        Lines::of(self.attended.as_ref().expect("a FIFO").try_clone().expect("dup"))
     }
 
     /// The writing end of stdin. The shim must have opened it.

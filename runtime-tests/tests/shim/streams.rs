@@ -5,6 +5,7 @@ use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
 use runtime_tests::programs;
 use std::io::Write;
+use std::time::Duration;
 
 #[test]
 fn input_lasts_until_it_is_closed_whoever_comes_and_goes() {
@@ -232,6 +233,28 @@ fn names_of_streams_that_rcrun_does_not_know_are_refused() {
     }
     shim.create(&bundle, "schemes", &Io::none()).expect("what was refused has left nothing");
     shim.clear("schemes");
+}
+
+#[test]
+fn a_process_is_not_made_before_those_who_read_it_are_there() {
+    let place = Place::new("shim-readers");
+    let bundle = Bundle::new("shim-readers", &["echo", "said"]);
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "readers") };
+    let shim = place.shim(&bundle, "readers");
+    std::thread::scope(|scope| {
+        let (tell, made) = std::sync::mpsc::channel();
+        let (shim, bundle, asked) = (&shim, &bundle, io.clone());
+        scope.spawn(move || tell.send(shim.create(bundle, "readers", &asked)));
+        let early = made.recv_timeout(Duration::from_millis(500));
+        assert!(early.is_err(), "nobody reads, and a container is made: {early:?}");
+        let mut out = io.out();
+        made.recv().expect("an answer").expect("create");
+        shim.start("readers", "").expect("start");
+        assert_eq!(shim.wait("readers", ""), Ok(0));
+        shim.clear("readers");
+        // Nor is anything lost where it is deleted before it was read.
+        assert_eq!(out.rest(), "said\n");
+    });
 }
 
 #[test]
