@@ -1,7 +1,7 @@
 # Looks for inputs that break a target of fuzz/lib.rs, guided by the branches that they meet.
 
 FUZZ_SECONDS ?= 60
-# What libFuzzer's dice begin with; 0 is another way each time.
+# What libFuzzer's dice begin with; 0 is another beginning each time.
 FUZZ_SEED ?= 0
 FUZZ := target/fuzz/$(shell uname -m)-unknown-linux-gnu/release/fuzz
 
@@ -14,7 +14,7 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 
 .PHONY: fuzz fuzz-build fuzz-seeds fuzz-try
 
-fuzz: fuzz-build fuzz-seeds ## look for inputs that break a parser: FUZZ_SECONDS=60 each, FUZZ_TARGETS="layer name" for some, FUZZ_SEED=1 for the same dice
+fuzz: fuzz-build fuzz-seeds ## look for inputs that break a parser: FUZZ_SECONDS=60 each, FUZZ_TARGETS="layer name" for some, FUZZ_SEED=1 for dice that begin the same
 	FUZZ_SEED=$(FUZZ_SEED) fuzz/run $(CURDIR)/$(FUZZ) $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # With --target the flags are not those of build scripts.

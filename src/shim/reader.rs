@@ -17,16 +17,27 @@ pub fn is_there(writer: &OwnedFd) -> bool {
     poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::ERR)
 }
 
-/// Is readable whenever somebody has opened the FIFO that `end` is an end of, whoever that was; `opens` takes that back.
+/// The same, and he has read all that is in it.
+pub fn has_all(writer: &OwnedFd) -> bool {
+    is_there(writer) && rustix::io::ioctl_fionread(writer).is_ok_and(|unread| unread == 0)
+}
+
+/// Is readable whenever somebody has opened, read or closed the FIFO that `end` is an end of, whoever that was; `seen` takes
+/// that back.
 pub fn watch(end: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    use inotify::WatchFlags;
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let path = format!("/proc/self/fd/{}", end.as_fd().as_raw_fd());
-    inotify::add_watch(&opened, path.as_str(), inotify::WatchFlags::OPEN)?;
-    Ok(opened)
+    inotify::add_watch(
+        &watch,
+        path.as_str(),
+        WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::CLOSE_NOWRITE,
+    )?;
+    Ok(watch)
 }
 
 /// Takes what a `watch` has to say.
-pub fn opens(watch: &OwnedFd) {
+pub fn seen(watch: &OwnedFd) {
     let mut bytes = [0; 512];
     while rustix::io::read(watch, &mut bytes).is_ok_and(|count| count > 0) {}
 }
@@ -68,7 +79,7 @@ fn await_reader(writer: &OwnedFd, latest: Instant) -> rustix::io::Result<()> {
         }
         let left = Timespec::try_from(left).map_err(|_| Errno::OVERFLOW)?;
         match poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&left)) {
-            Ok(_) => opens(&watch),
+            Ok(_) => seen(&watch),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }

@@ -82,15 +82,15 @@ struct Stream {
     full: bool,
     /// `to` is a FIFO that we have open to read, too.
     kept: bool,
-    /// All is said, into a FIFO that nobody reads: who is waited for.
+    /// All is said, into a FIFO that has not been read to its end: who is waited for.
     late: Option<Late>,
     /// Before the descriptors are closed: whoever has waited finds them closed a moment later at most.
     counted: Option<Counted>,
 }
 
-/// A reader who may still come.
+/// A reader who may still come, or has not read all.
 struct Late {
-    opened: OwnedFd,
+    watch: OwnedFd,
     patience: OwnedFd,
     /// Of both of them.
     either: Arc<OwnedFd>,
@@ -98,22 +98,22 @@ struct Late {
 
 impl Late {
     fn new(fifo: &OwnedFd) -> rustix::io::Result<Late> {
-        let opened = reader::watch(fifo)?;
+        let watch = reader::watch(fifo)?;
         let patience =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         let end = Itimerspec { it_interval: never, it_value: LATEST };
         timerfd_settime(&patience, TimerfdTimerFlags::empty(), &end)?;
         let either = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for fd in [&opened, &patience] {
+        for fd in [&watch, &patience] {
             epoll::add(&either, fd, epoll::EventData::new_u64(0), EventFlags::IN)?;
         }
-        Ok(Late { opened, patience, either: Arc::new(either) })
+        Ok(Late { watch, patience, either: Arc::new(either) })
     }
 
     /// Whether he will not come any more.
     fn look(&self) -> rustix::io::Result<bool> {
-        reader::opens(&self.opened);
+        reader::seen(&self.watch);
         Ok(rustix::io::read(&self.patience, &mut [0; 8]).is_ok())
     }
 }
@@ -163,8 +163,10 @@ impl Stream {
         self.wait(self.full)
     }
 
-    /// All is said. The reader may have gone, and another be about to come; or he comes later than `reader::awaited` waits.
-    /// He would find nothing, and wait for ever for somebody who writes.
+    /// All is said. The reader may have gone, and another be about to come; or he comes later than `reader::awaited` waits: he
+    /// would find nothing, and wait for ever for somebody who writes. One who is there has to have read all: a client of
+    /// containerd's that has opened its end in the kernel, and has not come so far itself, gives it up when the process is
+    /// deleted.
     fn end(&mut self) -> Next {
         match self.linger() {
             Ok(next) => next,
@@ -173,30 +175,38 @@ impl Stream {
     }
 
     fn linger(&mut self) -> rustix::io::Result<Next> {
-        if let Some(late) = &self.late {
-            let gone = late.look()?;
-            return Ok(if gone || reader::is_there(&self.to) { Next::Nothing } else { Next::Same });
-        }
         if !self.kept {
             return Ok(Next::Nothing);
         }
-        let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
-        // As somebody who only writes: so it shows who reads.
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        self.to = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
-        if reader::is_there(&self.to) {
+        let gone = match &self.late {
+            Some(late) => late.look()?,
+            None => {
+                let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
+                // As somebody who only writes: so it shows who reads.
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                self.to = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
+                false
+            }
+        };
+        if gone || reader::has_all(&self.to) {
             return Ok(Next::Nothing);
         }
-        let late = Late::new(&self.to)?;
-        // Somebody may have come before it was watched.
-        if reader::is_there(&self.to) {
-            return Ok(Next::Nothing);
+        let next = match &self.late {
+            Some(_) => Next::Same,
+            None => {
+                let late = self.late.insert(Late::new(&self.to)?);
+                // He may have come, or read, before it was watched.
+                if reader::has_all(&self.to) {
+                    return Ok(Next::Nothing);
+                }
+                Next::Other(Arc::clone(&late.either), EventFlags::IN)
+            }
+        };
+        if !reader::is_there(&self.to) {
+            // Who deletes the process does not wait for a reader.
+            self.counted = None;
         }
-        // Who deletes the process does not wait for a reader.
-        self.counted = None;
-        let waited = Arc::clone(&late.either);
-        self.late = Some(late);
-        Ok(Next::Other(waited, EventFlags::IN))
+        Ok(next)
     }
 
     fn wait(&mut self, full: bool) -> Next {
@@ -332,6 +342,29 @@ mod tests {
         drop(writer);
         watches.turn().unwrap();
         assert_eq!(*open.count.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn output_is_at_its_end_when_its_reader_has_it() {
+        let watches = Watches::new().unwrap();
+        let (from, writer) = pipe();
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+        let opened = |flags| rustix::fs::open(&fifo, flags | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let (reader, to) = (opened(OFlags::RDONLY), opened(OFlags::RDWR));
+        let open = Arc::new(Open::default());
+        join(&watches, from, to, Some(&open)).unwrap();
+        rustix::io::write(&writer, b"said").unwrap();
+        drop(writer);
+        watches.turn().unwrap();
+        assert_eq!(*open.count.lock().unwrap(), 1);
+        assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(4));
+        watches.turn().unwrap();
+        assert_eq!(*open.count.lock().unwrap(), 0);
+        // Nobody writes any more.
+        assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(0));
     }
 
     #[test]
