@@ -14,7 +14,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a pipe holds.
@@ -32,39 +32,84 @@ const LATEST: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 /// How many streams of a process are not at their end.
 #[derive(Debug, Default)]
 pub struct Open {
-    count: Mutex<usize>,
+    counts: Mutex<Counts>,
     less: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: usize,
+    /// Of those: what their readers have yet to read holds them up.
+    behind: usize,
 }
 
 impl Open {
     /// Waits until none is left, or `patience` ran out.
     pub fn wait(&self, patience: Duration) {
+        self.wait_while(patience, |counts| counts.open > 0);
+    }
+
+    /// Waits until no reader is behind, or `patience` ran out.
+    pub fn wait_for_readers(&self, patience: Duration) {
+        self.wait_while(patience, |counts| counts.behind > 0);
+    }
+
+    /// Whether a reader has yet to read what was said.
+    pub fn is_behind(&self) -> bool {
+        self.counts().behind > 0
+    }
+
+    fn wait_while(&self, patience: Duration, more: impl Fn(&Counts) -> bool) {
         let deadline = Instant::now() + patience;
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count > 0 {
+        let mut counts = self.counts();
+        while more(&counts) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            count = self.less.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
+            counts = self.less.wait_timeout(counts, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more; it is at its end when what is returned is dropped.
     pub fn one_more(self: &Arc<Self>) -> Counted {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Counted(Arc::clone(self))
+        self.counts().open += 1;
+        Counted { of: Arc::clone(self), behind: false }
     }
 }
 
 /// A stream that is not at its end.
 #[derive(Debug)]
-pub struct Counted(Arc<Open>);
+pub struct Counted {
+    of: Arc<Open>,
+    behind: bool,
+}
+
+impl Counted {
+    /// Whether its reader is.
+    fn is_behind(&mut self, behind: bool) {
+        if behind == self.behind {
+            return;
+        }
+        self.behind = behind;
+        let mut counts = self.of.counts();
+        match behind {
+            true => counts.behind += 1,
+            false => counts.behind -= 1,
+        }
+        self.of.less.notify_all();
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.less.notify_all();
+        self.is_behind(false);
+        self.of.counts().open -= 1;
+        self.of.less.notify_all();
     }
 }
 
@@ -202,9 +247,10 @@ impl Stream {
                 Next::Other(Arc::clone(&late.either), EventFlags::IN)
             }
         };
-        if !reader::is_there(&self.to) {
+        match &mut self.counted {
+            Some(counted) if reader::is_there(&self.to) => counted.is_behind(true),
             // Who deletes the process does not wait for a reader.
-            self.counted = None;
+            counted => *counted = None,
         }
         Ok(next)
     }
@@ -214,6 +260,9 @@ impl Stream {
             return Next::Same;
         }
         self.full = full;
+        if let Some(counted) = &mut self.counted {
+            counted.is_behind(full);
+        }
         match full {
             true => Next::Other(Arc::clone(&self.to), EventFlags::OUT),
             false => Next::Other(Arc::clone(&self.from), EventFlags::IN),
@@ -308,7 +357,7 @@ mod tests {
         join(&watches, from, to, Some(&open)).unwrap();
         let (turning, counting) = (Arc::clone(&watches), Arc::clone(&open));
         let turner = std::thread::spawn(move || {
-            while *counting.count.lock().unwrap() > 0 {
+            while counting.counts().open > 0 {
                 turning.turn().unwrap();
             }
         });
@@ -338,10 +387,10 @@ mod tests {
             rustix::io::write(&writer, &[7; 4096]).unwrap();
             watches.turn().unwrap();
         }
-        assert_eq!(*open.count.lock().unwrap(), 1);
+        assert_eq!(open.counts().open, 1);
         drop(writer);
         watches.turn().unwrap();
-        assert_eq!(*open.count.lock().unwrap(), 0);
+        assert_eq!(open.counts().open, 0);
     }
 
     #[test]
@@ -359,10 +408,12 @@ mod tests {
         rustix::io::write(&writer, b"said").unwrap();
         drop(writer);
         watches.turn().unwrap();
-        assert_eq!(*open.count.lock().unwrap(), 1);
+        assert_eq!(open.counts().open, 1);
+        assert!(open.is_behind());
         assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(4));
         watches.turn().unwrap();
-        assert_eq!(*open.count.lock().unwrap(), 0);
+        assert_eq!(open.counts().open, 0);
+        assert!(!open.is_behind());
         // Nobody writes any more.
         assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(0));
     }

@@ -12,7 +12,10 @@ use rcrun_runtime::foreground::Exit;
 use rustix::process::WaitIdOptions;
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long the end of a process waits for those who read what it has said.
+const READERS: Duration = Duration::from_secs(1);
 
 impl Pod {
     /// Tells what the OOM killer has done since the last time; false when nothing more can come.
@@ -30,24 +33,40 @@ impl Pod {
 
     /// A process has ended.
     pub(super) fn reap(self: &Arc<Self>, container: &Arc<Container>, name: &str) {
-        let pidfd = container.life().get(name).and_then(|process| process.with.pidfd.clone());
-        let Some(pidfd) = pidfd else { return };
-        match children::ended(&pidfd, WaitIdOptions::NOHANG) {
-            Ok(Some(exit)) => return self.ended(container, name, exit),
+        let held =
+            container.life().get(name).map(|p| (p.with.pidfd.clone(), Arc::clone(&p.with.streams.open)));
+        let Some((Some(pidfd), open)) = held else { return };
+        let exit = match children::ended(&pidfd, WaitIdOptions::NOHANG) {
             // ECHILD: `adopted` was quicker, and has told it.
             Err(_) => return,
-            Ok(None) => {}
+            Ok(exit) => exit,
+        };
+        if let Some(exit) = exit
+            && !open.is_behind()
+        {
+            return self.ended(container, name, exit);
         }
-        // It is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
+        // A client that hears of the end gives up the FIFOs whose open(2) it has not come back from, and what is in them.
+        //
+        // Or: it is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
         // ptrace". The pidfd is readable already and tells no more; only who waits learns of the rest.
         let (pod, of, whose) = (Arc::clone(self), Arc::clone(container), name.to_string());
         let wait = move || {
-            if let Ok(Some(exit)) = children::ended(&pidfd, WaitIdOptions::empty()) {
+            let exit = match exit {
+                None => children::ended(&pidfd, WaitIdOptions::empty()).ok().flatten(),
+                known => known,
+            };
+            open.wait_for_readers(READERS);
+            if let Some(exit) = exit {
                 pod.ended(&of, &whose, exit);
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("traced".into()).spawn(wait) {
-            log::warn(format_args!("{}: {name} has ended and is not told: {error}", container.id));
+        match (std::thread::Builder::new().name("ended".into()).spawn(wait), exit) {
+            (Ok(_), _) => {}
+            (Err(_), Some(exit)) => self.ended(container, name, exit),
+            (Err(error), None) => {
+                log::warn(format_args!("{}: {name} has ended and is not told: {error}", container.id));
+            }
         }
     }
 
