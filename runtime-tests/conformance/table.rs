@@ -94,7 +94,12 @@ mod tests {
 
     fn record(place: &str, rows: &[(&str, &str)]) -> Record {
         let rows = rows.iter().map(|(test, word)| (test.to_string(), vec![word.to_string()]));
-        Record { place: place.into(), runtimes: vec![("x".into(), "x 1".into())], rows: rows.collect() }
+        Record {
+            place: place.into(),
+            runtimes: vec![("x".into(), "x 1".into())],
+            rows: rows.collect(),
+            ..Record::default()
+        }
     }
 
     #[test]

@@ -49,21 +49,32 @@ pub fn sum(rows: &[Row], both: [&Runtime; 2]) -> String {
     )
 }
 
-/// Runs of different files in one place and mode, as one.
-fn whole(records: &[Record]) -> Vec<Record> {
+/// Runs of different files in one place and mode, as one, in the order of the table `vm`: of a test that several have
+/// run the last word is the newest.
+fn whole(mut records: Vec<Record>, vm: &str) -> Vec<Record> {
+    let words = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    let order: Vec<String> = vm.lines().map(words).collect();
+    records.sort_by_key(|record| {
+        let listed = order.iter().position(|place| *place == record.place);
+        let native = record.place.starts_with("native ");
+        (!native, listed.unwrap_or(order.len()), record.days.last().cloned())
+    });
     let mut all: Vec<Record> = Vec::new();
     for record in records {
         match all.iter_mut().find(|r| r.place == record.place && r.runtimes == record.runtimes) {
-            Some(known) => known.rows.extend(record.rows.clone()),
-            None => all.push(record.clone()),
+            Some(known) => {
+                known.rows.extend(record.rows);
+                known.days.extend(record.days);
+            }
+            None => all.push(record),
         }
     }
     all
 }
 
-/// docs/runc-tests.md, of runs in several places and modes.
-pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
-    let records = whole(records);
+/// docs/runc-tests.md, of runs in several places and modes, and of the table `vm`.
+pub fn document(records: Vec<Record>, vm: &str, exceptions: &Exceptions) -> String {
+    let records = whole(records, vm);
     let mut text = String::from(
         "<!-- Written by `make runc-tests-doc`. Do not edit: the reasons are in runtime-tests/runc-tests/exceptions. -->\n\n\
          # runc's own tests\n\n\
@@ -73,13 +84,21 @@ pub fn document(records: &[Record], exceptions: &Exceptions) -> String {
          a user, with and without systemd, with ranges of ids (`idmap`) and a cgroup (`cgroup`) given to the user. What runc\n\
          passes in a place, rcrun must pass there, but for the tests that have a reason below; the run fails when one of those\n\
          passes, too. A skip is the test's own word. A machine of ours is emulated and forks slowly: of each mode it runs what\n\
-         `runtime-tests/runc-tests/vm` names, and this page shows what has been run.\n\n",
+         `runtime-tests/runc-tests/vm` names, and this page shows what has been run: the records of these runs are in\n\
+         `runtime-tests/runc-tests/records`, and of a place with several days each run has its own there.\n\n",
     );
-    text.push_str("| place | runtime | version | passes | fails | skips |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        "| place | run on | runtime | version | passes | fails | skips |\n|---|---|---|---|---|---|---|\n",
+    );
     for record in &records {
+        let days = record.days.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         for (i, (label, version)) in record.runtimes.iter().enumerate() {
             let [pass, fail, skip] = ["pass", "fail", "skip"].map(|word| record.count(i, word));
-            _ = writeln!(text, "| {} | {label} | {version} | {pass} | {fail} | {skip} |", record.place);
+            _ = writeln!(
+                text,
+                "| {} | {days} | {label} | {version} | {pass} | {fail} | {skip} |",
+                record.place
+            );
         }
     }
     text.push_str("\nOne word is said of both; of two, the first is rcrun's. No word: not run there.\n\n| file | test |");
@@ -121,23 +140,32 @@ mod tests {
     #[test]
     fn the_document_shows_each_test_in_each_place_with_its_reason() {
         let exceptions = Exceptions::parse("a.bats: z\n    so | so\n").unwrap();
-        let record = |place: &str, rows: &[(&str, [&str; 2])]| {
+        let record = |place: &str, day: &str, rows: &[(&str, [&str; 2])]| {
             let runtimes = [("one".into(), "one 1".into()), ("two".into(), "two 2".into())].to_vec();
             let rows = rows.iter().map(|(name, words)| (name.to_string(), words.map(String::from).to_vec()));
-            Record { place: place.into(), runtimes, rows: rows.collect() }
+            Record { place: place.into(), runtimes, days: [day.to_string()].into(), rows: rows.collect() }
         };
-        let native =
-            record("native", &[("a.bats: x | y", ["skip", "skip"]), ("a.bats: z", ["fail", "pass"])]);
-        let uml = record("uml", &[("a.bats: x | y", ["pass", "fail"])]);
-        let more = record("uml", &[("b.bats: y", ["pass", "pass"])]);
-        let text = document(&[native, uml, more], &exceptions);
+        let native = record(
+            "native root",
+            "2026-01-09",
+            &[("a.bats: x | y", ["skip", "skip"]), ("a.bats: z", ["fail", "pass"])],
+        );
+        let qemu = record("qemu root", "2026-01-04", &[("a.bats: z", ["skip", "skip"])]);
+        let newer = record("uml root", "2026-01-03", &[("a.bats: x | y", ["pass", "fail"])]);
+        let older = record(
+            "uml root",
+            "2026-01-02",
+            &[("a.bats: x | y", ["skip", "skip"]), ("b.bats: y", ["pass"; 2])],
+        );
+        let vm = "# c\numl  root  a\numl  root  b\nqemu root  a\n";
+        let text = document(vec![qemu, newer, native, older], vm, &exceptions);
         for line in [
-            "| native | one | one 1 | 0 | 1 | 1 |",
-            "| uml | two | two 2 | 1 | 1 | 0 |",
-            "| file | test | native | uml | why |\n|---|---|---|---|---|",
-            "| a.bats | x \\| y | skip | pass, fail |  |",
-            "| a.bats | z | fail, pass |  | so \\| so |",
-            "| b.bats | y |  | pass |  |",
+            "| native root | 2026-01-09 | one | one 1 | 0 | 1 | 1 |",
+            "| uml root | 2026-01-02, 2026-01-03 | two | two 2 | 1 | 1 | 0 |",
+            "| file | test | native root | uml root | qemu root | why |\n|---|---|---|---|---|---|",
+            "| a.bats | x \\| y | skip | pass, fail |  |  |",
+            "| a.bats | z | fail, pass |  | skip | so \\| so |",
+            "| b.bats | y |  | pass |  |  |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -2,7 +2,7 @@
 //! runc, in the same place.
 //!
 //! usage: runc-tests SUITE-FOLDER OPTION... LABEL=BINARY LABEL=BINARY
-//!        runc-tests --document RECORD...
+//!        runc-tests --document FOLDER
 //!
 //! --mode MODE       as in `mode`
 //! --file NAME.bats  only this one, and others that are named so
@@ -11,7 +11,7 @@
 //!
 //! The first runtime is judged by the second: what that one passes, this one must pass, but for the list `exceptions`.
 //! What each file printed is kept in SUITE-FOLDER/results/LABEL/. `--document` prints docs/runc-tests.md, made of the
-//! records of runs in several places and modes.
+//! records in a folder, of runs in several places and modes.
 
 mod document;
 mod exceptions;
@@ -67,14 +67,22 @@ struct Row {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
-        Some((word, records)) if word == "--document" => suite::print(document(records)),
+        Some((word, [folder])) if word == "--document" => suite::print(document(Path::new(folder))),
         _ => suite::main("runc-tests", run),
     }
 }
 
-fn document(records: &[String]) -> Result<String, String> {
+fn document(folder: &Path) -> Result<String, String> {
     let exceptions = Exceptions::parse(include_str!("exceptions"))?;
-    Ok(document::document(&Record::read_all(records)?, &exceptions))
+    Ok(document::document(Record::read_all(&records(folder)?)?, include_str!("vm"), &exceptions))
+}
+
+/// The files of a folder of records, in order.
+fn records(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.sort();
+    Ok(files)
 }
 
 fn run() -> Result<bool, String> {
@@ -283,4 +291,36 @@ fn as_runc(suite: &Path, runtime: Runtime) -> Result<Runtime, String> {
     let _ = fs::remove_file(&copy);
     fs::copy(&runtime.binary, &copy).map_err(|e| format!("the runtime {}: {e}", runtime.label))?;
     Runtime::new(&runtime.label, &copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("runc-tests/records")
+    }
+
+    #[test]
+    fn the_page_shows_what_the_records_hold() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runc-tests.md");
+        let shown = fs::read_to_string(page).unwrap();
+        assert!(shown == document(&kept()).unwrap(), "write it anew: make runc-tests-doc");
+    }
+
+    #[test]
+    fn each_record_has_its_day_and_meets_the_list_of_exceptions() {
+        let exceptions = Exceptions::parse(include_str!("exceptions")).unwrap();
+        for file in records(&kept()).unwrap() {
+            for record in Record::read_all(&[&file]).unwrap() {
+                assert_eq!(record.days.len(), 1, "{}", file.display());
+                for (whole, words) in &record.rows {
+                    let (file, name) = whole.split_once(": ").unwrap();
+                    let [judged, judge] = [&words[0], &words[1]].map(|word| Verdict::read(word).unwrap());
+                    let row = Row { file: file.into(), name: name.into(), judged, judge };
+                    assert_eq!(exceptions.wrong(&row), None, "{}", record.place);
+                }
+            }
+        }
+    }
 }

@@ -22,6 +22,12 @@ impl Verdict {
             Verdict::Fail => "fail",
         }
     }
+
+    /// The one of a word.
+    #[cfg(test)]
+    pub fn read(word: &str) -> Option<Verdict> {
+        [Verdict::Pass, Verdict::Skip, Verdict::Fail].into_iter().find(|verdict| verdict.word() == word)
+    }
 }
 
 /// A test.

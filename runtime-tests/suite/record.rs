@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! place <TAB> uml <TAB> rcrun <TAB> rcrun version 0.1.0 <TAB> runc <TAB> runc version 1.1.15
+//! ran <TAB> 2026-11-22
 //! row <TAB> NAME OF THE TEST <TAB> pass <TAB> fail
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -20,6 +21,8 @@ pub struct Record {
     pub place: String,
     /// Labels and versions.
     pub runtimes: Vec<(String, String)>,
+    /// On which days it was run, where whoever kept it for long has said so.
+    pub days: BTreeSet<String>,
     /// Of each test: a word for each runtime.
     pub rows: BTreeMap<String, Vec<String>>,
 }
@@ -28,7 +31,7 @@ impl Record {
     /// An empty one.
     pub fn new(place: &str, runtimes: &[&Runtime]) -> Record {
         let runtimes = runtimes.iter().map(|r| (r.label.clone(), r.version.clone())).collect();
-        Record { place: place.into(), runtimes, rows: BTreeMap::new() }
+        Record { place: place.into(), runtimes, ..Record::default() }
     }
 
     fn head(&self) -> String {
@@ -36,7 +39,9 @@ impl Record {
         for (label, version) in &self.runtimes {
             text += &format!("\t{label}\t{version}");
         }
-        text + "\n"
+        text += "\n";
+        text.extend(self.days.iter().map(|day| format!("ran\t{day}\n")));
+        text
     }
 
     fn lines(&self) -> String {
@@ -62,7 +67,10 @@ impl Record {
                 (["place", place, runtimes @ ..], _) => {
                     let pairs = runtimes.chunks_exact(2).map(|pair| (pair[0].into(), pair[1].into()));
                     let (place, runtimes) = (place.to_string(), pairs.collect());
-                    records.push(Record { place, runtimes, rows: BTreeMap::new() });
+                    records.push(Record { place, runtimes, ..Record::default() });
+                }
+                (["ran", day], Some(record)) => {
+                    record.days.insert(day.to_string());
                 }
                 (["row", name, verdicts @ ..], Some(record)) => {
                     if verdicts.len() != record.runtimes.len() {
@@ -127,7 +135,8 @@ mod tests {
         let mut record = Record { place: "uml".into(), ..Record::default() };
         record.runtimes = vec![("one".into(), "one 1".into()), ("two".into(), "two 2".into())];
         record.rows.insert("a.bats: b # c".into(), vec!["pass".into(), "fail".into()]);
-        let other = Record { place: "qemu".into(), ..record.clone() };
+        let mut other = Record { place: "qemu".into(), ..record.clone() };
+        other.days.insert("2026-11-22".into());
         let text =
             format!("row\tbefore\tany\nbooting\n{}not ok\n{}row of houses\n", whole(&record), whole(&other));
         assert_eq!(Record::read(&text).unwrap(), [record.clone(), other]);
