@@ -16,6 +16,7 @@
 mod document;
 mod exceptions;
 mod mode;
+mod output;
 mod tap;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use nix::pty::openpty;
 use runtime_tests::suite::host::{self, Host, Names};
 use runtime_tests::suite::record::Record;
 use runtime_tests::suite::{self, Ended, Runtime};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tap::{Line, Verdict};
 
 /// Seconds that one file of tests may take; the slowest takes thirty on a calm machine, and in an emulated one up to a
@@ -198,8 +200,9 @@ impl Site<'_> {
             Some([_]) => format!("{file}.alone.tap"),
             Some(_) => format!("{file}.some.tap"),
         });
-        let output = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
-        let errors = output.try_clone().map_err(|e| format!("dup: {e}"))?;
+        let mut kept = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
+        let (reader, writer) = std::io::pipe().map_err(|e| format!("pipe: {e}"))?;
+        let errors = writer.try_clone().map_err(|e| format!("dup: {e}"))?;
         self.host.fresh(&scratch)?;
         // They want a controlling terminal, and read nothing from it.
         let terminal = openpty(None, None).map_err(|e| format!("openpty: {e}"))?;
@@ -218,7 +221,7 @@ impl Site<'_> {
             .env("TMPDIR", &scratch)
             .envs(self.means.environment.iter().map(|(name, value)| (name, value)))
             .stdin(terminal.slave)
-            .stdout(output)
+            .stdout(writer)
             .stderr(errors)
             .spawn()
             .map_err(|e| format!("setsid (package util-linux) does not start: {e}"))?;
@@ -226,10 +229,14 @@ impl Site<'_> {
         let mut master = File::from(terminal.master);
         // What is written to the terminal goes nowhere, and nobody waits for room in it. It ends with the last holder.
         let drain = std::thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
+        let bats = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+            .map_err(|e| format!("pidfd_open: {e}"))?;
+        let told = std::thread::spawn(move || output::keep(reader, &mut kept, &bats, output::PATIENCE));
         let ended = suite::wait_for(child.id())?;
         self.host.sweep(&scratch)?;
         // EIO, when all that held the other side are dead.
         let _ = drain.join();
+        told.join().map_err(|_| "the output of bats was not read to its end")??;
         let text = fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
         let lines = tap::read(&String::from_utf8_lossy(&text))
             .map_err(|what| format!("{}: {what} ({})", path.display(), words(ended)))?;
