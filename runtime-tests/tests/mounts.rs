@@ -268,6 +268,21 @@ fn a_missing_source_is_an_error_that_names_it() {
 }
 
 #[test]
+fn an_option_of_cruns_for_a_bind_is_refused_by_name_and_not_ignored() {
+    for option in ["idmap=uids=0-1000-10;gids=0-1000-10", "src-nofollow", "dest-nofollow"] {
+        let said = try_inside("of-cruns", "true", |config| {
+            add(config, json!({ "destination": "/tmp", "source": "/tmp", "options": ["rbind", option] }));
+        });
+        let name = option.split('=').next().expect("a word");
+        let (status, err) = (said.status, said.err);
+        assert!(
+            status != 0 && err.contains("/mounts/7/options") && err.contains(&format!("{name:?}")),
+            "{err}"
+        );
+    }
+}
+
+#[test]
 fn symlinks_on_the_way_to_a_destination_stay_inside_the_root() {
     let runtime = Runtime::new();
     let bundle = shell("links", "cat /proc/self/mountinfo", |c| {

@@ -106,8 +106,9 @@ struct MountExtensions {
 /// Also where the machine lacks it: the document tells of the runtime, not of where it runs.
 const SUPPORTED: Enabled = Enabled { enabled: true };
 
-/// Annotations that an untrusted config must not have: they reach systemd. One that ends with a dot is a prefix.
-const UNSAFE_ANNOTATIONS: [&str; 1] = ["org.systemd.property."];
+/// Annotations that change what is done (features.md). They reach systemd, or the rules of Landlock. One that ends with a dot
+/// is a prefix.
+const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", "org.rcrun.landlock"];
 
 const MEMORY_MODES: [&str; 7] = [
     "MPOL_BIND",
@@ -291,7 +292,7 @@ mod tests {
             ("/linux/mountExtensions/idmap/enabled", "true"),
             ("/linux/netDevices/enabled", "true"),
             ("/annotations/org.rcrun.version", concat!("\"", env!("CARGO_PKG_VERSION"), "\"")),
-            ("/potentiallyUnsafeConfigAnnotations", r#"["org.systemd.property."]"#),
+            ("/potentiallyUnsafeConfigAnnotations", r#"["org.systemd.property.","org.rcrun.landlock"]"#),
         ] {
             let found = json.pointer(pointer).map(|value| value.to_string());
             assert_eq!(found.as_deref(), Some(expected), "{pointer}");

@@ -67,9 +67,10 @@ fn linked(runtime: &Runtime, name: &str, to: fn(&Canary) -> PathBuf, mounted: bo
 #[test]
 fn cve_2026_41579_ptmx_and_links_of_a_linked_dev() {
     holds_where_runc_falls(|runtime| {
-        let image = linked(runtime, "", Canary::path, false);
-        let mounted = linked(runtime, "", Canary::climbing, true);
-        Some(format!("{} {}", image?, mounted?))
+        let both = [linked(runtime, "", Canary::path, false), linked(runtime, "", Canary::climbing, true)];
+        // Either is an escape.
+        let fell: Vec<String> = both.into_iter().flatten().collect();
+        (!fell.is_empty()).then(|| fell.join(" "))
     });
 }
 

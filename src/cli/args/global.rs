@@ -165,7 +165,7 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
                 },
                 // As in Go, an empty value is none.
                 "root" | "log" => {}
-                // Without effect since runc 1.1: the one in PATH is taken.
+                // Without effect, as with runc since 1.2: the one in PATH is taken.
                 "criu" => {}
                 "log-level" => match value.to_str() {
                     Some("error") => globals.log_level = LogLevel::Error,

@@ -15,7 +15,7 @@ const GLOBAL: [(&str, &str, &str); 10] = [
     ("rootless", "true|false|auto", "Do without what only root may do with cgroups"),
     ("systemd-cgroup", "", "Let systemd make the cgroups, as scopes"),
     ("cgroup-manager", "cgroupfs|systemd|disabled", "Who makes the cgroups, if anybody"),
-    ("criu", "FILE", "Has no effect, as with runc since 1.1"),
+    ("criu", "FILE", "Has no effect, as with runc since 1.2: the criu of PATH is taken"),
     ("version", "", "Print the version"),
 ];
 

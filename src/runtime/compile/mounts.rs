@@ -70,6 +70,7 @@ pub(super) fn one(
     }
     let idmap = idmap::of(origin, entry, &options, spec, host)?;
     if options.bind.is_some() {
+        none_of_cruns(origin, &options)?;
         let source = request.bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
         let mut options = options;
         // Where sysfs cannot be mounted its mount is bound, as `spec --rootless` does, and the machine's cgroups, some of
@@ -119,6 +120,23 @@ pub(super) fn one(
         }
     }
     Ok(true)
+}
+
+/// Words of crun's for a bind mount. mount(2) ignores what else is said of one, and whose files these are, or where a link
+/// leads, is not to be ignored.
+fn none_of_cruns(origin: &str, options: &MountOptions) -> Result<()> {
+    let remedy = |key: &str, value: Option<&str>| match (key, value) {
+        ("idmap" | "ridmap", Some(_)) => Some("give the mount `uidMappings` and `gidMappings`"),
+        ("src-nofollow" | "dest-nofollow", None) => Some("give a path without a link"),
+        _ => None,
+    };
+    match options.superblock.iter().find_map(|(key, value)| Some((key, remedy(key, value.as_deref())?))) {
+        None => Ok(()),
+        Some((key, remedy)) => Err(Error::unsupported(
+            format!("{origin}/options"),
+            format!("{key:?} is an option of crun's that rcrun does not have: {remedy}"),
+        )),
+    }
 }
 
 /// It changes a mount, and makes none.
