@@ -52,9 +52,13 @@ fn exec_follows_an_init_that_has_left_its_cgroup_and_delete_takes_all_of_them() 
     assert!(seen.lines().any(|line| line == "0::/own"), "{seen}");
     let said = runtime.say(["exec", "--cgroup", "/own/deep", "nested", "cat", "/proc/self/cgroup"]);
     assert!(said.out.lines().any(|line| line == "0::/own/deep"), "{}{}", said.out, said.err);
-    for (place, words) in
-        [("/none", "make it first"), ("../..", "is not a sub cgroup path"), ("/", "takes no processes")]
-    {
+    for (place, words) in [
+        ("/none", "make it first"),
+        ("../..", "is not a sub cgroup path"),
+        // runc's words, which its own tests look for, and the remedy.
+        ("/", "to cgroups: /rcrun-nested/cgroup.procs: device or resource busy"),
+        ("/", "takes no processes: name one below it"),
+    ] {
         let said = runtime.say(["exec", "--cgroup", place, "nested", "true"]);
         assert!(said.status == 255 && said.err.contains(words), "{place}: {}", said.err);
     }

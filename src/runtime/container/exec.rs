@@ -129,8 +129,11 @@ fn start(
     }
     let processors = Processors::initial(&plan)?;
     let mut child = match bear(cgroup.as_ref()) {
-        Err(error) if options.cgroup.is_none() => bear(Some(&lower(state, init.0, error)?))?,
-        born => born?,
+        Err(error) => match options.cgroup.as_deref() {
+            None => bear(Some(&lower(state, init.0, error)?))?,
+            Some(below) => return Err(of_cgroup(state, below, error)),
+        },
+        Ok(born) => born,
     };
     drop(processors);
     match attend((&spec, state, &plan), &mut child, init.0, host.caller.is_rootless(), options) {
@@ -208,6 +211,22 @@ pub(super) fn cgroup_for(state: &State, below: Option<&str>) -> Result<Option<Cg
         );
         Error::new(Code::System, text)
     })
+}
+
+/// What kept a process from the cgroup that it was to be born in, in runc's words where that cgroup takes none.
+fn of_cgroup(state: &State, below: &str, error: Error) -> Error {
+    match (error.errno(), &state.cgroup) {
+        (Some(libc::EBUSY), Some((_, path))) => {
+            let below = below.trim_matches('/');
+            let at = if below.is_empty() { path.to_string() } else { format!("{path}/{below}") };
+            let text = format!(
+                "--cgroup: error adding pid of init to cgroups: {at}/cgroup.procs: device or resource busy"
+            );
+            let remedy = "the cgroup has controllers enabled for its children and takes no processes: name one below it";
+            Error::new(error.code(), text).with_errno(libc::EBUSY).hint(Some(remedy))
+        }
+        _ => error,
+    }
 }
 
 /// Where a process can be born that `error` kept from the container's cgroup: the payload may have made cgroups below and
