@@ -15,6 +15,7 @@ pub mod error;
 mod fill;
 pub mod flat;
 pub mod import;
+mod in_root;
 pub mod jail;
 pub mod layer;
 pub mod name;

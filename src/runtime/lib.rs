@@ -30,6 +30,7 @@ pub mod plan_text;
 pub mod prepare;
 mod program;
 mod resctrl;
+pub mod resolve;
 #[cfg(test)]
 mod scratch;
 pub mod seccomp;

@@ -1,9 +1,10 @@
 //! Opens what a plan's slots name: every path of the machine is resolved here, by the parent, before anything of the
-//! container runs. Uses: idmap, plan, sys, words.
+//! container runs. Uses: idmap, plan, resolve, sys, words.
 
 use crate::error::{CallContext, Context};
 use crate::idmap;
 use crate::plan::{Plan, Source};
+use crate::resolve::open_in_root;
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
 use crate::sys::trees::Wanted;
@@ -325,20 +326,6 @@ fn device(path: &Path, major: u32, minor: u32, block: bool) -> Result<OwnedFd> {
     // Where the machine's /dev is shared, what the container mounts on its clone would be mounted on the machine's node.
     set_propagation(tree.as_fd(), path, libc::MS_PRIVATE)?;
     Ok(tree)
-}
-
-/// Opens `path` below the directory `root` as a process inside would see it, never leaving it.
-pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    use rustix::fs::ResolveFlags;
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // EAGAIN: a rename raced with a `..` (openat2(2)); tried again a bounded number of times.
-    for _ in 0..64 {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
-            Err(rustix::io::Errno::AGAIN) => {}
-            other => return other,
-        }
-    }
-    Err(rustix::io::Errno::AGAIN)
 }
 
 /// A file of the container that is read whole: a regular file of at most `limit` bytes, or nothing.

@@ -1,8 +1,10 @@
 //! Why a program was not executed. An errno of execve(2) names no file: of a script or a program with a loader it may be
-//! about another than the one that was asked for. What lies in the root file system tells which. Uses: failure, plan, prepare.
+//! about another than the one that was asked for. What lies in the root file system tells which. Uses: failure, plan, prepare,
+//! resolve.
 
 use crate::plan::{Plan, Source};
 use crate::prepare::regular_file;
+use crate::resolve::open_within;
 use crate::{Code, Error, failure};
 use rcrun_plan::Step;
 use rcrun_plan::record::Report;
@@ -39,7 +41,7 @@ fn root(plan: &Plan) -> Option<OwnedFd> {
 /// What lies at a path of the image, on its own file system alone.
 fn look(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+    open_within(root, path, OFlags::PATH, how)
 }
 
 fn reason(plan: &Plan, report: &Report, root: BorrowedFd<'_>) -> Option<String> {

@@ -1,8 +1,9 @@
 //! The mounts that containerd asks for below the bundle: an overlay of a snapshot, mostly. Uses: log.
 
 use rcrun_runtime::error::CallContext;
+use rcrun_runtime::resolve::open_in_root;
 use rcrun_runtime::{Code, Error, Result};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::CString;
@@ -112,10 +113,8 @@ pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<()> {
 fn place(root: &Path, target: &str) -> Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let top = rustix::fs::open(root, flags, Mode::empty()).call(format!("open {}", root.display()))?;
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let target = if target.is_empty() { "." } else { target };
-    let fd = rustix::fs::openat2(&top, target, flags, Mode::empty(), within)
-        .call(format!("openat2 {target} in {}", root.display()))?;
+    let fd = open_in_root(&top, target, flags).call(format!("openat2 {target} in {}", root.display()))?;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd()).into();
     Ok((fd, path))
 }

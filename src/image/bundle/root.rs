@@ -1,21 +1,20 @@
-//! Files inside a root file system that nobody vouches for: found below an fd, regular, bounded. Uses: error, layer.
+//! Files inside a root file system that nobody vouches for: found below an fd, regular, bounded. Uses: error, in_root,
+//! layer.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
+use crate::in_root::open_in_root;
 use crate::layer;
 
 /// No file that is read from a root is larger.
 pub const FILE_MAX: u64 = 1 << 20;
-
-/// openat2 gives EAGAIN when something is renamed anywhere on the machine while it goes through `..`.
-const TRIES: usize = 128;
 
 /// The root file system of a container, by its fd: that of the mounted overlay, so that whiteouts are not read past.
 #[derive(Debug)]
@@ -40,14 +39,7 @@ impl RootFiles {
     fn find(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = path.trim_start_matches('/');
         let path = if path.is_empty() { "." } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mut tries = 0;
-        loop {
-            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
-                other => return other,
-            }
-        }
+        open_in_root(&self.root, path, flags)
     }
 
     /// The content of the file `path` of the root, or nothing if there is none. Links are followed as the container

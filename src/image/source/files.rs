@@ -1,5 +1,5 @@
 //! The files of a source by their names, wherever they are: in a folder, or in a tar that is read in place.
-//! Uses: archive, document, digest, error, compression.
+//! Uses: archive, document, digest, error, compression, in_root.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -8,13 +8,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::archive::Archive;
 use crate::compression::{self, Compression};
 use crate::digest::Verified;
 use crate::document::{Descriptor, SIZE_MAX};
 use crate::error::{Code, Error, Result};
+use crate::in_root::open_in_root;
 
 /// A folder or a tar.
 pub(super) enum Files {
@@ -77,9 +78,8 @@ impl Files {
             Files::Folder(folder) => folder,
         };
         // A link within the layout may lead anywhere within the layout.
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve) {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = match open_in_root(folder, name, flags) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(Error::call(format_args!("open {name}"), error)),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. The way of an image: source -> import, flat -> carry -> jail -> unfold ->
 /// layer; below them lie store, document and error.
-const USES: [(&str, &[&str]); 22] = [
+const USES: [(&str, &[&str]); 23] = [
     ("errno", &[]),
     ("fill", &[]),
     ("error", &["errno"]),
@@ -18,9 +18,10 @@ const USES: [(&str, &[&str]); 22] = [
     ("name", &["digest", "error"]),
     ("compression", &["error", "fill"]),
     ("document", &["compression", "digest", "error", "platform"]),
-    ("bundle", &["document", "error", "layer"]),
+    ("in_root", &[]),
+    ("bundle", &["document", "error", "in_root", "layer"]),
     ("overlay", &["error"]),
-    ("source", &["compression", "digest", "document", "error", "name", "platform"]),
+    ("source", &["compression", "digest", "document", "error", "in_root", "name", "platform"]),
     ("layer", &["errno", "fill"]),
     ("store", &["digest", "document", "error", "layer", "name", "source"]),
     ("save", &["digest", "document", "error", "name", "source", "store"]),

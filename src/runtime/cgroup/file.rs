@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use crate::resolve::open_within;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat};
 use rustix::io::{Errno, read, write};
 
 /// cgroupfs has neither symlinks nor sub-mounts of its own: either would be somebody's trap.
@@ -17,14 +18,8 @@ pub(super) fn open_control(dir: impl AsFd, name: &str, access: OFlags) -> Result
 /// Opens the cgroup at `relative` below `dir`. O_RDONLY, not O_PATH: its entries are listed when it is removed,
 /// and CLONE_INTO_CGROUP and BPF_PROG_ATTACH take either.
 pub(super) fn open_cgroup(dir: impl AsFd, relative: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    loop {
-        match openat2(dir.as_fd(), relative, flags, Mode::empty(), BENEATH) {
-            // A rename or mount elsewhere raced with the walk.
-            Err(Errno::AGAIN | Errno::INTR) => continue,
-            other => return other,
-        }
-    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    open_within(dir, relative, flags, BENEATH)
 }
 
 /// Opens the cgroup above `dir`.

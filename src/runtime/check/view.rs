@@ -1,9 +1,10 @@
 //! What a container will see at a path: its root with the mounts of config.json on it, as far as that can be told before
-//! they are made. Nothing is mounted and nothing is opened but to be looked at. Uses: prepare.
+//! they are made. Nothing is mounted and nothing is opened but to be looked at. Uses: prepare, resolve.
 
 use crate::Result;
 use crate::error::CallContext;
-use crate::prepare::{open_in_root, regular_file};
+use crate::prepare::regular_file;
+use crate::resolve::open_in_root;
 use rustix::fs::{FileType, OFlags, Stat};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and all that it uses of this crate. Arrows point down the way of a start: container -> launch -> prepare ->
 /// compile -> spec; below them lie plan, host, sys and error.
-const USES: [(&str, &[&str]); 40] = [
+const USES: [(&str, &[&str]); 41] = [
     ("error", &[]),
     ("sys", &[]),
     ("init_image", &[]),
@@ -22,13 +22,14 @@ const USES: [(&str, &[&str]); 40] = [
     ("plan_text", &["error", "plan", "words"]),
     ("timings", &["error", "plan", "words"]),
     ("idmap", &["error", "plan", "sys"]),
-    ("prepare", &["error", "idmap", "plan", "sys", "words"]),
-    ("program", &["error", "failure", "plan", "prepare"]),
+    ("resolve", &[]),
+    ("prepare", &["error", "idmap", "plan", "resolve", "sys", "words"]),
+    ("program", &["error", "failure", "plan", "prepare", "resolve"]),
     ("launch", &["error", "failure", "init_image", "plan", "prepare", "program", "sys", "words"]),
     ("home", &["prepare"]),
     ("mountinfo", &["error"]),
     ("resctrl", &["error", "mountinfo"]),
-    ("cgroup", &["error", "mountinfo", "sys"]),
+    ("cgroup", &["error", "mountinfo", "resolve", "sys"]),
     ("doctor", &["cgroup", "error", "host", "plan", "subids", "sys", "systemd"]),
     ("systemd", &["cgroup", "error", "sys", "unix_socket"]),
     ("netlink", &["error"]),
@@ -65,6 +66,7 @@ const USES: [(&str, &[&str]); 40] = [
             "prepare",
             "program",
             "resctrl",
+            "resolve",
             "seccomp_agent",
             "spec",
             "sys",
@@ -75,7 +77,19 @@ const USES: [(&str, &[&str]); 40] = [
     ),
     (
         "check",
-        &["cgroup", "compile", "container", "error", "host", "plan", "prepare", "spec", "sys", "systemd"],
+        &[
+            "cgroup",
+            "compile",
+            "container",
+            "error",
+            "host",
+            "plan",
+            "prepare",
+            "resolve",
+            "spec",
+            "sys",
+            "systemd",
+        ],
     ),
     ("users", &["container", "error", "plan", "subids", "sys"]),
     ("features", &["compile", "plan", "spec"]),

@@ -7,13 +7,12 @@ use crate::criu::message::Options;
 use crate::error::CallContext;
 use crate::mountinfo::{Mount, unescape};
 use crate::notify_socket;
+use crate::resolve::open_in_root;
 use crate::spec::mount::{Bind, MountOptions};
 use crate::spec::{Namespace, Spec};
 use crate::{Error, Result};
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -119,8 +118,7 @@ impl Inside {
     }
 
     fn open(&self, path: &str) -> Option<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
+        open_in_root(&self.root, path, OFlags::PATH).ok()
     }
 
     fn mount(&self, path: &str) -> Option<(u64, bool)> {

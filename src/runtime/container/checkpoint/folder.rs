@@ -3,8 +3,9 @@
 use super::Images;
 use crate::criu;
 use crate::error::CallContext;
+use crate::resolve::open_within;
 use crate::{Code, Error, Result, sys};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, readlinkat, unlinkat};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -114,7 +115,7 @@ impl Folder {
                 false => {
                     below.push(&link);
                     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                    openat2(&around, &below, FOLDER, Mode::empty(), resolve)
+                    open_within(&around, &below, FOLDER, resolve)
                 }
             };
             folder = next.map_err(|e| {

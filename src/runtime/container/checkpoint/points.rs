@@ -3,10 +3,11 @@
 use crate::compile::{self, in_root};
 use crate::error::CallContext;
 use crate::prepare::open_root;
+use crate::resolve::open_in_root;
 use crate::spec::Spec;
 use crate::spec::mount::MountOptions;
 use crate::{Error, Result};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, mkdirat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -48,9 +49,8 @@ fn folder(source: &Path) -> Result<OwnedFd> {
 }
 
 fn open(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { "." } else { path };
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    open_in_root(root, path, OFlags::PATH)
 }
 
 fn one(root: &OwnedFd, path: &str, file: bool) -> Result<()> {
