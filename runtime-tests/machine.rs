@@ -17,6 +17,16 @@ pub fn own_mount_namespace() {
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).expect("make / private");
 }
 
+/// Sees to cgroup v2 where programs look for it, in such a namespace: a machine may have v1 there.
+pub fn cgroup2_in_its_place() -> PathBuf {
+    let place = PathBuf::from("/sys/fs/cgroup");
+    if cgroup2() != place {
+        let none = MsFlags::empty();
+        mount(Some("cgroup2"), &place, Some("cgroup2"), none, None::<&str>).expect("mount cgroup2");
+    }
+    place
+}
+
 /// All mounts of the calling thread's namespace.
 pub fn mounts() -> String {
     fs::read_to_string("/proc/thread-self/mountinfo").expect("mountinfo")

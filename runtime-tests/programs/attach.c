@@ -125,7 +125,12 @@ static void look(int pid) {
   if (link_of(link, sizeof link, pid, "", "exe"))
     return;
   link[strcspn(link, " ")] = 0; // before " (deleted)"
-  ADD(text, "pid=%d exe=%s", pid, link);
+  // Of a file that is mounted nowhere any more the link tells no name.
+  struct stat file;
+  snprintf(path, sizeof path, "/proc/%d/exe", pid);
+  if (stat(path, &file))
+    return;
+  ADD(text, "pid=%d exe=%s file=%lu:%lu", pid, link, (unsigned long)file.st_dev, (unsigned long)file.st_ino);
   tell_status(text, pid);
   ADD(text, " namespaces=");
   for (size_t i = 0; i < NAMESPACES; i++) {
@@ -180,8 +185,26 @@ static int seize(int pid) {
   return 1;
 }
 
+// A thread of what is traced already, or of what is not: the first thread stands for all. To ask for another's would wait
+// for an execve of that process, which waits for its traced threads to be waited for.
+static int is_thread_or_traced(int pid) {
+  char path[64], line[256];
+  int number, is = 0;
+  snprintf(path, sizeof path, "/proc/%d/status", pid);
+  FILE *file = fopen(path, "r");
+  while (file && fgets(line, sizeof line, file)) {
+    if (sscanf(line, "Tgid: %d", &number) == 1)
+      is |= number != pid;
+    if (sscanf(line, "TracerPid: %d", &number) == 1)
+      is |= number == getpid();
+  }
+  if (file)
+    fclose(file);
+  return is;
+}
+
 static int meet(int pid) {
-  if (seize(pid))
+  if (is_thread_or_traced(pid) || seize(pid))
     return 1;
   if (errno == ESRCH)
     return 0;
@@ -194,7 +217,7 @@ static int meet(int pid) {
 
 static void try_again(void) {
   for (int i = 0; i < waiters; i++)
-    if (seize(waiting[i]) || errno == ESRCH)
+    if (is_thread_or_traced(waiting[i]) || seize(waiting[i]) || errno == ESRCH)
       waiting[i--] = waiting[--waiters];
 }
 

@@ -5,6 +5,7 @@ use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::image::Image;
 use runtime_tests::inside::{field, own_mounts};
+use runtime_tests::machine::cgroup2_in_its_place;
 use runtime_tests::programs;
 use runtime_tests::runtime::{Lines, Said, said};
 use serde_json::{Value, json};
@@ -30,13 +31,17 @@ struct User {
 impl User {
     /// Without any range.
     fn plain(name: &str) -> User {
+        let named = std::env::var_os("RUNTIME").or_else(|| std::env::var_os("RCRUN"));
+        User::of(name, Path::new(&named.expect("RCRUN is not set: run the tests by `make test`")))
+    }
+
+    /// The same with another runtime.
+    fn of(name: &str, binary: &Path) -> User {
         own_mounts();
         let folder = Folder::new(name);
-        let named = std::env::var_os("RUNTIME").or_else(|| std::env::var_os("RCRUN"));
-        let binary = PathBuf::from(named.expect("RCRUN is not set: run the tests by `make test`"));
         // The build folder may be one that only root may search.
         let copy = folder.path().join("rcrun");
-        programs::copy(&binary, &copy);
+        programs::copy(binary, &copy);
         for sub in ["state", "run"] {
             fs::create_dir(folder.path().join(sub)).expect("mkdir");
             chown(folder.path().join(sub), Some(UID), Some(GID)).expect("chown");
@@ -335,6 +340,65 @@ fn without_a_cgroup_and_a_cgroup_namespace_nothing_of_the_machines_cgroups_is_sh
         kinds.retain(|entry| entry["type"] != "cgroup");
     });
     assert!(out.starts_with("refused\n") && out.contains(" - tmpfs cgroup ro"), "{out}");
+}
+
+/// A cgroup of the user's below the machine's, at /sys/fs/cgroup in this mount namespace whatever the machine has there.
+struct Canary(PathBuf);
+
+impl Canary {
+    fn new() -> Canary {
+        let canary = Canary(cgroup2_in_its_place().join(format!("rcrun-canary-{}", std::process::id())));
+        fs::create_dir(&canary.0).expect("a cgroup");
+        // As systemd gives a user his.
+        for owned in [canary.0.clone(), canary.0.join("cgroup.procs"), canary.0.join("cgroup.max.depth")] {
+            chown(owned, Some(UID), Some(GID)).expect("chown");
+        }
+        canary
+    }
+
+    /// What a container with the machine's cgroup namespace, and such mounts, has made of it.
+    fn harmed(&self, user: &User, id: &str, change: impl FnOnce(&mut Value)) -> Option<String> {
+        let own = self.0.display();
+        let script = format!("mkdir {own}/inside; echo 7 > {own}/cgroup.max.depth; echo ran");
+        let bundle = user.bundle(id, &["sh", "-c", &script], |config| {
+            config["linux"]["namespaces"]
+                .as_array_mut()
+                .expect("namespaces")
+                .retain(|n| n["type"] != "cgroup");
+            change(config);
+        });
+        let said = user.run(&bundle, id);
+        assert_eq!((said.status, said.out.as_str()), (0, "ran\n"), "{}", said.err);
+        let depth = fs::read_to_string(self.0.join("cgroup.max.depth")).expect("cgroup.max.depth");
+        let made = fs::remove_dir(self.0.join("inside")).is_ok();
+        (made || depth != "max\n").then(|| format!("a cgroup was made: {made}, cgroup.max.depth is {depth}"))
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.0.join("inside"));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// /sys comes with all that is mounted below it, as `spec --rootless` has it. Debian's runc 1.1.5 is the first with the mend,
+/// so that it holds too; that the attack is one is seen where config.json binds the hierarchy on purpose.
+#[test]
+fn cve_2023_25809_a_users_container_with_the_machines_cgroup_namespace_writes_to_no_cgroup() {
+    let user = User::plain("25809");
+    let canary = Canary::new();
+    assert_eq!(canary.harmed(&user, "25809", |_| {}), None);
+    let bound = |config: &mut Value| {
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        let cgroup =
+            mounts.iter_mut().find(|m| m["destination"] == "/sys/fs/cgroup").expect("/sys/fs/cgroup");
+        *cgroup = json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": "/sys/fs/cgroup", "options": ["rbind"]});
+    };
+    assert!(canary.harmed(&user, "25809-bound", bound).is_some(), "the attack is none");
+    fs::write(canary.0.join("cgroup.max.depth"), "max").expect("cgroup.max.depth");
+    let runc = User::of("25809-runc", Path::new("/usr/sbin/runc"));
+    assert_eq!(canary.harmed(&runc, "25809-runc", |_| {}), None, "runc");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a caller writes, and what it comes to when it is read wrongly: users, lengths, bytes that end a string.
 
-use crate::victim::{Loot, holds, holds_where_runc_falls, id, is_runc};
+use crate::victim::{Loot, holds, holds_where_crun_falls, holds_where_runc_falls, id, is_crun, is_runc};
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::{give, user_namespace};
 use runtime_tests::runtime::Runtime;
@@ -160,5 +160,41 @@ fn cve_2024_25621_the_state_of_containers_is_closed_to_others() {
         let closed = std::os::unix::fs::PermissionsExt::mode(&top.permissions()) & 0o077 == 0;
         assert!(say(&["delete", "--force", &id]).status == 0 || is_runc(runtime));
         (!closed && !open.is_empty()).then(|| format!("others may read or write {open:?}"))
+    });
+}
+
+/// Whoever may name a container names one below another state root. Mended in crun 1.28, without a number; other ids that
+/// are none, and paths of cgroups, are in bad_input.rs and cgroups.rs.
+#[test]
+fn cve_crun_1_28_no_id_leads_out_of_the_state_root() {
+    holds_where_crun_falls(|runtime: &Runtime| {
+        let other = Runtime::of(runtime.binary().to_path_buf());
+        let bundle = Bundle::new("cve-id", &["true"]);
+        // crun wants more of this machine than it has, which has nothing to do with ids.
+        let global: &[&str] = if is_crun(runtime) { &["--cgroup-manager=disabled"] } else { &[] };
+        let create = ["create", "--no-new-keyring", "--bundle", bundle.path().to_str().expect("UTF-8")];
+        let say = |by: &Runtime, words: &[&str], id: &str| {
+            by.without_pipes(&mut by.command(global.iter().chain(words).chain([&id])))
+        };
+        let (id, new) = (id("other"), id("new"));
+        let made = say(&other, &create, &id);
+        assert_eq!(made.status, 0, "{}", made.err);
+        let root = other.root().file_name().expect("a folder").display();
+        let beside = |id: &str| format!("../{root}/{id}");
+        let found: Vec<&str> = [
+            (say(runtime, &["state"], &beside(&id)).status == 0, "it is told of"),
+            (say(runtime, &create, &beside(&new)).status == 0, "one was made"),
+            (other.root().join(&new).exists(), "the other root has a new folder"),
+            (say(runtime, &["kill"], &beside(&id)).status == 0, "it was killed"),
+            (say(runtime, &["delete", "--force"], &beside(&id)).status == 0, "it is deleted"),
+            (!other.root().join(&id).exists(), "the other root lacks its folder"),
+        ]
+        .into_iter()
+        .filter_map(|(done, words)| done.then_some(words))
+        .collect();
+        for id in [&id, &new] {
+            say(&other, &["delete", "--force"], id);
+        }
+        (!found.is_empty()).then(|| found.join(", "))
     });
 }

@@ -6,6 +6,8 @@ mod capabilities;
 mod descriptors;
 mod devices;
 mod input;
+mod own_file;
 mod paths;
 mod procfs;
+mod traced;
 mod victim;

@@ -2,9 +2,11 @@
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use runtime_tests::bundle::{Bundle, Folder};
-use runtime_tests::machine::{mounts, own_mount_namespace, tree};
+use runtime_tests::inside::FIRST_ID;
+use runtime_tests::machine::{cgroup2_in_its_place, mounts, own_mount_namespace, tree};
 use runtime_tests::path_calls::{Which, stopped_before_each};
 use runtime_tests::runtime::Runtime;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -19,6 +21,10 @@ const RUNC: &str = "/usr/sbin/runc";
 /// The runc that these attacks were tried on. Another one may have been mended: there they only tell.
 const MEASURED: &str = "1.1.5+ds1-1+deb12u1";
 
+/// Debian's crun, for what is crun's alone, and its version.
+const CRUN: &str = "/usr/bin/crun";
+const MEASURED_CRUN: &str = "crun version 1.8.1\n";
+
 /// The attack gets nothing from the runtime under test. Told beside it: what it gets from runc.
 pub fn holds(attack: impl Fn(&Runtime) -> Loot) {
     own_mount_namespace();
@@ -29,17 +35,42 @@ pub fn holds(attack: impl Fn(&Runtime) -> Loot) {
 /// The same, and runc falls: the attack bites.
 pub fn holds_where_runc_falls(attack: impl Fn(&Runtime) -> Loot) {
     own_mount_namespace();
-    let loot = attack(&Runtime::of(PathBuf::from(RUNC)));
-    println!("runc: {loot:?}");
-    let version = Command::new(RUNC).arg("--version").output().expect("execute runc").stdout;
-    if String::from_utf8_lossy(&version).contains(MEASURED) {
-        assert!(loot.is_some(), "runc {MEASURED} holds: the attack is none");
-    }
+    falls(RUNC, MEASURED, &attack);
     assert_eq!(attack(&Runtime::new()), None);
+}
+
+/// The same, and crun falls. Told beside it: what runc gives.
+pub fn holds_where_crun_falls(attack: impl Fn(&Runtime) -> Loot) {
+    own_mount_namespace();
+    cgroup2_in_its_place();
+    falls(CRUN, MEASURED_CRUN, &attack);
+    println!("runc: {:?}", attack(&Runtime::of(PathBuf::from(RUNC))));
+    assert_eq!(attack(&Runtime::new()), None);
+}
+
+/// One attempt is enough but on a loaded machine, where a start of runc's ended once before half of its calls were raced.
+fn falls(binary: &str, measured: &str, attack: impl Fn(&Runtime) -> Loot) {
+    let loot = (0..5).find_map(|_| attack(&Runtime::of(PathBuf::from(binary))));
+    println!("{binary}: {loot:?}");
+    let version = Command::new(binary).arg("--version").output().expect("ask for the version").stdout;
+    if String::from_utf8_lossy(&version).contains(measured) {
+        assert!(loot.is_some(), "{binary} {measured} holds: the attack is none");
+    }
+}
+
+pub fn is_crun(runtime: &Runtime) -> bool {
+    runtime.binary() == Path::new(CRUN)
 }
 
 pub fn is_runc(runtime: &Runtime) -> bool {
     runtime.binary() == Path::new(RUNC)
+}
+
+/// Maps beside the path of a user namespace: runc 1.1.5 joins none without, and the specification allows them.
+pub fn mapped_for_runc(config: &mut Value) {
+    let map = json!([{"containerID": 0, "hostID": FIRST_ID, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
 }
 
 /// Folders of the machine that no container may read or change.
@@ -164,9 +195,9 @@ pub fn at_each_moment(
             return Some(format!("exchanged before call {moment} of {}: {loot}", ended.calls));
         }
         if ended.calls <= moment {
-            println!("{}: {moment} moments of {verb:?}", runtime.binary().display());
+            println!("{}: {moment} moments of {verb:?}, {ended:?}", runtime.binary().display());
             // Else nothing was raced.
-            assert!(moment >= 3, "{verb:?} makes {moment} calls");
+            assert!(moment >= 3 || is_runc(runtime), "{verb:?} makes {moment} calls");
             return None;
         }
     }
