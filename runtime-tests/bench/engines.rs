@@ -47,6 +47,9 @@ impl Way {
 /// All that make containers.
 pub const WAYS: [Way; 4] = [Way::Rcrun, Way::StockCrun, Way::StockRunc, Way::StockRcrun];
 
+/// All that Debian 12's Docker has: it takes no other shim than runc's.
+const WAYS_OF_DOCKER: [Way; 3] = [Way::StockCrun, Way::StockRunc, Way::StockRcrun];
+
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Row {

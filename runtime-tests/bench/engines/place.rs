@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use runtime_tests::containerd::{Containerd, IMAGE, SHIM, ctr, shim_beside};
 use runtime_tests::daemon::Daemon;
+use serde_json::json;
 
 use super::Way;
 use crate::{Options, Result, fail};
@@ -24,14 +25,23 @@ const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// The stock shim.
 pub const STOCK: (&str, &str) = ("io.containerd.runc.v2", "containerd-shim-runc-v2");
 
-/// Ways that Docker does not go here, and what was said.
-pub type Refused = Vec<(Way, String)>;
+/// The name that Docker knows crun by, and the one by which it makes no cgroup.
+const CRUN: &str = "crun";
+const CRUN_WITHOUT_CGROUPS: &str = "crun-without-cgroups";
+
+/// Docker, and how it has crun.
+struct Docker {
+    _daemon: Daemon,
+    crun: &'static str,
+    /// Why crun makes no cgroup, in its own words.
+    refused: Option<String>,
+}
 
 /// All of it.
 pub struct Place {
     /// The engine that both clients' containers end up with.
     pub containerd: Containerd,
-    docker: Option<Daemon>,
+    docker: Option<Docker>,
     rcrun: PathBuf,
     crun: PathBuf,
     ids: AtomicUsize,
@@ -62,14 +72,19 @@ impl Place {
         Ok(place)
     }
 
-    fn start_docker(&self, folder: &Path, path: OsString) -> Result<Daemon> {
+    fn start_docker(&self, folder: &Path, path: OsString) -> Result<Docker> {
         let data = folder.join("docker");
         fs::create_dir(&data)?;
         mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
-        let runtime = |name: &str, path: &Path| {
-            [OsString::from("--add-runtime"), format!("{name}={}", path.display()).into()]
-        };
-        let mut words: Vec<OsString> = vec![
+        let config = folder.join("daemon.json");
+        let runtimes = json!({
+            "rcrun": {"path": self.rcrun},
+            CRUN: {"path": self.crun},
+            CRUN_WITHOUT_CGROUPS: {"path": self.crun, "runtimeArgs": ["--cgroup-manager=disabled"]},
+        });
+        fs::write(&config, json!({"runtimes": runtimes}).to_string())?;
+        let words: Vec<OsString> = vec![
+            format!("--config-file={}", config.display()).into(),
             "--containerd=/run/containerd/containerd.sock".into(),
             format!("--data-root={}", data.display()).into(),
             "--exec-root=/run/docker".into(),
@@ -77,14 +92,20 @@ impl Place {
             "--bridge=none".into(),
             "--iptables=false".into(),
         ];
-        words.extend(runtime("rcrun", &self.rcrun));
-        words.extend(runtime("crun", &self.crun));
         let daemon = Daemon::start("dockerd", words, path, folder)?;
         let loaded = docker().args(["load", "-i"]).arg(folder.join("image.tar")).output()?;
-        match loaded.status.success() {
-            true => Ok(daemon),
-            false => fail(format!("docker load: {}", String::from_utf8_lossy(&loaded.stderr))),
+        if !loaded.status.success() {
+            return fail(format!("docker load: {}", String::from_utf8_lossy(&loaded.stderr)));
         }
+        let (crun, refused) = match time(docker_run(CRUN))?.1 {
+            None => (CRUN, None),
+            // It wants every controller that Docker names, and Docker names io always.
+            Some(said) if said.contains("is not available under") => {
+                (CRUN_WITHOUT_CGROUPS, Some(reason(&said).to_owned()))
+            }
+            Some(said) => return fail(format!("docker run by crun: {said}")),
+        };
+        Ok(Docker { _daemon: daemon, crun, refused })
     }
 
     /// What `--version` and the like say of all that takes part.
@@ -144,42 +165,22 @@ impl Place {
 
     /// One `docker run --rm` of true.
     pub fn docker_run(&self, way: Way) -> Result<Duration> {
+        let Some(docker) = &self.docker else { return fail("Docker was not started") };
         let runtime = match way {
             Way::Client | Way::Rcrun => return fail("this Docker knows runc's shim alone"),
-            Way::StockCrun => "crun",
+            Way::StockCrun => docker.crun,
             Way::StockRunc => "runc",
             Way::StockRcrun => "rcrun",
         };
-        let mut command = docker();
-        command.args(["run", "--rm", "--network", "none", "--runtime", runtime, IMAGE, "true"]);
-        match time(command)? {
+        match time(docker_run(runtime))? {
             (time, None) => Ok(time),
             (_, Some(said)) => fail(format!("docker run by {}: {said}", way.name())),
         }
     }
 
-    /// The ways that Docker has here, and those that it lacks, with their own words: crun wants every controller that Docker
-    /// names, and this machine may not have them.
-    pub fn ways_of_docker(&self) -> Result<(Vec<Way>, Refused)> {
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for way in [Way::StockCrun, Way::StockRunc, Way::StockRcrun] {
-            match self.docker_run(way) {
-                Ok(_) => with.push(way),
-                Err(error)
-                    if way == Way::StockCrun && error.to_string().contains("is not available under") =>
-                {
-                    let said = error.to_string();
-                    let why =
-                        said.lines().next().unwrap_or_default().split("OCI runtime create failed: ").last();
-                    without.push((
-                        way,
-                        why.unwrap_or_default().split(" under ").next().unwrap_or_default().to_owned(),
-                    ));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((with, without))
+    /// Why crun makes no cgroup for Docker here, where it does not.
+    pub fn crun_without_cgroups(&self) -> Option<&str> {
+        self.docker.as_ref()?.refused.as_deref()
     }
 
     /// Containers that stay; all in one pod, or each for itself.
@@ -264,6 +265,19 @@ fn docker() -> Command {
     command
 }
 
+fn docker_run(runtime: &str) -> Command {
+    let mut command = docker();
+    command.args(["run", "--rm", "--network", "none", "--runtime", runtime, IMAGE, "true"]);
+    command
+}
+
+/// crun's own words in what `docker run` says of a controller, without the folder, whose name has a container's id in it.
+fn reason(said: &str) -> &str {
+    let line = said.lines().next().unwrap_or_default();
+    let own = line.rsplit("OCI runtime create failed: ").next().unwrap_or_default();
+    own.split(" under ").next().unwrap_or_default()
+}
+
 /// How long it took, and what it said where it failed.
 fn time(mut command: Command) -> Result<(Duration, Option<String>)> {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -272,4 +286,16 @@ fn time(mut command: Command) -> Result<(Duration, Option<String>)> {
     let took = begin.elapsed();
     let failed = (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned());
     Ok((took, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_crun_makes_no_cgroup_is_told_in_its_own_words() {
+        let said = "docker: Error response from daemon: failed to create shim: OCI runtime create failed: controller `io` is \
+                    not available under /sys/fs/cgroup/docker/12ab/cgroup.controllers: unknown.\nand more";
+        assert_eq!(reason(said), "controller `io` is not available");
+    }
 }
