@@ -1,5 +1,5 @@
 //! Options that runc has not and crun has: who makes cgroups, where a log goes, another name for config.json, patterns for
-//! ids.
+//! ids. And the one that runc had: which CRIU.
 
 use nix::mount::{MsFlags, mount};
 use runtime_tests::bundle::{Bundle, Folder};
@@ -8,8 +8,9 @@ use runtime_tests::runtime::Runtime;
 use serde_json::json;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Makes a folder of the machine's empty in this thread's mount namespace, but for the null device, which processes are
@@ -193,4 +194,52 @@ fn a_pattern_means_every_container_whose_id_it_matches() {
     runtime.ok(["delete", "--regex", "--force", "^options-regex-.$"]);
     assert_eq!(runtime.ok(["list", "--quiet"]).out, "");
     runtime.ok(["delete", "--regex", "--force", "nothing-of-that-name"]);
+}
+
+/// A program in the place of CRIU that notes what it was called with, and ends.
+fn notes_its_words(folder: &Path, name: &str) -> PathBuf {
+    let program = folder.join(name);
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}/called\n", folder.display());
+    fs::write(&program, script).expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    program
+}
+
+#[test]
+fn the_criu_that_is_named_is_the_one_that_is_executed() {
+    let runtime = Runtime::new();
+    let folder = Folder::new("criu");
+    let program = notes_its_words(folder.path(), "criu-of-ours");
+    let program = program.to_str().expect("UTF-8");
+    let images = folder.path().join("images");
+    let images = images.to_str().expect("UTF-8");
+    let bundle = Bundle::new("options-criu", &["sleep", "1000"]);
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime.created(&bundle, "options-criu");
+    runtime.ok(["start", "options-criu"]);
+    let checkpoint = ["checkpoint", "--image-path", images, "options-criu"];
+    let restore = ["restore", "--detach", "--image-path", images, "--bundle", path, "options-criu-2"];
+    for (times, verb) in [&checkpoint[..], &restore].into_iter().enumerate() {
+        let said = runtime.say(["--criu", program].iter().chain(verb));
+        assert!(said.status == 1 && said.err.contains("criu has ended without an answer"), "{}", said.err);
+        let called = fs::read_to_string(folder.path().join("called")).expect("what it was called with");
+        assert_eq!(called, "swrk 3\n".repeat(times + 1));
+        let said = runtime.say(["--criu", "/nowhere/criu"].iter().chain(verb));
+        assert!(said.status == 1 && said.err.contains("--criu"), "{}", said.err);
+        assert!(said.err.contains("/nowhere/criu: no such file or directory"), "{}", said.err);
+    }
+    // In the folder where rcrun is called, and by a name that PATH finds.
+    let mut here = runtime.command(["--criu", "./criu-of-ours"].iter().chain(&checkpoint));
+    here.current_dir(folder.path());
+    let mut in_path = runtime.command(["--criu=criu-of-ours"].iter().chain(&checkpoint));
+    in_path.env("PATH", folder.path());
+    for (times, mut command) in [here, in_path].into_iter().enumerate() {
+        let output = command.output().expect("execute the runtime");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("criu has ended without an answer"), "{said}");
+        let called = fs::read_to_string(folder.path().join("called")).expect("what it was called with");
+        assert_eq!(called.lines().count(), times + 3);
+    }
+    assert_eq!(runtime.status("options-criu"), "running");
+    runtime.ok(["delete", "--force", "options-criu"]);
 }

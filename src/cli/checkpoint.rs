@@ -5,7 +5,7 @@ use crate::args::Cgroups;
 use crate::args::checkpoint::{Checkpoint, Restore};
 use crate::containers::parse;
 use crate::{Global, images, start};
-use rcrun_runtime::container::{self, CheckpointOptions, RestoreOptions, StateRoot};
+use rcrun_runtime::container::{self, CheckpointOptions, Images, RestoreOptions, StateRoot};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::foreground::Signals;
 use rcrun_runtime::sys::inherited;
@@ -34,7 +34,7 @@ pub fn checkpoint(global: &Global, args: &Checkpoint) -> Result<ExitCode> {
         duplicate.call(format!("invalid --status-fd argument {number}")).map(Arc::new)
     });
     let options = CheckpointOptions {
-        images: args.images.clone(),
+        images: Images { criu: global.criu.clone(), ..args.images.clone() },
         parent: args.parent.clone(),
         pre_dump: args.pre_dump,
         leave_running: args.leave_running,
@@ -63,7 +63,7 @@ pub fn restore(global: &Global, args: &Restore) -> Result<ExitCode> {
     // Blocked before there is a container: a ^C that comes early must not be lost, nor kill us half-way.
     let signals = Signals::block()?;
     let options = RestoreOptions {
-        images: args.images.clone(),
+        images: Images { criu: global.criu.clone(), ..args.images.clone() },
         parent: args.parent.clone(),
         bundle: args.bundle.clone(),
         pid_file: args.pid_file.clone(),

@@ -38,6 +38,7 @@ Global options, before the command:
   --rootless WHEN      true, false or auto: do without what only root may do with cgroups
   --systemd-cgroup     Let systemd make the cgroups, as scopes
   --cgroup-manager WHO cgroupfs (default), systemd, or disabled: containers have no cgroup of their own
+  --criu FILE          Execute FILE for checkpoint and restore (default: the criu of PATH)
   -v, --version        Print the version
   -h, --help           Print this, or the help of a command
 

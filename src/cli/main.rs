@@ -42,6 +42,8 @@ pub struct Global {
     pub rootless: Option<bool>,
     /// Who makes the cgroups.
     pub cgroups: Cgroups,
+    /// `--criu`
+    pub criu: Option<PathBuf>,
     /// Where warnings and debug lines go.
     pub log: Log,
     /// The exit status when rcrun itself fails.
@@ -134,8 +136,8 @@ fn rcrun() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Globals { rootless, cgroups, .. } = globals;
-    let global = Global { root, rootless, cgroups, log, failure: Cell::new(failure(&invocation)) };
+    let Globals { rootless, cgroups, criu, .. } = globals;
+    let global = Global { root, rootless, cgroups, criu, log, failure: Cell::new(failure(&invocation)) };
     // These compile a config: of the others none touches more than a few pages.
     if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
         sys::memory::populate_stack();

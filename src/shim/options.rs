@@ -32,6 +32,8 @@ pub struct Options {
     pub io_gid: u32,
     /// Where containers' states lie.
     pub root: String,
+    /// CRIU, if another than the one in PATH.
+    pub criu_path: String,
     /// Where CRIU's logs go.
     pub criu_work_path: String,
     /// What was named and is not used; to be told.
@@ -67,6 +69,8 @@ pub fn read(any: Option<&Any>) -> Result<Options> {
 
 fn of_runc(bytes: &[u8]) -> Result<Options> {
     let given = oci::Options::parse_from_bytes(bytes).map_err(unreadable)?;
+    // containerd 2 has it no more, and its description of the message neither.
+    let criu_path = unknown_text(&given, 8)?;
     let mut options = Options {
         no_pivot_root: given.no_pivot_root,
         no_new_keyring: given.no_new_keyring,
@@ -75,6 +79,7 @@ fn of_runc(bytes: &[u8]) -> Result<Options> {
         io_uid: given.io_uid,
         io_gid: given.io_gid,
         root: given.root,
+        criu_path,
         criu_work_path: given.criu_work_path,
         unused: Vec::new(),
     };
@@ -90,14 +95,7 @@ fn of_runc(bytes: &[u8]) -> Result<Options> {
 // configuration into the last, that of 1.6 knows only the file; dockerd writes either.
 fn of_any_runtime(bytes: &[u8]) -> Result<Options> {
     let message = Empty::parse_from_bytes(bytes).map_err(unreadable)?;
-    let text = |number: u32| {
-        let found = message.special_fields.unknown_fields().iter().find_map(|field| match field {
-            (of, UnknownValueRef::LengthDelimited(bytes)) if of == number => Some(bytes.to_vec()),
-            _ => None,
-        });
-        String::from_utf8(found.unwrap_or_default()).map_err(unreadable)
-    };
-    let (path, body) = (text(2)?, text(3)?);
+    let (path, body) = (unknown_text(&message, 2)?, unknown_text(&message, 3)?);
     if !body.is_empty() || path.is_empty() {
         return of_toml(&body).map_err(|e| e.context("runtime options"));
     }
@@ -106,6 +104,15 @@ fn of_any_runtime(bytes: &[u8]) -> Result<Options> {
         .and_then(|file| file.take(FILE_MAX).read_to_string(&mut body))
         .call(format!("runtime options: read of {path}"))?;
     of_toml(&body).map_err(|e| e.context(format!("runtime options: {path}")))
+}
+
+/// A text that the description of the message does not have; empty where it is not there.
+fn unknown_text(message: &impl Message, number: u32) -> Result<String> {
+    let found = message.special_fields().unknown_fields().iter().find_map(|field| match field {
+        (of, UnknownValueRef::LengthDelimited(bytes)) if of == number => Some(bytes.to_vec()),
+        _ => None,
+    });
+    String::from_utf8(found.unwrap_or_default()).map_err(unreadable)
 }
 
 /// A value of TOML.
@@ -136,12 +143,11 @@ fn of_toml(text: &str) -> Result<Options> {
             ("IoUid", Value::Number(id)) => options.io_uid = id,
             ("IoGid", Value::Number(id)) => options.io_gid = id,
             ("Root", Value::Text(text)) => options.root = text.into(),
+            ("CriuPath", Value::Text(text)) => options.criu_path = text.into(),
             ("CriuWorkPath", Value::Text(text)) => options.criu_work_path = text.into(),
             // What containerd's default configuration has beside these.
-            ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text("")) => {}
-            ("BinaryName" | "CriuPath" | "CriuImagePath", Value::Text(text)) => {
-                options.not_used(name, text);
-            }
+            ("BinaryName" | "CriuImagePath", Value::Text("")) => {}
+            ("BinaryName" | "CriuImagePath", Value::Text(text)) => options.not_used(name, text),
             // Of the message itself, which containerd puts into its body too.
             ("TypeUrl", Value::Text(_)) => {}
             _ => return Err(wrong("no option of the runc shim, or of another type")),
@@ -210,11 +216,12 @@ mod tests {
         given.systemd_cgroup = true;
         given.root = "/run/other".into();
         given.binary_name = "/usr/sbin/runc".into();
+        given.special_fields.mut_unknown_fields().add_length_delimited(8, b"/opt/criu".to_vec());
         let read_back = read(Some(&any(&given))).unwrap();
         assert!(read_back.no_pivot_root && !read_back.no_new_keyring && read_back.systemd_cgroup);
         assert_eq!((read_back.io_uid, read_back.io_gid), (7, 0));
         assert_eq!(read_back.state_root("moby").as_os_str(), "/run/other/moby");
-        assert_eq!(read_back.unused.len(), 1);
+        assert_eq!((read_back.criu_path.as_str(), read_back.unused.len()), ("/opt/criu", 1));
     }
 
     // Fields 1 to 3: type_url, config_path, config_body.
@@ -234,14 +241,15 @@ mod tests {
     #[test]
     fn options_for_a_runtime_that_containerd_does_not_know_are_toml_in_the_message_or_in_a_file() {
         assert_eq!(read(Some(&of_any("", ""))).unwrap(), Options::default());
-        let body = "SystemdCgroup = true\nIoUid = 7 # whose\n\n# a comment\n  Root = '/run/other'\nShimCgroup = \"/shims\"#\nBinaryName = \"\"\nCriuPath = \"/x\"\n";
+        let body = "SystemdCgroup = true\nIoUid = 7 # whose\n\n# a comment\n  Root = '/run/other'\nShimCgroup = \"/shims\"#\nBinaryName = \"\"\nCriuPath = \"/x\"\nCriuImagePath = \"/y\"\n";
         let given = read(Some(&of_any("/not/read", body))).unwrap();
         assert!(given.systemd_cgroup && !given.no_pivot_root);
         assert_eq!(
             (given.io_uid, given.root.as_str(), given.shim_cgroup.as_str()),
             (7, "/run/other", "/shims")
         );
-        assert_eq!(given.unused, ["the option CriuPath = /x is not used: this shim does all by itself"]);
+        assert_eq!(given.criu_path, "/x");
+        assert_eq!(given.unused, ["the option CriuImagePath = /y is not used: this shim does all by itself"]);
         let file = std::env::temp_dir().join(format!("rcrun-options-{}.toml", std::process::id()));
         std::fs::write(&file, "NoPivotRoot = true\n").unwrap();
         let given = read(Some(&of_any(file.to_str().unwrap(), "")));

@@ -124,6 +124,8 @@ pub(super) fn restore() -> Vec<Arg> {
 
 fn images(options: &Matches) -> Images {
     Images {
+        // An option before the verb.
+        criu: None,
         path: options.path("image-path").unwrap_or_else(|| "checkpoint".into()),
         work: options.path("work-path"),
         tcp_established: options.on("tcp-established"),

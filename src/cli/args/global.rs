@@ -26,6 +26,8 @@ pub struct Globals {
     pub cgroups: Cgroups,
     /// `--rootless`: `Some(true)` asks for it, `None` is `auto`.
     pub rootless: Option<bool>,
+    /// `--criu`: what is executed for checkpoint and restore, where it is given.
+    pub criu: Option<PathBuf>,
 }
 
 /// Who makes the cgroups of containers.
@@ -108,6 +110,7 @@ impl Default for Globals {
             log_level: LogLevel::default(),
             cgroups: Cgroups::default(),
             rootless: None,
+            criu: None,
         }
     }
 }
@@ -163,10 +166,9 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
                     Ok(place) => globals.log = Some(place),
                     Err(text) => wrong = Some(text),
                 },
+                "criu" if !value.is_empty() => globals.criu = Some(value.into()),
                 // As in Go, an empty value is none.
-                "root" | "log" => {}
-                // Without effect, as with runc since 1.2: the one in PATH is taken.
-                "criu" => {}
+                "root" | "log" | "criu" => {}
                 "log-level" => match value.to_str() {
                     Some("error") => globals.log_level = LogLevel::Error,
                     Some("warning") => globals.log_level = LogLevel::Warning,
@@ -233,6 +235,7 @@ mod tests {
         let nobody = Globals { cgroups: Cgroups::Nobody, ..Globals::default() };
         let log_to = |place| Globals { log: Some(place), ..Globals::default() };
         let only_errors = Globals { log_level: LogLevel::Error, ..Globals::default() };
+        let criu = |file: &str| Globals { criu: Some(file.into()), ..Globals::default() };
         let rootless = |rootless| Globals { rootless, ..Globals::default() };
         for (text, expected) in [
             ("", Globals::default()),
@@ -256,7 +259,9 @@ mod tests {
             ("--systemd-cgroup --cgroup-manager=cgroupfs", Globals::default()),
             ("--cgroup-manager=disabled", nobody),
             ("--cgroup-manager=disabled --systemd-cgroup", systemd.clone()),
-            ("--criu /usr/sbin/criu", Globals::default()),
+            ("--criu /usr/sbin/criu", criu("/usr/sbin/criu")),
+            ("-criu=criu-4", criu("criu-4")),
+            ("--criu=", Globals::default()),
             ("--log L --log-format json", log.clone()),
             ("--log-format=json --log=L", log),
             ("--log-format text", Globals::default()),

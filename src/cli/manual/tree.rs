@@ -15,7 +15,7 @@ const GLOBAL: [(&str, &str, &str); 10] = [
     ("rootless", "true|false|auto", "Do without what only root may do with cgroups"),
     ("systemd-cgroup", "", "Let systemd make the cgroups, as scopes"),
     ("cgroup-manager", "cgroupfs|systemd|disabled", "Who makes the cgroups, if anybody"),
-    ("criu", "FILE", "Has no effect, as with runc since 1.2: the criu of PATH is taken"),
+    ("criu", "FILE", "Execute FILE for checkpoint and restore, not the criu of PATH"),
     ("version", "", "Print the version"),
 ];
 

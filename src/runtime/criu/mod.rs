@@ -25,17 +25,20 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The oldest that is asked: it has cgroup v2's freezer, `status-ready`, --lsm-profile and --lsm-mount-context.
 const OLDEST: (u64, u64) = (3, 16);
+
+/// How whoever calls names another program.
+const OPTION: &str = "--criu (CriuPath of containerd's options)";
 
 /// The program.
 #[derive(Debug)]
@@ -80,23 +83,30 @@ pub struct Notice {
 }
 
 impl Criu {
-    /// The one that PATH finds; `path` is that variable.
-    pub fn find(path: Option<&std::ffi::OsStr>) -> Result<Criu> {
-        let path = path.filter(|path| !path.is_empty()).unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin".as_ref());
-        // Not what lies in the working directory, which anybody may have filled.
-        let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
-        let found = folders.map(|folder| folder.join("criu")).find(|file| {
-            std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-        });
-        let missing = || {
-            Error::new(
-                Code::Host,
-                "criu is not found in PATH: install it (Debian: `apt-get install criu`); it is what writes and reads \
-                 checkpoints",
-            )
+    /// The one that PATH finds; `path` is that variable. `named` is another name to look for there or, with a slash, the
+    /// program itself.
+    pub fn find(named: Option<&Path>, path: Option<&OsStr>) -> Result<Criu> {
+        let file = match named {
+            Some(file) if file.as_os_str().as_bytes().contains(&b'/') => {
+                // Absolute, for it is executed in another folder than ours.
+                let absolute = std::path::absolute(file).call(format!("{OPTION} {}", file.display()))?;
+                is_program(&absolute).call(format!("{OPTION} {}", file.display()))?;
+                absolute
+            }
+            Some(name) => in_path(name, path).ok_or_else(|| {
+                let text = format!("{OPTION} {}: there is no such program in PATH", name.display());
+                Error::new(Code::Host, text)
+            })?,
+            None => in_path(Path::new("criu"), path).ok_or_else(|| {
+                Error::new(
+                    Code::Host,
+                    "criu is not found in PATH: install it (Debian: `apt-get install criu`); it is what writes and reads \
+                     checkpoints",
+                )
+            })?,
         };
-        let file: PathBuf = found.ok_or_else(missing)?;
-        let path = CString::new(file.as_os_str().as_bytes()).map_err(|_| missing())?;
+        let path = CString::new(file.into_os_string().into_vec())
+            .map_err(|_| Error::new(Code::Usage, format!("{OPTION}: a path has no NUL")))?;
         Ok(Criu { path, stop: None })
     }
 
@@ -164,6 +174,21 @@ impl Criu {
     }
 }
 
+fn in_path(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    let path = path.filter(|path| !path.is_empty()).unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin".as_ref());
+    // Not what lies in the working directory, which anybody may have filled.
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(name)).find(|file| is_program(file).is_ok())
+}
+
+fn is_program(file: &Path) -> std::io::Result<()> {
+    let data = std::fs::metadata(file)?;
+    match data.is_file() && data.permissions().mode() & 0o111 != 0 {
+        true => Ok(()),
+        false => Err(rustix::io::Errno::ACCESS.into()),
+    }
+}
+
 impl Worker {
     /// Its pid.
     pub fn pid(&self) -> i32 {
@@ -184,7 +209,8 @@ impl Worker {
                 Ok(heard) => heard,
                 Err(error) => return Err(refused.unwrap_or(error)),
             };
-            let Some(reply) = Reply::of(&bytes) else {
+            // Nothing at all would be a message, too: one that says of nothing that it went well.
+            let Some(reply) = Reply::of(&bytes).filter(|_| !bytes.is_empty()) else {
                 return Err(refused.unwrap_or_else(|| {
                     self.broken(if bytes.is_empty() {
                         "has ended without an answer"
@@ -328,9 +354,21 @@ mod tests {
         program(folder.path());
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         rustix::io::write(&writer, &[0]).unwrap();
-        let criu = Criu::find(Some(folder.path().as_os_str())).unwrap().stopped_by(Some(Arc::new(reader)));
+        let criu =
+            Criu::find(None, Some(folder.path().as_os_str())).unwrap().stopped_by(Some(Arc::new(reader)));
         let said = criu.check_version().unwrap_err().to_string();
         assert!(said.contains("interrupted by a signal"), "{said}");
+    }
+
+    #[test]
+    fn a_criu_that_ends_is_told_as_such_whether_it_has_heard_what_was_asked_or_not() {
+        for script in ["#!/bin/sh\nexec dd bs=4096 count=1 <&3\n", "#!/bin/sh\nexec true\n"] {
+            let folder = scratch::Folder::new("criu");
+            scratch::program(&folder.path().join("criu"), script);
+            let criu = Criu::find(None, Some(folder.path().as_os_str())).unwrap();
+            let said = criu.check_version().unwrap_err().to_string();
+            assert!(said.contains("criu has ended without an answer"), "{script}: {said}");
+        }
     }
 
     #[test]
@@ -341,7 +379,32 @@ mod tests {
         let up = "../".repeat(here.components().count());
         let relative = Path::new(&up).join(folder.path().strip_prefix("/").unwrap());
         assert!(relative.join("criu").exists());
-        assert!(Criu::find(Some(relative.as_os_str())).is_err());
-        assert!(Criu::find(Some(folder.path().as_os_str())).is_ok());
+        assert!(Criu::find(None, Some(relative.as_os_str())).is_err());
+        assert!(Criu::find(None, Some(folder.path().as_os_str())).is_ok());
+    }
+
+    #[test]
+    fn another_is_looked_for_by_its_name_or_taken_by_its_path() {
+        let folder = scratch::Folder::new("criu");
+        program(folder.path());
+        let path = Some(folder.path().as_os_str());
+        let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+        let relative = Path::new(&up).join(folder.path().strip_prefix("/").unwrap()).join("criu");
+        for (named, path) in [("criu".as_ref(), path), (relative.as_path(), None)] {
+            let found = Criu::find(Some(named), path).unwrap();
+            let found = Path::new(std::ffi::OsStr::from_bytes(found.path.as_bytes()));
+            assert!(found.is_absolute(), "{}", found.display());
+            assert_eq!(found.canonicalize().unwrap(), folder.path().join("criu").canonicalize().unwrap());
+        }
+        std::fs::write(folder.path().join("text"), "").unwrap();
+        for (named, words) in [
+            ("criu-of-another-name".into(), "criu-of-another-name: there is no such program in PATH"),
+            ("text".into(), "text: there is no such program in PATH"),
+            (folder.path().join("none"), "none: no such file or directory"),
+            (folder.path().join("text"), "text: permission denied"),
+        ] {
+            let said = Criu::find(Some(&named), path).unwrap_err().to_string();
+            assert!(said.starts_with("--criu") && said.contains(words), "{said}");
+        }
     }
 }

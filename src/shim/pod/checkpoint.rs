@@ -3,7 +3,7 @@
 
 use super::Pod;
 use super::container::{Belongings, Container, lock};
-use super::create::{Wanted, by_systemd};
+use super::create::{Wanted, by_systemd, named};
 use crate::life::{INIT, Life, Phase};
 use crate::log;
 use crate::logger::Whose;
@@ -44,7 +44,11 @@ impl Pod {
                 }
             }
         }
-        let images = Images { work: work(&container.bundle, options.images.work.clone()), ..options.images };
+        let images = Images {
+            criu: container.criu.clone(),
+            work: work(&container.bundle, options.images.work.clone()),
+            ..options.images
+        };
         let options = CheckpointOptions { images, ..options };
         let written = container::checkpoint(&container.root, &container.id, &options);
         if let Ok(warnings) = &written {
@@ -69,13 +73,14 @@ impl Pod {
         // What is wrong with either is told now.
         let config = spec::parse(&spec::read(&wanted.bundle.join("config.json"))?)?;
         std::fs::read_dir(images).call(format!("the checkpoint {}: open", images.display()))?;
-        let work = Some(&wanted.options.criu_work_path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let work = named(&wanted.options.criu_work_path);
         let pending = Pending { images: images.to_path_buf(), work, systemd: by_systemd(wanted)? };
         let container = Arc::new(Container {
             id: id.clone(),
             bundle: wanted.bundle.to_path_buf(),
             root,
             owner,
+            criu: named(&wanted.options.criu_path),
             own_pids: config.own_pids(),
             left: Mutex::new(None),
             notices: Mutex::new(None),
@@ -94,6 +99,7 @@ impl Pod {
         let whose = Whose { namespace: &self.namespace, id: container.id.as_str() };
         let (child, ends) = stdio::open(&names, container.owner, whose, &self.watches)?;
         let images = Images {
+            criu: container.criu.clone(),
             path: pending.images,
             work: work(&container.bundle, pending.work),
             // Whoever has written them was asked; containerd says nothing of that here.

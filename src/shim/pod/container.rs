@@ -18,6 +18,8 @@ pub struct Container {
     pub(super) bundle: PathBuf,
     pub(super) root: StateRoot,
     pub(super) owner: Owner,
+    /// CRIU, if another than the one in PATH.
+    pub(super) criu: Option<PathBuf>,
     /// It has a pid namespace that ends with its first process.
     pub(super) own_pids: bool,
     pub(super) left: Mutex<Option<Left>>,

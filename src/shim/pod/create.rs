@@ -22,7 +22,7 @@ use rustix::process::WaitIdOptions;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use serde::Deserialize;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -171,6 +171,7 @@ impl Pod {
             bundle: wanted.bundle.to_path_buf(),
             root,
             owner,
+            criu: named(&wanted.options.criu_path),
             own_pids,
             left: Mutex::new(Some(left)),
             notices: Mutex::new(None),
@@ -283,6 +284,11 @@ struct Config {
 #[serde(default, rename_all = "camelCase")]
 struct Linux {
     cgroups_path: String,
+}
+
+/// As in Go, an empty path is none.
+pub(super) fn named(path: &str) -> Option<PathBuf> {
+    Some(path).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Whether cgroups are systemd's: the options say so. To a runtime that it does not know Docker passes none, and says it by the

@@ -75,7 +75,7 @@ pub fn checkpoint(root: &StateRoot, id: &ContainerId, options: &CheckpointOption
     };
     let spec = container.spec()?;
     refuse(&spec)?;
-    let criu = Criu::find(std::env::var_os("PATH").as_deref())?;
+    let criu = Criu::find(options.images.criu.as_deref(), std::env::var_os("PATH").as_deref())?;
     // What is asked comes before what the machine has, as with runc.
     let folder = Folder::make(&options.images)?;
     if let Some(parent) = &options.parent {

@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 /// What checkpoint and restore have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
+    /// CRIU: a name to look for in PATH, or its path; if not said, `criu`.
+    pub criu: Option<PathBuf>,
     /// The folder of the images.
     pub path: PathBuf,
     /// The folder of the log and of other things that CRIU leaves; the images' own if not said.

@@ -81,7 +81,8 @@ pub fn restore(root: &StateRoot, id: &ContainerId, options: &RestoreOptions) -> 
     refuse(&spec)?;
     let wants_terminal = spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false));
     terminal::check_console(wants_terminal, options.console_socket.is_some(), !options.keep_terminal)?;
-    let criu = Criu::find(std::env::var_os("PATH").as_deref())?.stopped_by(options.stop.clone());
+    let criu = Criu::find(options.images.criu.as_deref(), std::env::var_os("PATH").as_deref())?
+        .stopped_by(options.stop.clone());
     criu.check_version()?;
     if options.images.lazy_pages && !criu.features()?.lazy_pages {
         return Err(Error::new(
