@@ -1,6 +1,6 @@
 //! hooks: all six in their order, with the state on stdin, in their namespaces; their environment, timeouts and failures.
 
-use runtime_tests::bundle::Bundle;
+use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::inside::{is_alive, shell};
 use runtime_tests::runtime::Runtime;
 use serde_json::{Value, json};
@@ -334,4 +334,52 @@ fn a_failing_hook_of_start_fails_run_and_leaves_nothing() {
         assert!(stopped.exists(), "{kind}");
         assert_eq!(runtime.ok(["list", "-q"]).out, "", "{kind}");
     }
+}
+
+#[test]
+fn what_hooks_of_every_kind_write_is_in_the_files_of_the_annotations() {
+    let runtime = Runtime::new();
+    let written = Folder::new("hooks-written");
+    let [out, err] = ["out", "err"].map(|name| written.path().join(name));
+    let bundle = shell("annotated", "true", |c| {
+        for kind in
+            ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+        {
+            c["hooks"][kind] = json!([hook(kind, "echo $0; echo not $0 >&2")]);
+        }
+        c["annotations"] = json!({
+            "run.oci.hooks.stdout": out.to_str().expect("UTF-8"),
+            "run.oci.hooks.stderr": err.to_str().expect("UTF-8"),
+        });
+    });
+    let said = runtime.run(&bundle, "annotated");
+    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    let kinds = "prestart\ncreateRuntime\ncreateContainer\nstartContainer\npoststart\npoststop\n";
+    assert_eq!(fs::read_to_string(&out).expect("out"), kinds);
+    let other: String = kinds.lines().map(|kind| format!("not {kind}\n")).collect();
+    assert_eq!(fs::read_to_string(&err).expect("err"), other);
+
+    let bundle = bundle.with(|c| c["annotations"] = json!({"run.oci.hooks.stdout": "/nowhere/out"}));
+    let said = runtime.run(&bundle, "annotated");
+    assert_eq!(said.status, 1, "{}", said.err);
+    let sentence = "/annotations/run.oci.hooks.stdout: open /nowhere/out: no such file or directory";
+    assert!(said.err.contains(sentence), "{}", said.err);
+    assert_eq!(runtime.ok(["list", "--quiet"]).out, "");
+}
+
+#[test]
+fn poststop_hooks_run_also_where_their_file_cannot_be_had() {
+    let runtime = Runtime::new();
+    let written = Folder::new("hooks-gone");
+    let (folder, mark) = (written.path().join("folder"), written.path().join("mark"));
+    fs::create_dir(&folder).expect("mkdir");
+    let bundle = shell("gone", "true", |c| {
+        c["hooks"]["prestart"] = json!([hook("prestart", &format!("rm -r {}", folder.display()))]);
+        c["hooks"]["poststop"] = json!([hook("poststop", &format!("touch {}", mark.display()))]);
+        c["annotations"] = json!({"run.oci.hooks.stdout": folder.join("out").to_str().expect("UTF-8")});
+    });
+    let said = runtime.run(&bundle, "gone");
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("/annotations/run.oci.hooks.stdout: open"), "{}", said.err);
+    assert!(mark.exists());
 }

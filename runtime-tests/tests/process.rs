@@ -7,6 +7,7 @@ use runtime_tests::runtime::{Runtime, Said, said};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 
 fn set_caps(config: &mut Value, sets: Value) {
     config["process"]["capabilities"] = sets;
@@ -27,6 +28,64 @@ fn user_group_and_additional_groups_are_those_of_the_config() {
         let words = |key| field(&status, key).split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(format!("{}|{}|{}", words("Uid"), words("Gid"), words("Groups")), ids, "{user}");
     }
+}
+
+/// What rcrun says when it is called by somebody who is in the groups 7 and 8.
+fn called_in_groups(runtime: &Runtime, words: &[&str]) -> Said {
+    let called = runtime.command(words);
+    let mut command = Command::new("setpriv");
+    command.args(["--groups", "7,8", "--"]).arg(called.get_program()).args(called.get_args());
+    said(&command.stdin(Stdio::null()).output().expect("execute setpriv"))
+}
+
+#[test]
+fn the_groups_of_whoever_calls_are_kept_where_an_annotation_says_so() {
+    let runtime = Runtime::new();
+    let script = "sed -n 's/^Groups:.//p' /proc/self/status";
+    for (value, users, gids, groups) in [
+        (None, false, json!([]), ""),
+        (Some("0"), false, json!([]), ""),
+        (Some("1"), false, json!([]), "7 8"),
+        (Some(""), false, json!([]), "7 8"),
+        (Some("1"), true, json!([]), "7 8"),
+        (Some("1"), false, json!([5]), "7 8"),
+    ] {
+        let bundle = shell("kept-groups", script, |c| {
+            c["process"]["user"] = json!({"uid": 33, "gid": 33, "additionalGids": gids});
+            if let Some(value) = value {
+                c["annotations"] = json!({"run.oci.keep_original_groups": value});
+            }
+            if users {
+                c["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+                for map in ["uidMappings", "gidMappings"] {
+                    c["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+                }
+            }
+        });
+        let path = bundle.path().to_str().expect("UTF-8");
+        let said = called_in_groups(&runtime, &["run", "--bundle", path, "kept-groups"]);
+        assert_eq!((said.status, said.out.trim()), (0, groups), "{value:?} {}", said.err);
+        // What the config asks for and does not get is told.
+        let told = said.err.contains("/process/user/additionalGids: no effect");
+        assert_eq!(told, value.is_some() && gids != json!([]), "{}", said.err);
+    }
+}
+
+#[test]
+fn an_exec_keeps_the_groups_of_whoever_calls_it_where_the_container_does() {
+    let runtime = Runtime::new();
+    let bundle = shell("kept-groups-exec", "exec sleep 1000", |c| {
+        c["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+    });
+    runtime.created(&bundle, "kept-groups-exec");
+    runtime.ok(["start", "kept-groups-exec"]);
+    let script = ["kept-groups-exec", "sed", "-n", "s/^Groups:.//p", "/proc/self/status"];
+    let said = called_in_groups(&runtime, &[&["exec"], &script[..]].concat());
+    assert_eq!((said.status, said.out.trim(), said.err.as_str()), (0, "7 8", ""));
+    let said = called_in_groups(&runtime, &[&["exec", "--additional-gids", "5"], &script[..]].concat());
+    assert_eq!((said.status, said.out.trim()), (0, "7 8"));
+    assert!(said.err.contains("/user/additionalGids: no effect"), "{}", said.err);
+    runtime.ok(["delete", "--force", "kept-groups-exec"]);
 }
 
 #[test]

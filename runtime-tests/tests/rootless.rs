@@ -19,6 +19,8 @@ use std::process::{Command, Stdio};
 const UID: u32 = 4711;
 /// Not the same, so that no test mistakes one for the other.
 const GID: u32 = 4712;
+/// A group of the machine's that he may be in.
+const SHARED: u32 = 4713;
 /// The first id of his ranges.
 const RANGE: u32 = 700_000;
 
@@ -277,6 +279,33 @@ fn ranges_are_mapped_by_newuidmap_and_groups_can_be_set() {
     let expected =
         format!("0 {UID} 1 1 {RANGE} 65536 0 {GID} 1 1 {RANGE} 65536 allow uid=5 gid=6 groups=7,8");
     assert_eq!(words(&out), words(&expected));
+}
+
+#[test]
+fn what_a_user_may_read_as_one_of_a_group_his_container_may_where_it_keeps_his_groups() {
+    let user = User::with_ranges("kept");
+    let theirs = user.folder.path().join("theirs");
+    fs::write(&theirs, "of the group\n").expect("write");
+    chown(&theirs, Some(0), Some(SHARED)).expect("chown");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o640)).expect("chmod");
+    for (keeps, out) in [(true, "of the group\n"), (false, "")] {
+        let bundle = user.bundle("kept", &["cat", "/tmp/theirs"], |c| {
+            with_range(c);
+            let mounts = c["mounts"].as_array_mut().expect("mounts");
+            mounts.push(json!({"destination": "/tmp/theirs", "source": theirs, "options": ["bind", "ro"]}));
+            if keeps {
+                c["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+            }
+        });
+        let binary = user.folder.path().join("rcrun");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &UID.to_string(), "--regid", &GID.to_string()]);
+        command.args(["--groups", &SHARED.to_string(), "--inh-caps=-all", "--"]).arg(binary);
+        command.arg("--root").arg(user.state()).args(["run", "--bundle"]).arg(bundle.path()).arg("kept");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        let said = said(&command.output().expect("execute the runtime"));
+        assert_eq!((said.status == 0, said.out.as_str()), (keeps, out), "{}", said.err);
+    }
 }
 
 #[test]

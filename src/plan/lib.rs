@@ -447,7 +447,8 @@ pub enum Step<S> {
         uid: u32,
         /// Group.
         gid: u32,
-        /// False where /proc/self/setgroups says deny (user_namespaces(7)).
+        /// False where /proc/self/setgroups says deny (user_namespaces(7)), and where an annotation keeps the groups of
+        /// whoever called rcrun: those stay.
         groups: bool,
     },
     /// capset(2).

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::compile::CAPABILITIES;
 use crate::plan;
-use crate::spec::mount;
+use crate::spec::of_crun::{HOOKS_STDERR, HOOKS_STDOUT, KEEP_GROUPS};
+use crate::spec::{landlock, mount};
 
 /// The version of the runtime spec that rcrun implements.
 pub const SPEC: &str = "1.3.0";
@@ -106,9 +107,10 @@ struct MountExtensions {
 /// Also where the machine lacks it: the document tells of the runtime, not of where it runs.
 const SUPPORTED: Enabled = Enabled { enabled: true };
 
-/// Annotations that change what is done (features.md). They reach systemd, or the rules of Landlock. One that ends with a dot
-/// is a prefix.
-const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", "org.rcrun.landlock"];
+/// Annotations that change what is done (features.md). They reach systemd, the rules of Landlock, whose groups the processes
+/// have, and files of the machine. One that ends with a dot is a prefix.
+const UNSAFE_ANNOTATIONS: [&str; 5] =
+    ["org.systemd.property.", landlock::ANNOTATION, KEEP_GROUPS, HOOKS_STDOUT, HOOKS_STDERR];
 
 const MEMORY_MODES: [&str; 7] = [
     "MPOL_BIND",
@@ -292,7 +294,10 @@ mod tests {
             ("/linux/mountExtensions/idmap/enabled", "true"),
             ("/linux/netDevices/enabled", "true"),
             ("/annotations/org.rcrun.version", concat!("\"", env!("CARGO_PKG_VERSION"), "\"")),
-            ("/potentiallyUnsafeConfigAnnotations", r#"["org.systemd.property.","org.rcrun.landlock"]"#),
+            (
+                "/potentiallyUnsafeConfigAnnotations",
+                r#"["org.systemd.property.","org.rcrun.landlock","run.oci.keep_original_groups","run.oci.hooks.stdout","run.oci.hooks.stderr"]"#,
+            ),
         ] {
             let found = json.pointer(pointer).map(|value| value.to_string());
             assert_eq!(found.as_deref(), Some(expected), "{pointer}");

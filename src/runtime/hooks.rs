@@ -2,14 +2,14 @@
 //! ends the operation, after the container's stop they are warnings. Uses: sys::spawn.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -23,20 +23,65 @@ const TAIL: usize = 4096;
 /// More than a pipe holds: where reading stops once the hook is gone, though a child of it still writes.
 const LEFT_OVER: usize = 1 << 20;
 
+/// The files that hooks' standard output and standard error are appended to. Where there is none, what a hook writes is told
+/// if it fails, and else lost.
+#[derive(Debug, Default)]
+pub struct Files([Option<(OwnedFd, PathBuf)>; 2]);
+
+impl Files {
+    /// Opens those that are named, by annotations of config.json; a file that is missing is made.
+    pub fn open(named: [Option<(&str, &Path)>; 2]) -> Result<Files> {
+        let mut files = Files::default();
+        for (file, named) in files.0.iter_mut().zip(named) {
+            let Some((annotation, path)) = named else { continue };
+            // A FIFO that nobody reads would hold the container up for ever.
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK;
+            let at = format!("/annotations/{annotation}");
+            let opened = rustix::fs::open(path, flags | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::from(0o600))
+                .and_then(|fd| fcntl_setfl(&fd, OFlags::APPEND).map(|()| fd))
+                .call(format!("{at}: open {}", path.display()))
+                .map_err(|error| error.with_code(Code::Hook).at(at))?;
+            *file = Some((opened, path.to_path_buf()));
+        }
+        Ok(files)
+    }
+
+    /// Standard output and error of a hook; `else_to` is the pipe that is listened to.
+    pub fn or<'a>(&'a self, else_to: BorrowedFd<'a>) -> [BorrowedFd<'a>; 2] {
+        self.0.each_ref().map(|file| file.as_ref().map_or(else_to, |(fd, _)| fd.as_fd()))
+    }
+
+    /// Says in the error of a hook where what it wrote is.
+    pub fn named_in(&self, error: Error) -> Error {
+        let paths: Vec<String> =
+            self.0.iter().flatten().map(|(_, path)| path.display().to_string()).collect();
+        let told = (!paths.is_empty()).then(|| format!("what it wrote is in {}", paths.join(" and ")));
+        error.hint(told.as_deref())
+    }
+}
+
 /// Runs `hooks`, config.json's list of `kind` (`createRuntime`), in our own namespaces and in `bundle`, each
 /// with `state` on stdin. Stops at the first that fails.
-pub fn run(hooks: &[Hook], kind: &str, bundle: &Path, state: &[u8]) -> Result<()> {
-    (0..).zip(hooks).try_for_each(|(index, hook)| run_one(hook, kind, index, bundle, state))
+pub fn run(hooks: &[Hook], kind: &str, bundle: &Path, state: &[u8], files: &Files) -> Result<()> {
+    (0..).zip(hooks).try_for_each(|(index, hook)| run_one(hook, (kind, index), bundle, state, files))
 }
 
 /// The same for `poststop`: runs all of them; what failed is the answer.
-pub fn run_all(hooks: &[Hook], kind: &str, bundle: &Path, state: &[u8]) -> Vec<Error> {
-    (0..).zip(hooks).filter_map(|(index, hook)| run_one(hook, kind, index, bundle, state).err()).collect()
+pub fn run_all(hooks: &[Hook], kind: &str, bundle: &Path, state: &[u8], files: &Files) -> Vec<Error> {
+    let each = (0..).zip(hooks);
+    each.filter_map(|(index, hook)| run_one(hook, (kind, index), bundle, state, files).err()).collect()
 }
 
-fn run_one(hook: &Hook, kind: &str, index: usize, bundle: &Path, state: &[u8]) -> Result<()> {
+fn run_one(
+    hook: &Hook,
+    (kind, index): (&str, usize),
+    bundle: &Path,
+    state: &[u8],
+    files: &Files,
+) -> Result<()> {
     let timeout = hook.timeout();
-    let outcome = start(hook, bundle).and_then(|process| attend(process, state, timeout));
+    let outcome = start(hook, bundle, files)
+        .and_then(|process| attend(process, state, timeout).map_err(|error| files.named_in(error)));
     named(outcome, hook, kind, index)
 }
 
@@ -57,11 +102,11 @@ pub struct HookProcess {
     pub group: Option<Pid>,
     /// The writing end of the pipe that is its stdin.
     pub stdin: OwnedFd,
-    /// The reading end of the pipe that is its stdout and stderr.
+    /// The reading end of the pipe that is its stdout and stderr, where these are no files.
     pub output: OwnedFd,
 }
 
-fn start(hook: &Hook, bundle: &Path) -> Result<HookProcess> {
+fn start(hook: &Hook, bundle: &Path, files: &Files) -> Result<HookProcess> {
     let string = |bytes: &[u8]| {
         let invalid = |_| Error::new(Code::Hook, "has a NUL character in its path, arguments or environment");
         CString::new(bytes).map_err(invalid)
@@ -76,13 +121,14 @@ fn start(hook: &Hook, bundle: &Path) -> Result<HookProcess> {
     }
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
+    let [stdout, stderr] = files.or(writer.as_fd());
     let child = spawn::spawn(&spawn::Program {
         path: &path,
         args: &args,
         // Absent is empty: nothing of our environment is meant for it.
         env: &strings(hook.env())?,
         cwd: &string(bundle.as_os_str().as_bytes())?,
-        stdio: [reader.as_fd(), writer.as_fd(), writer.as_fd()],
+        stdio: [reader.as_fd(), stdout, stderr],
         passed: &[],
         // A group of its own can be killed whole when the time is up. Without a timeout only the
         // terminal's ^C ends a hook that hangs, and that reaches our own group.
@@ -261,7 +307,7 @@ mod tests {
             hook("/bin/sh", &["name", "-c", "{ echo $0 $*; pwd; env; cat; } > said", "zero", "one"]);
         // Kept in order, doubled names too; PWD is the shell's own.
         asked.set_env(Some(vec!["PWD=/x".into(), "B=2".into(), "A=1".into(), "A=3".into()]));
-        run(&[asked], "prestart", folder.path(), b"{\"id\":\"web\"}").unwrap();
+        run(&[asked], "prestart", folder.path(), b"{\"id\":\"web\"}", &Files::default()).unwrap();
         let said = fs::read_to_string(folder.path().join("said")).unwrap();
         let cwd = folder.path().display();
         let lines: Vec<&str> = said.lines().collect();
@@ -279,7 +325,7 @@ mod tests {
             // No shell in between, which would change it.
             let mut asked = hook("/usr/bin/tee", &["tee", "told"]);
             asked.set_env(env.map(|list| list.into_iter().map(String::from).collect()));
-            let process = start(&asked, folder.path()).unwrap();
+            let process = start(&asked, folder.path(), &Files::default()).unwrap();
             // tee waits for its stdin, so that it is there to be looked at.
             echo(&process);
             let environ = fs::read(format!("/proc/{}/environ", number(&process))).unwrap();
@@ -295,7 +341,7 @@ mod tests {
         let script = folder.path().join("hook");
         program(&script, "#!/bin/sh\necho $0 > name\n");
         let bare = HookBuilder::default().path(&script).build().unwrap();
-        run(&[bare], "poststart", folder.path(), b"").unwrap();
+        run(&[bare], "poststart", folder.path(), b"", &Files::default()).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("name")).unwrap().trim(), script.to_str().unwrap());
     }
 
@@ -320,7 +366,7 @@ mod tests {
         ] {
             let after = shell("touch after");
             let hooks = [shell("true"), failing, after];
-            let error = run(&hooks, "prestart", folder.path(), b"").unwrap_err();
+            let error = run(&hooks, "prestart", folder.path(), b"", &Files::default()).unwrap_err();
             assert_eq!(error.to_string().replace("No such", "no such"), text);
             assert_eq!((error.code(), error.pointer()), (Code::Hook, Some("/hooks/prestart/1")));
             assert!(!folder.path().join("after").exists(), "the first failure is the last hook");
@@ -331,7 +377,7 @@ mod tests {
     fn only_the_end_of_a_long_output_is_repeated() {
         let folder = Folder::new("hooks");
         let long = shell("yes word | head -c 1000000; echo; echo the end; exit 2");
-        let text = run(&[long], "prestart", folder.path(), b"").unwrap_err().to_string();
+        let text = run(&[long], "prestart", folder.path(), b"", &Files::default()).unwrap_err().to_string();
         assert!(text.ends_with("word\nthe end") || text.ends_with("the end"), "{text}");
         assert!(text.len() < TAIL + 100, "{} characters", text.len());
     }
@@ -340,7 +386,7 @@ mod tests {
     fn a_failing_poststop_hook_stops_no_other() {
         let folder = Folder::new("hooks");
         let hooks = [shell("exit 1"), shell("touch second; exit 2"), shell("touch third")];
-        let warnings = run_all(&hooks, "poststop", folder.path(), b"");
+        let warnings = run_all(&hooks, "poststop", folder.path(), b"", &Files::default());
         let pointers: Vec<_> = warnings.iter().map(Error::pointer).collect();
         assert_eq!(pointers, [Some("/hooks/poststop/0"), Some("/hooks/poststop/1")]);
         assert!(folder.path().join("second").exists() && folder.path().join("third").exists());
@@ -351,7 +397,7 @@ mod tests {
         let folder = Folder::new("hooks");
         let state = vec![b' '; 1 << 20];
         for script in ["exec <&-; echo deaf", "head -c 10 >/dev/null", "cat >state", "true"] {
-            run(&[shell(script)], "poststop", folder.path(), &state).unwrap();
+            run(&[shell(script)], "poststop", folder.path(), &state, &Files::default()).unwrap();
         }
         assert_eq!(fs::metadata(folder.path().join("state")).unwrap().len(), 1 << 20);
     }
@@ -367,7 +413,7 @@ mod tests {
             // Ends when the last writer is gone.
             move || fs::read(path).unwrap()
         });
-        let error = run(&[slow], "createRuntime", folder.path(), b"").unwrap_err();
+        let error = run(&[slow], "createRuntime", folder.path(), b"", &Files::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "/hooks/createRuntime/0: error running hook /bin/sh: did not end within 1 seconds, killed"
@@ -379,7 +425,7 @@ mod tests {
     fn a_daemon_that_a_hook_leaves_behind_is_not_waited_for() {
         let folder = Folder::new("hooks");
         let daemon = shell("sleep 1000 & echo $! > pid");
-        run(&[daemon], "createRuntime", folder.path(), b"").unwrap();
+        run(&[daemon], "createRuntime", folder.path(), b"", &Files::default()).unwrap();
         let pid: i32 = fs::read_to_string(folder.path().join("pid")).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     }
@@ -391,7 +437,7 @@ mod tests {
         let process = std::thread::scope(|scope| {
             let started = scope.spawn(|| {
                 nix::sys::signal::SigSet::all().thread_block().unwrap();
-                start(&hook("/bin/cat", &["cat"]), folder.path()).unwrap()
+                start(&hook("/bin/cat", &["cat"]), folder.path(), &Files::default()).unwrap()
             });
             started.join().unwrap()
         });
@@ -433,8 +479,41 @@ mod tests {
     }
 
     #[test]
+    fn what_hooks_write_is_appended_to_the_files_that_are_named_and_an_error_says_where() {
+        let folder = Folder::new("hooks");
+        let [out, err] = ["out", "err"].map(|name| folder.path().join(name));
+        fs::write(&out, "before\n").unwrap();
+        let hooks = [shell("echo one; echo two >&2"), shell("echo three; echo four >&2; exit 5")];
+        let both = Files::open([Some(("o", &out)), Some(("e", &err))]).unwrap();
+        let error = run(&hooks, "prestart", folder.path(), b"", &both).unwrap_err().to_string();
+        assert_eq!(fs::read_to_string(&out).unwrap(), "before\none\nthree\n");
+        assert_eq!(fs::read_to_string(&err).unwrap(), "two\nfour\n");
+        let told = format!("exit status 5 (what it wrote is in {} and {})", out.display(), err.display());
+        assert!(error.ends_with(&told), "{error}");
+        // The other one is told, as ever.
+        let one = Files::open([Some(("o", &out)), None]).unwrap();
+        let error = run(&hooks, "prestart", folder.path(), b"", &one).unwrap_err().to_string();
+        assert!(error.contains("exit status 5: four (what it wrote is in "), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_had_is_refused_at_its_annotation() {
+        let folder = Folder::new("hooks");
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0)
+            .unwrap();
+        let missing = folder.path().join("none/file");
+        for (path, words) in [(&missing, "no such file or directory"), (&fifo, "no such device or address")] {
+            let error = Files::open([None, Some(("run.oci.hooks.stderr", path))]).unwrap_err();
+            assert_eq!(error.pointer(), Some("/annotations/run.oci.hooks.stderr"));
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn a_nul_in_an_argument_is_refused() {
-        let error = run(&[hook("/bin/true", &["a\0b"])], "prestart", Path::new("/"), b"").unwrap_err();
+        let hooks = [hook("/bin/true", &["a\0b"])];
+        let error = run(&hooks, "prestart", Path::new("/"), b"", &Files::default()).unwrap_err();
         assert!(error.to_string().contains("NUL"), "{error}");
     }
 }

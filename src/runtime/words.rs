@@ -110,7 +110,10 @@ pub fn tell(plan: &Plan, index: usize) -> String {
         Step::NoNewPrivileges => "set no_new_privs".into(),
         Step::ChangeDirectory { path: p, .. } => format!("change to the folder {}", path(p)),
         Step::BoundingSet { keep, .. } => format!("bounding set {keep:#x}"),
-        Step::Ids { uid, gid, .. } => format!("become uid {uid}, gid {gid}"),
+        Step::Ids { uid, gid, groups: true } => format!("become uid {uid}, gid {gid}"),
+        Step::Ids { uid, gid, groups: false } => {
+            format!("become uid {uid}, gid {gid}, and keep the caller's other groups")
+        }
         Step::Capabilities { effective, .. } => format!("capabilities {effective:#x}"),
         Step::Ambient { set } => format!("ambient capabilities {set:#x}"),
         Step::FindExecutable if planned.origin.starts_with("/hooks/") => {

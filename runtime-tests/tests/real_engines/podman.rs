@@ -70,6 +70,19 @@ pub const TUTORIALS: &[Tutorial] = &[
         ],
     ),
     tutorial(
+        "podman_keeps_the_groups_of_its_caller_and_what_hooks_say",
+        &[
+            step("setpriv --groups 33,44 podman run --rm --network none --group-add keep-groups busybox \
+                  sed -n 's/^Groups:.//p' /proc/self/status")
+                .says(&["33 44"]),
+            step("mkdir hooks.d; printf '%s' '{\"version\": \"1.0.0\", \"hook\": {\"path\": \"/bin/echo\", \"args\": [\"echo\", \"heard\"]}, \
+                  \"when\": {\"always\": true}, \"stages\": [\"poststart\"]}' > hooks.d/echo.json
+                  podman --hooks-dir $PWD/hooks.d run --rm --network none --annotation run.oci.hooks.stdout=$PWD/hook busybox true; cat hook")
+                .says(&["heard"]),
+        ],
+    )
+    .needs(&[Need::Rcrun]),
+    tutorial(
         "a_pod_shares_its_network_and_a_user_network_has_names",
         &[
             // A pod's own cgroup, as podman 4.3 makes it without systemd, allows no device: runc fails in it too.

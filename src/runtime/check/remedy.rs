@@ -4,7 +4,7 @@
 use super::nearest::nearest;
 
 /// Words of a sentence, and what helps. The first that is found counts.
-const BY_WORDS: [(&str, &str); 43] = [
+const BY_WORDS: [(&str, &str); 45] = [
     ("as the kernel wants it (capset)", "add it there, or take it out here"),
     ("not valid JSON", "mend the text at that place: `python3 -m json.tool config.json` shows it too"),
     (
@@ -57,6 +57,8 @@ const BY_WORDS: [(&str, &str); 43] = [
     ("bytes long", "make it shorter"),
     ("are allowed", "use fewer of them"),
     ("cannot be granted", "take it out, or run rcrun with it"),
+    ("of whoever calls rcrun stay", "take the groups out, or the annotation"),
+    ("names no file", "name one, or take it out"),
 ];
 
 /// Places, with `*` for any one token, and what helps there.
@@ -158,6 +160,12 @@ mod tests {
             ),
             ("/linux/x", "unknown variant `q`, expected `abc` or `def`", "write one of abc, def"),
             ("/hostname", "unable to set hostname without a private UTS namespace", "{\"type\": \"uts\"}"),
+            (
+                "/process/user/additionalGids",
+                "no effect: by the annotation x the groups of whoever calls rcrun stay",
+                "or the annotation",
+            ),
+            ("/annotations/run.oci.hooks.stdout", "names no file", "name one"),
             ("/process/env/3", "invalid environment variable: missing '='", "NAME=value"),
             ("/linux/seccomp/syscalls/0/args/1/index", "9 is more than 5", "mend the rule"),
         ] {

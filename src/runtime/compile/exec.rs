@@ -63,6 +63,7 @@ pub fn exec(spec: &Spec, host: &Host, request: &ExecRequest<'_>) -> Result<Plan>
         container: spec.process().as_ref(),
         user_namespace,
         groups: host.caller.groups,
+        keeps_groups: spec.keeps_groups(),
         landlock: landlock::annotation(spec),
         keyring: request.keyring,
         variables: request.variables,

@@ -130,6 +130,7 @@ pub fn start(spec: &Spec, host: &Host, request: &Request<'_>) -> Result<Plan> {
                 container: spec.process().as_ref(),
                 user_namespace: spaces.user,
                 groups: spaces.groups,
+                keeps_groups: spec.keeps_groups(),
                 landlock: landlock::annotation(spec),
                 keyring: request.keyring,
                 variables: request.variables,

@@ -19,6 +19,8 @@ pub(super) struct Surroundings<'a> {
     pub user_namespace: bool,
     /// setgroups(2) is not denied in its user namespace.
     pub groups: bool,
+    /// By an annotation it keeps the supplementary groups of whoever called rcrun.
+    pub keeps_groups: bool,
     /// The annotation that restricts it by Landlock.
     pub landlock: Option<&'a str>,
     /// Join a session keyring.
@@ -92,7 +94,9 @@ pub(super) fn compile(
         "/process/capabilities/bounding",
         Step::BoundingSet { keep: sets.bounding, last: host.last_cap },
     );
-    plan.groups = user.additional_gids().clone().unwrap_or_default();
+    if !around.keeps_groups {
+        plan.groups = user.additional_gids().clone().unwrap_or_default();
+    }
     if !around.groups && !plan.groups.is_empty() {
         return Err(Error::config(
             "/process/user/additionalGids",
@@ -100,7 +104,8 @@ pub(super) fn compile(
         )
         .with_code(Code::Host));
     }
-    plan.push("/process/user", Step::Ids { uid: user.uid(), gid: user.gid(), groups: around.groups });
+    let groups = around.groups && !around.keeps_groups;
+    plan.push("/process/user", Step::Ids { uid: user.uid(), gid: user.gid(), groups });
 
     // Without no_new_privs a filter needs CAP_SYS_ADMIN (seccomp(2)). It is kept until the filter is on, so that the
     // filter has to allow only capset, prctl and execve, and nothing that init needs before.

@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::plan::Plan;
 use crate::prepare::{Means, prepare};
+use crate::spec::of_crun::without_effect;
 use crate::spec::{self, Namespace, Process, Spec};
 use crate::sys::birth::Newborn;
 use crate::sys::scheduling;
@@ -139,7 +140,13 @@ fn start(
     match attend((&spec, state, &plan), &mut child, init.0, host.caller.is_rootless(), options) {
         Ok(terminal) => {
             timings::init_is_done(&plan);
-            let warnings = process.warnings().to_vec();
+            let mut warnings = process.warnings().to_vec();
+            let gids = |process: &oci_spec::runtime::Process| process.user().additional_gids().clone();
+            // Those of config.json were told when the container was made.
+            let asked = gids(&process).filter(|gids| !gids.is_empty());
+            if spec.keeps_groups() && asked.is_some() && asked != spec.process().as_ref().and_then(gids) {
+                warnings.push(format!("process: /user/additionalGids: {}", without_effect()));
+            }
             Ok(Exec { process: child.into_newborn(), terminal, warnings })
         }
         Err(error) => {

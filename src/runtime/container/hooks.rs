@@ -4,7 +4,7 @@ use super::State;
 use super::process::ended;
 use crate::compile::{HookPlace, HookRequest, hook};
 use crate::error::CallContext;
-use crate::hooks::{HookProcess, attend, named, run, run_all};
+use crate::hooks::{Files, HookProcess, attend, named, run, run_all};
 use crate::host::Host;
 use crate::launch::{Event, Init, launch};
 use crate::prepare::{Means, prepare};
@@ -19,9 +19,11 @@ pub(super) fn create_runtime(spec: &Spec, state: &State, pid: i32) -> Result<()>
     let Some(hooks) = spec.hooks() else { return Ok(()) };
     let text = state.for_hooks("created", pid);
     #[allow(deprecated)]
-    let prestart = hooks.prestart();
-    run(list(prestart), "prestart", &state.bundle, &text)?;
-    run(list(hooks.create_runtime()), "createRuntime", &state.bundle, &text)
+    let prestart = list(hooks.prestart());
+    let create_runtime = list(hooks.create_runtime());
+    let files = files(spec, &[prestart, create_runtime])?;
+    run(prestart, "prestart", &state.bundle, &text, &files)?;
+    run(create_runtime, "createRuntime", &state.bundle, &text, &files)
 }
 
 /// createContainer: in the container's namespaces, before pivot_root, so that paths are still the machine's.
@@ -45,13 +47,30 @@ pub(super) fn start_container(spec: &Spec, state: &State, init: (i32, BorrowedFd
 /// poststart: in the runtime's namespaces, after the payload has started.
 pub(super) fn poststart(spec: &Spec, state: &State, pid: i32) -> Result<()> {
     let Some(hooks) = spec.hooks() else { return Ok(()) };
-    run(list(hooks.poststart()), "poststart", &state.bundle, &state.for_hooks("running", pid))
+    let hooks = list(hooks.poststart());
+    let files = files(spec, &[hooks])?;
+    run(hooks, "poststart", &state.bundle, &state.for_hooks("running", pid), &files)
 }
 
 /// poststop: all of them; what fails is a warning (runtime.md, "Lifecycle", step 13).
 pub(super) fn poststop(spec: &Spec, state: &State) -> Vec<Error> {
     let Some(hooks) = spec.hooks() else { return Vec::new() };
-    run_all(list(hooks.poststop()), "poststop", &state.bundle, &state.for_hooks("stopped", 0))
+    let hooks = list(hooks.poststop());
+    // They clean up: a file that cannot be had keeps none of them from running.
+    let (files, unopened) = match files(spec, &[hooks]) {
+        Ok(files) => (files, None),
+        Err(error) => (Files::default(), Some(error)),
+    };
+    let failed = run_all(hooks, "poststop", &state.bundle, &state.for_hooks("stopped", 0), &files);
+    unopened.into_iter().chain(failed).collect()
+}
+
+/// The files of crun's annotations; without a hook none is made.
+fn files(spec: &Spec, hooks: &[&[Hook]]) -> Result<Files> {
+    match hooks.iter().all(|list| list.is_empty()) {
+        true => Ok(Files::default()),
+        false => Files::open(spec.hooks_files()),
+    }
 }
 
 fn list(hooks: &Option<Vec<Hook>>) -> &[Hook] {
@@ -65,9 +84,11 @@ fn inside(
     state: &[u8],
     init: (i32, BorrowedFd<'_>),
 ) -> Result<()> {
+    let files = files(spec, &[hooks])?;
     for (i, entry) in hooks.iter().enumerate() {
         let origin = format!("/hooks/{kind}/{i}");
-        let ran = run_inside(spec, &HookRequest { hook: entry, origin: &origin, place }, state, init);
+        let request = HookRequest { hook: entry, origin: &origin, place };
+        let ran = run_inside(spec, &request, state, init, &files);
         named(ran, entry, kind, i)?;
     }
     Ok(())
@@ -78,12 +99,14 @@ fn run_inside(
     request: &HookRequest<'_>,
     state: &[u8],
     init: (i32, BorrowedFd<'_>),
+    files: &Files,
 ) -> Result<()> {
     let plan = hook(spec, &Host::read()?, request)?;
     let fds = prepare(&plan, &mut Means { init: Some(init), ..Means::default() })?;
     let (reader, stdin) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC).call("pipe")?;
-    let mut process = launch(&plan, fds, None, Some([reader.as_fd(), writer.as_fd(), writer.as_fd()]), None)?;
+    let [stdout, stderr] = files.or(writer.as_fd());
+    let mut process = launch(&plan, fds, None, Some([reader.as_fd(), stdout, stderr]), None)?;
     drop((reader, writer));
     if let Err(error) = until_it_runs(spec, state, &mut process) {
         return Err(ended(&process, error));
@@ -91,7 +114,8 @@ fn run_inside(
     let newborn = process.into_newborn();
     // It leads a session of its own, and so a process group.
     let group = rustix::process::Pid::from_raw(newborn.pid);
-    attend(HookProcess { pidfd: newborn.pidfd, group, stdin, output }, state, request.hook.timeout())
+    let process = HookProcess { pidfd: newborn.pidfd, group, stdin, output };
+    attend(process, state, request.hook.timeout()).map_err(|error| files.named_in(error))
 }
 
 /// Gives the agent of the config's seccomp profile the listener of `pid`'s filter.

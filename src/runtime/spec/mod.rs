@@ -8,6 +8,7 @@ pub mod id;
 pub mod landlock;
 pub mod list;
 pub mod mount;
+pub mod of_crun;
 pub(crate) mod path;
 pub mod sysctl;
 

@@ -54,7 +54,7 @@ const RESTRICTED: Host = Host { kernel: (6, 12), ..HOST };
 const ARM: Host = Host { arch: Arch::Aarch64, ..HOST };
 
 /// Folder under plans/, the folder whose config.json it is compiled from, how, for which machine.
-const PLANS: [(&str, &str, Verb, Host); 47] = [
+const PLANS: [(&str, &str, Verb, Host); 49] = [
     ("default", "default", Verb::Create, HOST),
     ("run-with-every-flag", "run-with-every-flag", Verb::Run, HOST),
     ("user-namespace", "user-namespace", Verb::Create, HOST),
@@ -78,6 +78,8 @@ const PLANS: [(&str, &str, Verb, Host); 47] = [
     ("devices-in-a-user-namespace", "devices-in-a-user-namespace", Verb::Create, HOST),
     ("dev-of-the-machine", "dev-of-the-machine", Verb::Create, HOST),
     ("process", "process", Verb::Create, HOST),
+    ("kept-groups", "kept-groups", Verb::Create, HOST),
+    ("kept-groups-of-an-exec", "kept-groups", Verb::Exec, HOST),
     ("scheduling", "scheduling", Verb::Create, HOST),
     ("scheduling-of-an-exec", "scheduling", Verb::Exec, HOST),
     ("scheduling-after-a-fork", "scheduling-after-a-fork", Verb::Exec, HOST),

@@ -1,5 +1,5 @@
 //! One walk over a config: every field that reaches the kernel is there, well-formed, bounded, and
-//! something rcrun does. Pure. Uses: fault, landlock, list, mount, sysctl.
+//! something rcrun does. Pure. Uses: fault, landlock, list, mount, of_crun, sysctl.
 
 mod intel_rdt;
 mod linux;
@@ -14,7 +14,7 @@ use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 use self::text::{Checked, count, path, string};
 use super::Namespace;
 use super::fault::{Fault, Quoted, Token};
-use super::landlock;
+use super::{landlock, of_crun};
 
 pub(super) use self::linux::resources;
 pub(super) use self::mounts::{all as mounts, destinations};
@@ -46,7 +46,9 @@ pub(in crate::spec) fn spec(spec: &oci::Spec, warnings: &mut Vec<String>) -> Che
         if key == landlock::ANNOTATION {
             landlock::Rules::parse(value).map_err(|why| Fault::new(entry("/annotations", key), why))?;
         }
+        of_crun::check(key, value)?;
     }
+    warnings.extend(of_crun::warning(spec));
     linux::linux(spec)?;
     match spec.process() {
         Some(found) => linux::user_is_mapped(found, spec),
