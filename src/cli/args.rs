@@ -63,6 +63,10 @@ pub enum Invocation {
     Features,
     /// `rcrun doctor`
     Doctor(Table),
+    /// `rcrun info`
+    Info,
+    /// `rcrun completion`
+    Completion(Shell),
     /// `rcrun checkpoint`
     Checkpoint(Box<checkpoint::Checkpoint>),
     /// `rcrun restore`
@@ -85,8 +89,31 @@ impl Invocation {
     /// It concerns containers, whose state lies below `--root`.
     pub fn has_state(&self) -> bool {
         use Invocation::*;
-        !matches!(self, Spec(_) | Features | Doctor(_) | Plan(_) | Check(_) | Image(_) | Help(_) | Version)
+        !matches!(
+            self,
+            Spec(_)
+                | Features
+                | Doctor(_)
+                | Info
+                | Completion(_)
+                | Plan(_)
+                | Check(_)
+                | Image(_)
+                | Help(_)
+                | Version
+        )
     }
+}
+
+/// `rcrun completion`: what asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// A verb that only takes a container. The id is checked by the runtime, which owns its rules.

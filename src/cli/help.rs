@@ -30,17 +30,17 @@ Usage: rcrun [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 Commands:
 {verbs}
 Global options, before the command:
-  --root DIR           Keep the state of containers in DIR (default: {root}, of a user $XDG_RUNTIME_DIR/rcrun)
-  --log PLACE          Append errors and warnings to a file too; or to journald:ID or syslog:ID
-  --log-format FORMAT  text or json
-  --log-level LEVEL    error, warning (default) or debug
-  --debug              Tell more in the log
-  --rootless WHEN      true, false or auto: do without what only root may do with cgroups
-  --systemd-cgroup     Let systemd make the cgroups, as scopes
-  --cgroup-manager WHO cgroupfs (default), systemd, or disabled: containers have no cgroup of their own
-  --criu FILE          Execute FILE for checkpoint and restore (default: the criu of PATH)
-  -v, --version        Print the version
-  -h, --help           Print this, or the help of a command
+  -r, --root DIR           Keep the state of containers in DIR (default: {root}, of a user $XDG_RUNTIME_DIR/rcrun)
+  -l, --log PLACE          Append errors and warnings to a file too; or to journald:ID or syslog:ID
+      --log-format FORMAT  text or json
+      --log-level LEVEL    error, warning (default, the same as info), debug or trace (the same)
+      --debug              Tell more in the log
+      --rootless WHEN      true, false or auto: do without what only root may do with cgroups
+  -s, --systemd-cgroup     Let systemd make the cgroups, as scopes
+      --cgroup-manager WHO cgroupfs (default), systemd, or disabled: containers have no cgroup of their own
+      --criu FILE          Execute FILE for checkpoint and restore (default: the criu of PATH)
+  -v, --version            Print the version
+  -h, --help               Print this, or the help of a command
 
 Examples:
   rcrun run bundles/hello    run a bundle

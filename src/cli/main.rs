@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod checkpoint;
+mod completion;
 mod containers;
 mod doctor;
 mod events;
@@ -10,6 +11,7 @@ mod exec;
 mod features;
 mod help;
 mod images;
+mod info;
 mod input;
 mod log;
 mod mounts;
@@ -23,6 +25,7 @@ mod state_root;
 mod system_log;
 mod target;
 mod timings;
+mod tree;
 mod update;
 mod version;
 
@@ -190,6 +193,10 @@ fn dispatch(global: &Global, invocation: Invocation) -> Result<ExitCode> {
         Invocation::Spec(args) => spec::run(args),
         Invocation::Features => features::run(),
         Invocation::Doctor(format) => doctor::run(*format),
+        Invocation::Info => info::run(),
+        Invocation::Completion(shell) => {
+            output::print(completion::script(*shell)).map(|()| ExitCode::SUCCESS)
+        }
         Invocation::Image(args) => images::image(global, args),
         Invocation::OfContainer(args) => images::commit::run(global, args),
     }

@@ -5,16 +5,20 @@
 // Of the parser only the table is wanted here.
 #[allow(dead_code, unused_imports)]
 mod args;
-#[path = "manual/completions.rs"]
-mod completions;
+mod completion;
 #[path = "manual/pages.rs"]
 mod pages;
-#[path = "manual/tree.rs"]
 mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use args::Shell;
+
+/// Each shell, and the name of the file in which it looks for them.
+const COMPLETIONS: [(Shell, &str); 3] =
+    [(Shell::Bash, "rcrun.bash"), (Shell::Zsh, "_rcrun"), (Shell::Fish, "rcrun.fish")];
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
@@ -37,5 +41,9 @@ fn write(folder: &Path) -> io::Result<()> {
     for (name, text) in pages::all()? {
         std::fs::write(man.join(name), text)?;
     }
-    completions::write(&folder.join("completions"))
+    let completions = folder.join("completions");
+    std::fs::create_dir_all(&completions)?;
+    COMPLETIONS
+        .into_iter()
+        .try_for_each(|(shell, name)| std::fs::write(completions.join(name), completion::script(shell)))
 }

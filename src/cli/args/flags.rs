@@ -448,6 +448,37 @@ Examples:
         flags: || vec![table()],
     },
     Verb {
+        name: "info",
+        about: "Tell what this machine offers: kernel, cgroups, namespaces, capabilities, seccomp",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+For a person to read. `rcrun doctor` tries what rcrun needs of it, and `rcrun features` tells tools
+what rcrun supports.
+
+Example:
+  rcrun info",
+        flags: Vec::new,
+    },
+    Verb {
+        name: "completion",
+        about: "Print what makes a shell complete the commands and options of rcrun",
+        takes: "",
+        options: Options::Anywhere,
+        more: "\
+Examples:
+  rcrun completion --shell bash > /etc/bash_completion.d/rcrun
+  rcrun completion --shell zsh > /usr/local/share/zsh/site-functions/_rcrun
+  rcrun completion --shell fish > ~/.config/fish/completions/rcrun.fish",
+        flags: || {
+            vec![
+                valued("shell", "SHELL", PossibleValuesParser::new(["bash", "zsh", "fish"]))
+                    .short('s')
+                    .help("The shell"),
+            ]
+        },
+    },
+    Verb {
         name: "features",
         about: "Print what this rcrun supports, as the runtime spec's features JSON",
         takes: "",

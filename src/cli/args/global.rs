@@ -128,15 +128,16 @@ pub enum Rest {
 
 /// All of them.
 pub const FLAGS: &[Flag<'static>] = &[
-    Flag { long: "root", short: None, valued: true },
-    Flag { long: "log", short: None, valued: true },
+    // The letters are youki's.
+    Flag { long: "root", short: Some('r'), valued: true },
+    Flag { long: "log", short: Some('l'), valued: true },
     Flag { long: "log-format", short: None, valued: true },
     Flag { long: "rootless", short: None, valued: true },
     Flag { long: "log-level", short: None, valued: true },
     Flag { long: "cgroup-manager", short: None, valued: true },
     Flag { long: "criu", short: None, valued: true },
     Flag { long: "debug", short: None, valued: false },
-    Flag { long: "systemd-cgroup", short: None, valued: false },
+    Flag { long: "systemd-cgroup", short: Some('s'), valued: false },
     Flag { long: "version", short: Some('v'), valued: false },
     Flag { long: "version", short: Some('V'), valued: false },
 ];
@@ -169,11 +170,15 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
                 "criu" if !value.is_empty() => globals.criu = Some(value.into()),
                 // As in Go, an empty value is none.
                 "root" | "log" | "criu" => {}
-                "log-level" => match value.to_str() {
+                "log-level" => match value.to_str().map(str::to_ascii_lowercase).as_deref() {
                     Some("error") => globals.log_level = LogLevel::Error,
-                    Some("warning") => globals.log_level = LogLevel::Warning,
-                    Some("debug") => globals.log_level = LogLevel::Debug,
-                    _ => wrong = Some(format!("--log-level: {value:?} is none of error, warning, debug")),
+                    // crun has one word for it, youki another, and one between it and `debug`.
+                    Some("warning" | "warn" | "info") => globals.log_level = LogLevel::Warning,
+                    Some("debug" | "trace") => globals.log_level = LogLevel::Debug,
+                    _ => {
+                        let text = "is none of error, warning, info, debug, trace";
+                        wrong = Some(format!("--log-level: {value:?} {text}"));
+                    }
                 },
                 "cgroup-manager" => match value.to_str() {
                     Some("cgroupfs") => globals.cgroups = Cgroups::Rcrun,
@@ -250,6 +255,14 @@ mod tests {
             ("--debug=false", Globals::default()),
             ("--log-level=debug", debug.clone()),
             ("--log-level warning", Globals::default()),
+            ("--log-level info", Globals::default()),
+            ("--log-level WARN", Globals::default()),
+            ("--log-level=trace", debug.clone()),
+            ("-r R", root("R")),
+            ("-rR", root("R")),
+            ("-l L --log-format json", log.clone()),
+            ("-s", systemd.clone()),
+            ("-sr R", Globals { root: Some("R".into()), ..systemd.clone() }),
             ("--log-level error", only_errors),
             ("--log file:/l", log_to("/l".into())),
             ("--log journald:web", log_to(LogPlace::Journal("web".into()))),
@@ -314,7 +327,10 @@ mod tests {
                 "--log: \"journald:\" names no identifier: write journald:NAME",
             ),
             ("--log L --log file: state", "--log: \"file:\" names no file"),
-            ("--log L --log-level all state", "--log-level: \"all\" is none of error, warning, debug"),
+            (
+                "--log L --log-level all state",
+                "--log-level: \"all\" is none of error, warning, info, debug, trace",
+            ),
             (
                 "--log L --cgroup-manager v1 state",
                 "--cgroup-manager: \"v1\" is none of cgroupfs, systemd, disabled",

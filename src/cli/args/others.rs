@@ -1,5 +1,5 @@
 //! What other runtimes' help lists, verb by verb: every option of runc 1.1 to 1.3 and of crun 1.8 to 1.26 is read here, or
-//! refused with a sentence that says why.
+//! refused with a sentence that says why. Of youki 0.5 and 0.6 the options before the verb are, and the verbs that only it has.
 
 use super::tests::{invocation, refused};
 use super::*;
@@ -48,7 +48,8 @@ const READ: [(&str, &str, &str); 14] = [
 /// The options before the verb.
 const GLOBAL: &str = "--debug|--log F|--log-format json|--root D|--criu C|--systemd-cgroup|--rootless auto|\
     --cgroup-manager cgroupfs|--cgroup-manager systemd|--cgroup-manager disabled|--log file:F|--log journald:ID|\
-    --log syslog:ID|--log-level error|--log-level warning|--log-level debug|--rootless=true";
+    --log syslog:ID|--log-level error|--log-level warning|--log-level debug|--rootless=true|\
+    -r D|-l F|-s|--log-level info|--log-level warn|--log-level trace";
 
 #[test]
 fn every_option_that_runc_or_crun_lists_is_read() {
@@ -70,9 +71,16 @@ fn every_option_that_runc_or_crun_lists_is_read() {
             );
         }
     }
-    for line in
-        ["mounts add ID F", "mounts remove ID F", "features", "exec --process F ID", "exec -p F --tty ID"]
-    {
+    for line in [
+        "mounts add ID F",
+        "mounts remove ID F",
+        "features",
+        "exec --process F ID",
+        "exec -p F --tty ID",
+        "info",
+        "completion -s bash",
+        "completion --shell=zsh",
+    ] {
         assert!(!matches!(invocation(line), Invocation::Help(_)), "{line}");
     }
     for version in ["-v", "-V", "--version"] {
@@ -90,7 +98,9 @@ fn what_is_refused_of_them_is_refused_by_name_and_with_the_reason() {
             "exec: --cgroup: \"cpu:/a\": cgroup v2 has no controllers with paths of their own",
         ),
         ("exec --user root ID sh", "names are not looked up"),
-        ("--log-level all list", "--log-level: \"all\" is none of error, warning, debug"),
+        ("--log-level all list", "--log-level: \"all\" is none of error, warning, info, debug, trace"),
+        ("completion --shell elvish", "completion: --shell: \"elvish\" is not one of bash, zsh, fish"),
+        ("completion", "completion: an argument is missing: --shell bash, zsh or fish"),
         ("--cgroup-manager none list", "is none of cgroupfs, systemd, disabled"),
     ] {
         let error = refused(line).to_string();

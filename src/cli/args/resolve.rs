@@ -14,8 +14,8 @@ use super::flags::Verb;
 use super::words::{self, Flag, Given, Words};
 use super::{
     Check, Command, Create, Delete, Events, Exec, Id, Invocation, Kill, List, Mounts, MountsChange, Plan,
-    PlanFormat, Process, Ps, Pull, Run, RunImage, Spec, Start, StartCreated, Table, User, checkpoint, global,
-    image, signal, update, usage,
+    PlanFormat, Process, Ps, Pull, Run, RunImage, Shell, Spec, Start, StartCreated, Table, User, checkpoint,
+    global, image, signal, update, usage,
 };
 
 /// Reads the words after `verb`.
@@ -199,6 +199,13 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "restore" => Invocation::Restore(Box::new(checkpoint::restore_resolved(plain.id()?, &options)?)),
         "features" => Invocation::Features,
         "doctor" => Invocation::Doctor(options.table()),
+        "info" => Invocation::Info,
+        "completion" => Invocation::Completion(match options.word("shell").as_deref() {
+            Some("bash") => Shell::Bash,
+            Some("zsh") => Shell::Zsh,
+            Some(_) => Shell::Fish,
+            None => return Err(plain.missing("--shell bash, zsh or fish")),
+        }),
         "check" => Invocation::Check(Check {
             bundle: one_bundle(&options, &mut plain)?,
             format: options.plan_format(),
@@ -452,7 +459,8 @@ impl Plain<'_> {
     }
 
     pub(super) fn missing(&self, what: &str) -> Error {
-        usage(format!("an argument is missing: {what} (usage: rcrun {} {})", self.verb.name, self.verb.takes))
+        let called = format!("rcrun {} {}", self.verb.name, self.verb.takes);
+        usage(format!("an argument is missing: {what} (usage: {})", called.trim_end()))
     }
 
     pub(super) fn end(&self) -> Result<()> {

@@ -36,7 +36,9 @@ fn dashed(verb: &Verb) -> String {
 fn page(verb: &Verb) -> io::Result<String> {
     let name = dashed(verb);
     let called = format!("rcrun {}", verb.name);
-    let command = tree::whole(verb).display_name(&name).bin_name(&called);
+    // With the options that rcrun's own help leaves out.
+    let command = verb.command().mut_args(|arg| arg.hide(false)).arg(tree::help());
+    let command = command.display_name(&name).bin_name(&called);
     let mut command =
         command.override_usage(format!("{called} [OPTIONS] {}", verb.takes).trim_end().to_string());
     command.build();

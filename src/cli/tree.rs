@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, Command, ValueHint};
 
 use crate::args::flags::{VERBS, Verb};
+use crate::args::global::FLAGS;
 use crate::args::image;
 
 /// The options before the verb, which are read without clap, with their values.
@@ -10,7 +11,7 @@ const GLOBAL: [(&str, &str, &str); 10] = [
     ("root", "DIR", "Keep the state of containers in DIR"),
     ("log", "FILE", "Append errors and warnings to FILE too, or to journald:ID or syslog:ID"),
     ("log-format", "text|json", "The form of the log"),
-    ("log-level", "error|warning|debug", "How much the log is told"),
+    ("log-level", "error|warning|info|debug|trace", "How much the log is told"),
     ("debug", "", "Tell more in the log"),
     ("rootless", "true|false|auto", "Do without what only root may do with cgroups"),
     ("systemd-cgroup", "", "Let systemd make the cgroups, as scopes"),
@@ -19,22 +20,18 @@ const GLOBAL: [(&str, &str, &str); 10] = [
     ("version", "", "Print the version"),
 ];
 
-/// The command of one verb, with `--help` and the options that rcrun's own help leaves out.
-pub fn whole(verb: &Verb) -> Command {
-    verb.command().mut_args(|arg| arg.hide(false)).arg(help())
-}
-
-fn help() -> Arg {
+/// `--help`, which the parser reads without clap.
+pub fn help() -> Arg {
     Arg::new("help").long("help").short('h').action(ArgAction::SetTrue).help("Print the help")
 }
 
 /// rcrun with its options and verbs.
 pub fn rcrun() -> Command {
+    let letter = |name: &str| FLAGS.iter().find(|flag| flag.long == name).and_then(|flag| flag.short);
     let switch = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+        Arg::new(name).long(name).short(letter(name)).help(help).action(ArgAction::SetTrue)
     };
     let options = GLOBAL.map(|(name, value, help)| match value {
-        "" if name == "version" => switch(name, help).short('v'),
         "" => switch(name, help),
         _ if value.contains('|') => hinted(switch(name, help).action(ArgAction::Set))
             .value_parser(value.split('|').collect::<Vec<_>>()),
@@ -78,12 +75,11 @@ fn hinted(arg: Arg) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::global;
 
     #[test]
     fn the_options_before_the_verb_are_those_that_are_read() {
         let mut told = GLOBAL.map(|(name, value, _)| (name, !value.is_empty()));
-        let mut read: Vec<_> = global::FLAGS.iter().map(|flag| (flag.long, flag.valued)).collect();
+        let mut read: Vec<_> = FLAGS.iter().map(|flag| (flag.long, flag.valued)).collect();
         told.sort();
         read.sort();
         // The version has two letters.

@@ -1,25 +1,21 @@
-//! Completions for bash, zsh and fish. Uses: tree, clap_complete.
+//! Completions for bash, zsh and fish, of the table that the parser is made from: `rcrun completion`, and `make man`.
+//! Uses: args, tree, clap_complete.
 
-use std::io;
-use std::path::Path;
+use clap_complete::generate;
+use clap_complete::shells::{Bash, Fish, Zsh};
 
-use clap_complete::Shell;
-
+use crate::args::Shell;
 use crate::tree;
 
-/// Each shell, and the name of its file.
-const SHELLS: [(Shell, &str); 3] =
-    [(Shell::Bash, "rcrun.bash"), (Shell::Zsh, "_rcrun"), (Shell::Fish, "rcrun.fish")];
-
-/// Writes all of them.
-pub fn write(folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    SHELLS.into_iter().try_for_each(|(shell, name)| std::fs::write(folder.join(name), script(shell)))
-}
-
-fn script(shell: Shell) -> Vec<u8> {
+/// What `shell` is to read.
+pub fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut tree::rcrun(), "rcrun", &mut script);
+    let mut rcrun = tree::rcrun();
+    match shell {
+        Shell::Bash => generate(Bash, &mut rcrun, "rcrun", &mut script),
+        Shell::Zsh => generate(Zsh, &mut rcrun, "rcrun", &mut script),
+        Shell::Fish => generate(Fish, &mut rcrun, "rcrun", &mut script),
+    }
     script
 }
 
@@ -60,19 +56,20 @@ mod tests {
         assert_eq!(offered(&["rcrun", "run", "--no-"]), ["--no-subreaper", "--no-pivot", "--no-new-keyring"]);
         assert_eq!(offered(&["rcrun", "list", "--format", ""]), ["table", "json"]);
         assert_eq!(offered(&["rcrun", "--log-format", ""]), ["text", "json"]);
+        assert_eq!(offered(&["rcrun", "completion", "-s", ""]), ["bash", "zsh", "fish"]);
         assert_eq!(offered(&["rcrun", "image", "commit", "--pa"]), ["--pause"]);
     }
 
     #[test]
     fn each_shell_is_told_every_verb_and_option() {
-        for (shell, name) in SHELLS {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = String::from_utf8(script(shell)).expect("UTF-8");
             let mut left = vec![tree::rcrun()];
             while let Some(command) = left.pop() {
-                assert!(script.contains(command.get_name()), "{name}: {}", command.get_name());
+                assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
                 for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
                     let Some(long) = arg.get_long() else { continue };
-                    assert!(script.contains(long), "{name}: {}: {long}", command.get_name());
+                    assert!(script.contains(long), "{shell:?}: {}: {long}", command.get_name());
                 }
                 left.extend(command.get_subcommands().cloned());
             }
