@@ -5,6 +5,7 @@ use super::{Found, Site};
 use crate::cgroup;
 use crate::plan::Source;
 use crate::prepare;
+use crate::spec::mount::{MountOptions, is_of_a_new_file_system};
 use crate::spec::{Namespace, sysctl};
 use crate::sys;
 use oci_spec::runtime::{Hook, LinuxNamespaceType, PosixRlimitType};
@@ -21,6 +22,7 @@ pub(super) fn look(site: &Site<'_>, found: &mut Found) {
         namespaces,
         user_namespaces,
         file_systems,
+        binds,
         limits,
         time_offsets,
         sysctls,
@@ -169,6 +171,27 @@ fn file_systems(site: &Site<'_>, found: &mut Found) {
             None => "use one of /proc/filesystems, or load its module; for a folder of the machine use the type bind".to_string(),
         };
         found.error(&pointer, &format!("this kernel has no file system {kind:?}"), &remedy);
+    }
+}
+
+/// Words that a bind mount leaves aside, as mount(2) does.
+fn binds(site: &Site<'_>, found: &mut Found) {
+    for (i, mount) in site.start.spec.mounts().iter().flatten().enumerate() {
+        let options = MountOptions::of(mount);
+        if options.bind.is_none() || options.remount {
+            continue;
+        }
+        for (j, word) in mount.options().iter().flatten().enumerate() {
+            if is_of_a_new_file_system(word) {
+                found.note(
+                    &format!("/mounts/{i}/options/{j}"),
+                    &format!(
+                        "{word:?} has no effect: it belongs to a new file system, and a bind mount makes none"
+                    ),
+                    Some("take it out, or mount a file system of that type"),
+                );
+            }
+        }
     }
 }
 

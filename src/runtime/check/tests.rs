@@ -260,6 +260,40 @@ fn a_mount_that_another_hides_is_a_warning() {
 }
 
 #[test]
+fn a_word_that_a_bind_mount_leaves_aside_is_a_note() {
+    let mount = |destination: &str, kind: &str, options: Value| json!({"destination": destination, "type": kind, "source": "/tmp", "options": options});
+    let all = json!([
+        "rbind",
+        "ro",
+        "nosuid",
+        "noatime",
+        "rprivate",
+        "size=64k",
+        "mode=755",
+        "sync",
+        "acl",
+        "tmpcopyup"
+    ]);
+    let changes = [
+        ("/mounts/-", mount("/a", "bind", all.clone())),
+        ("/mounts/-", mount("/b", "none", json!(["bind", "rw", "rslave", "rro", "noexec", "defaults"]))),
+        ("/mounts/-", mount("/c", "tmpfs", json!(["size=64k", "mode=755", "sync", "tmpcopyup"]))),
+    ];
+    let report = checked(&bundle("check-binds", &with(&changes)));
+    let notes = report.findings.iter().filter(|finding| finding.message.contains("a bind mount makes none"));
+    let told: Vec<(Level, &str, &str)> = notes
+        .map(|finding| {
+            let word = finding.message.split('"').nth(1).unwrap_or_default();
+            (finding.level, finding.pointer.as_str(), word)
+        })
+        .collect();
+    let expected: Vec<(Level, String, &str)> =
+        (5..10).map(|j| (Level::Note, format!("/mounts/2/options/{j}"), all[j].as_str().unwrap())).collect();
+    let told: Vec<_> = told.into_iter().map(|(level, at, word)| (level, at.to_string(), word)).collect();
+    assert_eq!(told, expected, "{report:#?}");
+}
+
+#[test]
 fn a_bundle_that_is_none_is_one_error() {
     for (path, expected) in
         [("/nowhere/at/all", "bundle /nowhere/at/all: "), ("/proc", "JSON specification file")]

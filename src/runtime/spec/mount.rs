@@ -234,6 +234,15 @@ fn meaning(word: &str) -> Option<Meaning> {
     OPTIONS.binary_search_by(|(name, _)| (*name).cmp(word)).ok().map(|i| OPTIONS[i].1)
 }
 
+/// Whether `word` says something of a file system that is made. A bind mount makes none, and mount(2) ignores the word there.
+pub fn is_of_a_new_file_system(word: &str) -> bool {
+    use Meaning::{Acl, Iversion, Superblock, TmpCopyUp};
+    match meaning(word) {
+        Some(meaning) => matches!(meaning, Superblock(..) | Iversion(_) | Acl(_) | TmpCopyUp),
+        None => !word.is_empty(),
+    }
+}
+
 /// The names that are not left to the file system, sorted, for `rcrun features`.
 pub fn names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().map(|(name, _)| *name)
