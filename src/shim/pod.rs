@@ -32,7 +32,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a deleted process's output may still come: containerd's own figure.
@@ -51,6 +51,8 @@ pub struct Pod {
     watches: Arc<Watches>,
     /// None for an id that somebody makes a container of just now.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
+    /// One of these has come to be a container, or has not.
+    decided: Condvar,
     sandbox: Mutex<Option<sandbox::Sandbox>>,
     place: Place,
     /// This process is about to end. Set with the table locked.
@@ -86,6 +88,7 @@ impl Pod {
                     .call("timerfd_create")?,
             ),
             containers: Mutex::new(HashMap::new()),
+            decided: Condvar::new(),
             sandbox: Mutex::new(None),
             place,
             ending: AtomicBool::new(false),
@@ -112,11 +115,25 @@ impl Pod {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that is being made is waited for, as in runc's shim: a containerd that was killed meanwhile and started anew takes
+    /// "not found" for a task that was never made, forgets the container, and nobody ever removes the task.
     fn container(&self, id: &str) -> Result<Arc<Container>> {
-        match self.table().get(id) {
+        let is_made = |table: &mut HashMap<_, Option<_>>| matches!(table.get(id), Some(None));
+        let table = self.decided.wait_while(self.table(), is_made).unwrap_or_else(PoisonError::into_inner);
+        match table.get(id) {
             Some(Some(container)) => Ok(Arc::clone(container)),
             _ => Err(Error::new(Code::NotFound, format!("container {id} is not one of this shim's"))),
         }
+    }
+
+    /// What was being made is there, or, without one, has failed.
+    fn decide(&self, id: &str, container: Option<&Arc<Container>>) {
+        let mut table = self.table();
+        match container {
+            Some(container) => drop(table.insert(id.to_string(), Some(Arc::clone(container)))),
+            None => drop(table.remove(id)),
+        }
+        self.decided.notify_all();
     }
 
     /// Starts a container, or a process that `exec` has added; its pid.

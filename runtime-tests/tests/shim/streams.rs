@@ -1,6 +1,8 @@
 //! What goes in and comes out of tasks: FIFOs, terminals, files.
 
 use crate::harness::{Io, Place, text};
+use containerd_shim_protos::api::Status;
+use containerd_shim_protos::ttrpc::Code;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
 use runtime_tests::programs;
@@ -255,6 +257,43 @@ fn a_process_is_not_made_before_those_who_read_it_are_there() {
         // Nor is anything lost where it is deleted before it was read.
         assert_eq!(out.rest(), "said\n");
     });
+}
+
+#[test]
+fn who_asks_for_a_container_that_is_being_made_hears_of_it_when_it_is_or_is_not() {
+    let place = Place::new("shim-asked");
+    // Its creation takes until somebody reads.
+    for (id, root, answer) in
+        [("comes", "rootfs", Ok(Status::CREATED)), ("fails", "none", Err(Code::NOT_FOUND))]
+    {
+        let bundle = Bundle::new("shim-asked", &["true"]).with(|config| config["root"]["path"] = root.into());
+        let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), id) };
+        let shim = place.shim(&bundle, id);
+        std::thread::scope(|scope| {
+            let (shim, bundle, asked) = (&shim, &bundle, io.clone());
+            let create = scope.spawn(move || shim.create(bundle, id, &asked));
+            // It takes a moment to come so far. A containerd that is started anew asks this first, and is not kept waiting.
+            let connected = (0..100_000).find_map(|_| shim.connect(id).ok());
+            assert_eq!(connected.expect("a container that is being made").task_pid, 0);
+            let (tell, told) = std::sync::mpsc::channel();
+            scope.spawn(move || {
+                let state = shim.state(id, "");
+                tell.send(state.map(|state| (state.status.enum_value(), state.pid)).map_err(|(code, _)| code))
+            });
+            let early = told.recv_timeout(Duration::from_millis(500));
+            assert!(early.is_err(), "it is not made, and so it is told: {early:?}");
+            let _out = io.out();
+            let made = create.join().expect("no panic");
+            let state = told.recv().expect("an answer");
+            assert_eq!(state, answer.map(|status| (Ok(status), made.clone().unwrap_or(0))), "{made:?}");
+            assert_eq!(made.is_ok(), answer.is_ok(), "{made:?}");
+        });
+        if answer.is_ok() {
+            shim.clear(id);
+        } else {
+            shim.shut_down();
+        }
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Pod {
             pending: Mutex::new(Some(pending)),
             life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
         });
-        self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
+        self.decide(wanted.id, Some(&container));
         self.tell_create(wanted, 0);
         self.goes_on(&container, INIT, Phase::Created);
         Ok(0)

@@ -67,7 +67,7 @@ impl Pod {
             });
         }
         if made.is_err() {
-            self.table().remove(wanted.id);
+            self.decide(wanted.id, None);
         }
         made.context(format!("create {id}"))
     }
@@ -184,7 +184,7 @@ impl Pod {
                 init.with.streams.end(&self.watches);
             }
         })?;
-        self.table().insert(wanted.id.to_string(), Some(Arc::clone(&container)));
+        self.decide(wanted.id, Some(&container));
         Ok(container)
     }
 
