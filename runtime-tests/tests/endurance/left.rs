@@ -5,6 +5,7 @@ use crate::place::{NAMESPACE, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,14 +13,12 @@ use std::process::Command;
 /// How often is looked again before what is left is taken for that; `ctr` is asked meanwhile, which takes its time.
 const LOOKS: usize = 300;
 
+/// Where containerd makes bundles.
+const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/endurance";
+
 /// Folders of which every entry counts.
-const FOLDERS: [&str; 5] = [
-    "/run/containerd/s",
-    "/run/containerd/rcrun/endurance",
-    "/run/containerd/io.containerd.runtime.v2.task/endurance",
-    "/run/rcrun",
-    "/sys/fs/cgroup",
-];
+const FOLDERS: [&str; 5] =
+    ["/run/containerd/s", "/run/containerd/rcrun/endurance", BUNDLES, "/run/rcrun", "/sys/fs/cgroup"];
 
 /// All of that: lines, and how many threads the pod's shim has.
 pub struct Left(BTreeSet<String>, usize);
@@ -77,6 +76,15 @@ impl Left {
                 fs::remove_file(&path).map_err(|e| format!("unlink {}: {e}", path.display()))?;
             }
         }
+        // containerd gives a bundle a hidden name and then removes it: killed between the two, it never looks there again.
+        for bundle in hidden(Path::new(BUNDLES)) {
+            match fs::remove_dir_all(&bundle) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(format!("remove {}: {e}", bundle.display()));
+                }
+                _ => {}
+            }
+        }
         let mut extra = Vec::new();
         for _ in 0..LOOKS {
             let now = Left::look(place)?;
@@ -103,6 +111,11 @@ fn socket_of(id: &str) -> Result<PathBuf, String> {
     let sum = Command::new("sh").args(["-c", &text]).output().map_err(|e| format!("sha256sum: {e}"))?;
     let sum = String::from_utf8_lossy(&sum.stdout).into_owned();
     Ok(Path::new("/run/containerd/s").join(sum.split_whitespace().next().unwrap_or_default()))
+}
+
+fn hidden(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")).map(|entry| entry.path())
 }
 
 /// In a cgroup only folders: its files come with it.
