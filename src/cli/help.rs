@@ -23,7 +23,7 @@ fn general() -> String {
     let verbs: String = VERBS.iter().map(|v| format!("  {:<10} {}\n", v.name, v.about)).collect();
     format!(
         "\
-rcrun runs containers: an OCI bundle, a folder with a config.json, becomes a running container.
+rcrun runs containers: an OCI bundle (a folder with a config.json) or an image becomes a running container.
 
 Usage: rcrun [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 
@@ -44,6 +44,7 @@ Global options, before the command:
 
 Examples:
   rcrun run bundles/hello    run a bundle
+  rcrun run app.tar          run an image that `docker save` wrote
   rcrun list                 see which containers there are
   rcrun exec -t web sh       a shell in the container `web`
   rcrun help run             more about `run`
