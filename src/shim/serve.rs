@@ -183,7 +183,7 @@ fn enter_cgroup(path: &str) -> Result<()> {
 
 /// Waits for children that this thread has got: orphans of containers, and what a thread that is no more has made. Not for
 /// those of other threads, which are still at work with theirs.
-fn adopt(pod: &Pod) {
+fn adopt(pod: &Arc<Pod>) {
     while let Some((pid, exit)) = children::of_this_thread() {
         pod.adopted(pid, exit);
     }

@@ -166,6 +166,11 @@ impl Streams {
         Ok(())
     }
 
+    /// Outputs that have not been let go of: what moves them.
+    pub fn outputs(&self) -> Vec<Token> {
+        self.outputs.clone()
+    }
+
     /// From now on input ends when whoever feeds it has closed it.
     pub fn close_stdin(&mut self) {
         self.keep = None;

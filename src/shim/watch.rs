@@ -90,6 +90,11 @@ impl Watches {
         Ok(())
     }
 
+    /// Calls what waits under this name, as if it were ready. Only for the thread that waits, and not from that function itself.
+    pub fn call_now(&self, token: Token) {
+        self.call(token.0);
+    }
+
     fn call(&self, token: u64) {
         let taken = self.table().all.get_mut(&token).and_then(Option::take);
         let Some(mut waiting) = taken else { return };

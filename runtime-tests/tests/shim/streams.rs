@@ -3,10 +3,13 @@
 use crate::harness::{Io, Place, text};
 use containerd_shim_protos::api::Status;
 use containerd_shim_protos::ttrpc::Code;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use runtime_tests::bundle::Bundle;
 use runtime_tests::inside::shell;
 use runtime_tests::programs;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -257,6 +260,47 @@ fn a_process_is_not_made_before_those_who_read_it_are_there() {
         // Nor is anything lost where it is deleted before it was read.
         assert_eq!(out.rest(), "said\n");
     });
+}
+
+#[test]
+fn an_end_that_comes_with_that_of_another_container_waits_for_its_reader_too() {
+    let place = Place::new("shim-together");
+    let pod = |c: &mut serde_json::Value| {
+        c["annotations"] = serde_json::json!({"io.containerd.runc.v2.group": "both"})
+    };
+    let first = shell("shim-first", "read go </go", pod);
+    let second = shell("shim-second", "read go </go; echo said", pod);
+    for bundle in [&first, &second] {
+        let go = bundle.root().join("go");
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    }
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "second") };
+    let mut out = io.out();
+    let shim = place.created(&first, "first", &Io::none());
+    shim.create(&second, "second", &io).expect("create");
+    let pids = ["first", "second"].map(|id| shim.start(id, "").expect("start"));
+    // Who was first among those that have ended, is when it goes on.
+    let own = Pid::from_raw(shim.pid("first"));
+    kill(own, Signal::SIGSTOP).expect("stop the shim");
+    for (bundle, pid) in [(&first, pids[0]), (&second, pids[1])] {
+        std::fs::write(bundle.root().join("go"), "go\n").expect("write");
+        while !text(Path::new(&format!("/proc/{pid}/stat"))).contains(") Z ") {
+            std::thread::yield_now();
+        }
+    }
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let shim = &shim;
+        scope.spawn(move || tell.send(shim.wait("second", "")));
+        kill(own, Signal::SIGCONT).expect("continue the shim");
+        assert_eq!(shim.wait("first", ""), Ok(0));
+        let early = told.recv_timeout(Duration::from_millis(500));
+        assert!(early.is_err(), "nobody has read what it said, and its end is told: {early:?}");
+        assert_eq!(out.rest(), "said\n");
+        assert_eq!(told.recv().expect("an answer"), Ok(0));
+    });
+    shim.delete("first", "").expect("delete");
+    shim.clear("second");
 }
 
 #[test]

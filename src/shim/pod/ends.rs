@@ -9,8 +9,10 @@ use containerd_shim_protos::protobuf::MessageField;
 use rcrun_runtime::cgroup::Notice;
 use rcrun_runtime::container;
 use rcrun_runtime::foreground::Exit;
+use rustix::io::Errno;
 use rustix::process::WaitIdOptions;
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -33,35 +35,47 @@ impl Pod {
 
     /// A process has ended.
     pub(super) fn reap(self: &Arc<Self>, container: &Arc<Container>, name: &str) {
-        let held =
-            container.life().get(name).map(|p| (p.with.pidfd.clone(), Arc::clone(&p.with.streams.open)));
-        let Some((Some(pidfd), open)) = held else { return };
-        let exit = match children::ended(&pidfd, WaitIdOptions::NOHANG) {
+        let held = container.life().get(name).and_then(|process| process.with.pidfd.clone());
+        let Some(pidfd) = held else { return };
+        match children::ended(&pidfd, WaitIdOptions::NOHANG) {
             // ECHILD: `adopted` was quicker, and has told it.
-            Err(_) => return,
-            Ok(exit) => exit,
-        };
-        if let Some(exit) = exit
+            Err(_) => {}
+            Ok(Some(exit)) => self.has_ended(container, name, Ok(exit)),
+            // It is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
+            // ptrace". The pidfd is readable already and tells no more; only who waits learns of the rest.
+            Ok(None) => self.has_ended(container, name, Err(pidfd)),
+        }
+    }
+
+    /// A process has ended, how is known or still to be waited for: those who read what it has said are waited for. A client
+    /// that hears of the end closes its ends of the FIFOs, with what it has not read.
+    fn has_ended(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        name: &str,
+        exit: std::result::Result<Exit, Arc<OwnedFd>>,
+    ) {
+        let held =
+            container.life().get(name).map(|p| (p.with.streams.outputs(), Arc::clone(&p.with.streams.open)));
+        let Some((outputs, open)) = held else { return };
+        // What it said last may not have been moved yet: which of several events this thread hears of first is chance.
+        outputs.into_iter().for_each(|output| self.watches.call_now(output));
+        if let Ok(exit) = exit
             && !open.is_behind()
         {
             return self.ended(container, name, exit);
         }
-        // A client that hears of the end gives up the FIFOs whose open(2) it has not come back from, and what is in them.
-        //
-        // Or: it is dead, and its tracer (strace, another process of the container) is told first: ptrace(2), "Death under
-        // ptrace". The pidfd is readable already and tells no more; only who waits learns of the rest.
         let (pod, of, whose) = (Arc::clone(self), Arc::clone(container), name.to_string());
+        let known = exit.as_ref().ok().copied();
         let wait = move || {
-            let exit = match exit {
-                None => children::ended(&pidfd, WaitIdOptions::empty()).ok().flatten(),
-                known => known,
-            };
+            let exit =
+                exit.or_else(|pidfd| children::ended(&pidfd, WaitIdOptions::empty())?.ok_or(Errno::CHILD));
             open.wait_for_readers(READERS);
-            if let Some(exit) = exit {
+            if let Ok(exit) = exit {
                 pod.ended(&of, &whose, exit);
             }
         };
-        match (std::thread::Builder::new().name("ended".into()).spawn(wait), exit) {
+        match (std::thread::Builder::new().name("ended".into()).spawn(wait), known) {
             (Ok(_), _) => {}
             (Err(_), Some(exit)) => self.ended(container, name, exit),
             (Err(error), None) => {
@@ -71,12 +85,12 @@ impl Pod {
     }
 
     /// A child of this process has been waited for that may be one of a container.
-    pub fn adopted(&self, pid: i32, exit: Exit) {
+    pub fn adopted(self: &Arc<Self>, pid: i32, exit: Exit) {
         let all: Vec<_> = self.table().values().flatten().cloned().collect();
         for container in all {
             let name = container.life().by_pid(pid).map(str::to_string);
             if let Some(name) = name {
-                return self.ended(&container, &name, exit);
+                return self.has_ended(&container, &name, Ok(exit));
             }
         }
     }
