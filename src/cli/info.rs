@@ -12,16 +12,16 @@ use rcrun_runtime::{Result, sys};
 
 use crate::{ExitCode, output, version};
 
-/// Namespaces: the word of config.json, and those of /proc/PID/ns and of /proc/sys/user.
-const NAMESPACES: [(&str, &str, &str); 8] = [
-    ("mount", "mnt", "mnt"),
-    ("pid", "pid", "pid"),
-    ("network", "net", "net"),
-    ("ipc", "ipc", "ipc"),
-    ("uts", "uts", "uts"),
-    ("user", "user", "user"),
-    ("cgroup", "cgroup", "cgroup"),
-    ("time", "time", "time"),
+/// Namespaces: the word of config.json, and that of /proc/PID/ns and of /proc/sys/user.
+const NAMESPACES: [(&str, &str); 8] = [
+    ("mount", "mnt"),
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("user", "user"),
+    ("cgroup", "cgroup"),
+    ("time", "time"),
 ];
 
 /// Where a line of many words is broken.
@@ -140,9 +140,9 @@ fn controllers_of_v1(text: &str) -> Vec<&str> {
 
 fn namespaces() -> Vec<Row> {
     let mut rows = vec![row("Namespaces", "")];
-    for (word, own, most) in NAMESPACES {
-        let there = Path::new("/proc/self/ns").join(own).exists();
-        let most = read(format!("/proc/sys/user/max_{most}_namespaces"));
+    for (word, short) in NAMESPACES {
+        let there = Path::new("/proc/self/ns").join(short).exists();
+        let most = read(format!("/proc/sys/user/max_{short}_namespaces"));
         // Debian's and Ubuntu's own, where the kernel has it.
         let root_only =
             word == "user" && read("/proc/sys/kernel/unprivileged_userns_clone").is_some_and(|on| on == "0");

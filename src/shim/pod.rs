@@ -118,8 +118,8 @@ impl Pod {
     /// One that is being made is waited for, as in runc's shim: a containerd that was killed meanwhile and started anew takes
     /// "not found" for a task that was never made, forgets the container, and nobody ever removes the task.
     fn container(&self, id: &str) -> Result<Arc<Container>> {
-        let is_made = |table: &mut HashMap<_, Option<_>>| matches!(table.get(id), Some(None));
-        let table = self.decided.wait_while(self.table(), is_made).unwrap_or_else(PoisonError::into_inner);
+        let being_made = |table: &mut HashMap<_, Option<_>>| matches!(table.get(id), Some(None));
+        let table = self.decided.wait_while(self.table(), being_made).unwrap_or_else(PoisonError::into_inner);
         match table.get(id) {
             Some(Some(container)) => Ok(Arc::clone(container)),
             _ => Err(Error::new(Code::NotFound, format!("container {id} is not one of this shim's"))),

@@ -85,17 +85,13 @@ impl Watches {
             other => other.call("epoll_wait")?.0,
         };
         for event in ready {
-            self.call(event.data.u64());
+            self.call(Token(event.data.u64()));
         }
         Ok(())
     }
 
-    /// Calls what waits under this name, as if it were ready. Only for the thread that waits, and not from that function itself.
-    pub fn call_now(&self, token: Token) {
-        self.call(token.0);
-    }
-
-    fn call(&self, token: u64) {
+    /// Calls what waits under this name, ready or not. Only for the thread that waits, and not from that function itself.
+    pub fn call(&self, Token(token): Token) {
         let taken = self.table().all.get_mut(&token).and_then(Option::take);
         let Some(mut waiting) = taken else { return };
         let next = (waiting.react)();

@@ -18,7 +18,7 @@ pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
 pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 
 /// JSON pointer of an annotation.
-pub fn pointer(key: &str) -> String {
+fn pointer(key: &str) -> String {
     format!("/annotations/{key}")
 }
 

@@ -59,7 +59,7 @@ impl Pod {
             container.life().get(name).map(|p| (p.with.streams.outputs(), Arc::clone(&p.with.streams.open)));
         let Some((outputs, open)) = held else { return };
         // What it said last may not have been moved yet: which of several events this thread hears of first is chance.
-        outputs.into_iter().for_each(|output| self.watches.call_now(output));
+        outputs.into_iter().for_each(|output| self.watches.call(output));
         if let Ok(exit) = exit
             && !open.is_behind()
         {
