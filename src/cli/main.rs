@@ -85,6 +85,11 @@ fn main() {
     {
         sys::exit::now(users::serve_mapper(&uid.to_string_lossy(), &gid.to_string_lossy()));
     }
+    // These compile a config: of the others none touches more than a few pages. Which word is the verb is not known yet, and
+    // that another is taken for it does no harm.
+    if std::env::args_os().skip(1).any(|word| word == "run" || word == "create" || word == "exec") {
+        sys::memory::populate_stack();
+    }
     // All output is written when it is made: nothing is left to flush.
     sys::exit::now(with_room(rcrun).0)
 }
@@ -141,10 +146,6 @@ fn rcrun() -> ExitCode {
     };
     let Globals { rootless, cgroups, criu, .. } = globals;
     let global = Global { root, rootless, cgroups, criu, log, failure: Cell::new(failure(&invocation)) };
-    // These compile a config: of the others none touches more than a few pages.
-    if let Invocation::Run(_) | Invocation::Create(_) | Invocation::Exec(_) = invocation {
-        sys::memory::populate_stack();
-    }
     match prepared.and_then(|()| dispatch(&global, invocation)) {
         Ok(status) => {
             global.log.succeeded();
