@@ -214,6 +214,25 @@ impl Lines {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// How many bytes are there to be read.
+    pub fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.0).expect("FIONREAD") as usize
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut taken = 0;
+        while taken < count {
+            assert!(readable(self.0.as_fd()), "nothing comes after {taken} bytes");
+            match self.0.read(&mut bytes[taken..]).expect("read") {
+                0 => panic!("end of file after {taken} bytes"),
+                more => taken += more,
+            }
+        }
+        bytes
+    }
+
     fn byte(&mut self, before: &[u8]) -> Option<u8> {
         assert!(readable(self.0.as_fd()), "nothing comes after {:?}", String::from_utf8_lossy(before));
         let mut byte = [0];

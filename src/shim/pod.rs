@@ -348,7 +348,8 @@ impl Pod {
                     exec.with.outcome.is(Known::Never);
                 }
             }
-            lock(&container.notices).take();
+            let heard = lock(&container.heard).take();
+            heard.into_iter().flat_map(|heard| heard.watches).for_each(|watch| self.watches.remove(watch));
             let mut event = events::TaskDelete::new();
             event.container_id = id.to_string();
             event.pid = process.pid as u32;

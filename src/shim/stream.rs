@@ -46,29 +46,34 @@ struct Counts {
 impl Open {
     /// Waits until none is left, or `patience` ran out.
     pub fn wait(&self, patience: Duration) {
-        self.wait_while(patience, |counts| counts.open > 0);
-    }
-
-    /// Waits until no reader is behind, or `patience` ran out.
-    pub fn wait_for_readers(&self, patience: Duration) {
-        self.wait_while(patience, |counts| counts.behind > 0);
-    }
-
-    /// Whether a reader has yet to read what was said.
-    pub fn is_behind(&self) -> bool {
-        self.counts().behind > 0
-    }
-
-    fn wait_while(&self, patience: Duration, more: impl Fn(&Counts) -> bool) {
         let deadline = Instant::now() + patience;
         let mut counts = self.counts();
-        while more(&counts) {
+        while counts.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
             counts = self.less.wait_timeout(counts, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits until no reader is behind, or none of them has read anything for as long as `silence`: how long all of it takes
+    /// is for a busy machine to say.
+    pub fn wait_for_readers(&self, silence: Duration) {
+        let mut counts = self.counts();
+        while counts.behind > 0 {
+            let (now, waited) =
+                self.less.wait_timeout(counts, silence).unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                return;
+            }
+            counts = now;
+        }
+    }
+
+    /// Whether a reader has yet to read what was said.
+    pub fn is_behind(&self) -> bool {
+        self.counts().behind > 0
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -90,6 +95,13 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Something of it was moved: a reader who was behind has read.
+    fn goes_on(&self) {
+        if self.behind {
+            self.of.less.notify_all();
+        }
+    }
+
     /// Whether its reader is.
     fn is_behind(&mut self, behind: bool) {
         if behind == self.behind {
@@ -197,15 +209,17 @@ impl Stream {
         }
         for _ in 0..ROUNDS {
             match self.step() {
-                Step::Moved => {}
-                Step::Empty => return self.wait(false),
-                Step::Full => return self.wait(true),
-                // Not while `to` is waited for: that descriptor reads, too, and would be taken for the reader.
-                Step::End if self.full => return self.wait(false),
+                Step::Moved => self.counted.iter().for_each(Counted::goes_on),
+                Step::Empty => return self.wait(false, false),
+                Step::Full => return self.wait(true, true),
+                // Not while `to` is waited for: that descriptor reads, too, and would be taken for the reader. What he has to
+                // read is seen in the next turn.
+                Step::End if self.full => return self.wait(false, true),
                 Step::End => return self.end(),
             }
         }
-        self.wait(self.full)
+        // There may be more to come.
+        self.wait(self.full, true)
     }
 
     /// All is said. The reader may have gone, and another be about to come; or he comes later than `reader::awaited` waits: he
@@ -255,14 +269,14 @@ impl Stream {
         Ok(next)
     }
 
-    fn wait(&mut self, full: bool) -> Next {
+    fn wait(&mut self, full: bool, behind: bool) -> Next {
+        if let Some(counted) = &mut self.counted {
+            counted.is_behind(behind);
+        }
         if self.full == full {
             return Next::Same;
         }
         self.full = full;
-        if let Some(counted) = &mut self.counted {
-            counted.is_behind(full);
-        }
         match full {
             true => Next::Other(Arc::clone(&self.to), EventFlags::OUT),
             false => Next::Other(Arc::clone(&self.from), EventFlags::IN),

@@ -304,6 +304,50 @@ fn an_end_that_comes_with_that_of_another_container_waits_for_its_reader_too() {
 }
 
 #[test]
+fn an_end_waits_for_a_reader_who_was_behind_when_it_came() {
+    const FIFO: usize = 64 << 10;
+    // What the FIFO has no room for is moved when the end is looked at: in one piece, or in so many that they are not all moved
+    // at once.
+    let all_lines: String = (0..200).map(|i| format!("line {i}\n")).collect();
+    for (id, script, said) in [
+        ("piece", "echo said", "said\n"),
+        ("pieces", "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done", &all_lines[..]),
+    ] {
+        let place = Place::new("shim-behind");
+        let script = format!("dd if=/dev/zero bs={FIFO} count=1 2>/dev/null; read go </go; {script}");
+        let bundle = shell("shim-behind", &script, |_| ());
+        let go = bundle.root().join("go");
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), id) };
+        let mut out = io.out();
+        let shim = place.created(&bundle, id, &io);
+        let pid = shim.start(id, "").expect("start");
+        while out.unread() < FIFO {
+            std::thread::yield_now();
+        }
+        let own = Pid::from_raw(shim.pid(id));
+        kill(own, Signal::SIGSTOP).expect("stop the shim");
+        std::fs::write(&go, "go\n").expect("write");
+        while !text(Path::new(&format!("/proc/{pid}/stat"))).contains(") Z ") {
+            std::thread::yield_now();
+        }
+        // After the end: it is looked at before this.
+        assert_eq!(out.take(FIFO).len(), FIFO);
+        std::thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let shim = &shim;
+            scope.spawn(move || tell.send(shim.wait(id, "")));
+            kill(own, Signal::SIGCONT).expect("continue the shim");
+            let early = told.recv_timeout(Duration::from_millis(500));
+            assert!(early.is_err(), "{id}: nobody has read what it said, and its end is told: {early:?}");
+            assert_eq!(out.rest(), said);
+            assert_eq!(told.recv().expect("an answer"), Ok(0));
+        });
+        shim.clear(id);
+    }
+}
+
+#[test]
 fn who_asks_for_a_container_that_is_being_made_hears_of_it_when_it_is_or_is_not() {
     let place = Place::new("shim-asked");
     // Its creation takes until somebody reads.

@@ -85,6 +85,50 @@ fn a_kill_in_a_scope_is_told_also_when_systemd_has_removed_it_first() {
 }
 
 #[test]
+fn a_shim_that_stays_lets_go_of_the_cgroup_of_a_container_that_is_deleted() {
+    let place = Place::new("shim-lets-go");
+    let bundle = |id: &str| {
+        Bundle::new(id, &["sleep", "1000"])
+            .with(|c| c["annotations"] = json!({"io.containerd.runc.v2.group": "lets-go"}))
+    };
+    let stays = bundle("stays");
+    let shim = place.created(&stays, "stays", &Io::none());
+    shim.start("stays", "").expect("start");
+    let fds = format!("/proc/{}/fd", shim.pid("stays"));
+    let watched = || {
+        let links = fs::read_dir(&fds).expect("fds").flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        let mut watched: Vec<_> = links.filter(|link| link.starts_with("/sys/fs/cgroup")).collect();
+        watched.sort();
+        watched
+    };
+    let before = watched();
+    assert!(before.iter().any(|file| file.ends_with("memory.events")), "{before:?}");
+    for id in ["ends", "is-killed", "never-starts"] {
+        let bundle = bundle(id);
+        assert_eq!(place.start(&bundle, id), shim.address);
+        shim.create(&bundle, id, &Io::none()).expect("create");
+        assert!(watched().len() > before.len());
+        match id {
+            "never-starts" => {}
+            "ends" => {
+                let pid = shim.start(id, "").expect("start");
+                kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("kill");
+            }
+            _ => {
+                shim.start(id, "").expect("start");
+                shim.kill(id, "", libc::SIGKILL, false).expect("kill");
+            }
+        }
+        if id != "never-starts" {
+            shim.wait(id, "").expect("wait");
+        }
+        shim.delete(id, "").expect("delete");
+        assert_eq!(watched(), before, "after {id}");
+    }
+    shim.clear("stays");
+}
+
+#[test]
 fn statistics_and_limits_are_those_of_the_cgroup() {
     let place = Place::new("shim-figures");
     let limits = json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}, "cpu": {"quota": 50_000, "period": 100_000}});

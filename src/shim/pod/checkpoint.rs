@@ -83,7 +83,7 @@ impl Pod {
             criu: named(&wanted.options.criu_path),
             own_pids: config.own_pids(),
             left: Mutex::new(None),
-            notices: Mutex::new(None),
+            heard: Mutex::new(None),
             pending: Mutex::new(Some(pending)),
             life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
         });

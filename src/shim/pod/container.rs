@@ -3,6 +3,7 @@
 use super::checkpoint::Pending;
 use crate::life::{Ended, Life};
 use crate::stdio::{Names, Owner, Streams};
+use crate::watch::Token;
 use rcrun_runtime::cgroup::Notices;
 use rcrun_runtime::container::{self, Left, StateRoot};
 use rcrun_runtime::spec::id::ContainerId;
@@ -23,10 +24,17 @@ pub struct Container {
     /// It has a pid namespace that ends with its first process.
     pub(super) own_pids: bool,
     pub(super) left: Mutex<Option<Left>>,
-    pub(super) notices: Mutex<Option<Notices>>,
+    pub(super) heard: Mutex<Option<Heard>>,
     /// It is not there yet: its start restores it.
     pub(super) pending: Mutex<Option<Pending>>,
     pub(super) life: Mutex<Life<Belongings>>,
+}
+
+/// What is heard of its cgroup.
+pub(super) struct Heard {
+    pub(super) notices: Notices,
+    /// What waits for them. A file that has nothing more to tell does not say so: who waits for one has to be told to stop.
+    pub(super) watches: Vec<Token>,
 }
 
 /// What belongs to a process.

@@ -1,7 +1,7 @@
 //! A container comes into being: its mounts, its stdio, its first process, and whoever waits for them.
 
 use super::Pod;
-use super::container::{Belongings, Container, Terminal, lock};
+use super::container::{Belongings, Container, Heard, Terminal, lock};
 use crate::life::{INIT, Life, Phase};
 use crate::logger::Whose;
 use crate::options::Options;
@@ -174,7 +174,7 @@ impl Pod {
             criu: named(&wanted.options.criu_path),
             own_pids,
             left: Mutex::new(Some(left)),
-            notices: Mutex::new(None),
+            heard: Mutex::new(None),
             pending: Mutex::new(None),
             life: Mutex::new(Life::new(Belongings { names: wanted.names.clone(), ..Belongings::default() })),
         });
@@ -260,14 +260,16 @@ impl Pod {
             .map(|fd| fd.try_clone_to_owned())
             .collect::<std::io::Result<_>>()
             .call("dup of memory.events")?;
-        *lock(&container.notices) = Some(notices);
+        // Who is told of something meanwhile waits until all of it is known.
+        let mut held = lock(&container.heard);
+        let heard = held.insert(Heard { notices, watches: Vec::new() });
         for fd in fds {
             let (pod, of) = (Arc::clone(self), Arc::downgrade(container));
             let react = Box::new(move || match of.upgrade() {
                 Some(container) if pod.tell_oom(&container) => Next::Same,
                 _ => Next::Nothing,
             });
-            self.watches.add(Arc::new(fd), EventFlags::PRI, react)?;
+            heard.watches.push(self.watches.add(Arc::new(fd), EventFlags::PRI, react)?);
         }
         Ok(())
     }

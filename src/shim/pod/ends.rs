@@ -16,21 +16,26 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long the end of a process waits for those who read what it has said.
+/// How long the end of a process waits for those who read what it has said, and do not go on: some read only when they have
+/// heard of the end.
 const READERS: Duration = Duration::from_secs(1);
 
 impl Pod {
     /// Tells what the OOM killer has done since the last time; false when nothing more can come.
     pub(super) fn tell_oom(&self, container: &Container) -> bool {
-        let mut held = lock(&container.notices);
-        let Some(notices) = held.as_mut() else { return false };
-        let Ok(news) = notices.take() else { return false };
+        let mut held = lock(&container.heard);
+        let Some(heard) = held.as_mut() else { return false };
+        let Ok(news) = heard.notices.take() else { return false };
         if news.contains(&Notice::OomKill) {
             let mut event = events::TaskOOM::new();
             event.container_id = container.id.to_string();
             self.events.tell(event);
         }
-        !news.contains(&Notice::Ended)
+        let goes_on = !news.contains(&Notice::Ended);
+        if !goes_on {
+            heard.watches.drain(..).for_each(|watch| self.watches.remove(watch));
+        }
+        goes_on
     }
 
     /// A process has ended.
@@ -129,7 +134,7 @@ impl Pod {
     pub(super) fn record(&self, container: &Container, exit: Exit) {
         let Some(left) = lock(&container.left).take() else { return };
         let id = container.id.clone();
-        let last = lock(&container.notices).as_ref().map(|notices| notices.last().clone());
+        let last = lock(&container.heard).as_ref().map(|heard| heard.notices.last().clone());
         let write = move || {
             if let Err(error) = left.record(exit, last) {
                 log::warn(format_args!("{id}: its end could not be written to its state: {error}"));
