@@ -15,6 +15,8 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rcrun_image::{Digest, Platform};
+use serde_json::json;
 
 use crate::host::WORK;
 use crate::rounds::Bench;
@@ -34,7 +36,22 @@ pub fn script(bench: &Bench) -> Result<String> {
     let bundle = |bundle: &'_ PathBuf| bundle.clone().into_os_string();
     let (quick, sleep) = (bundle(&bench.bundles.quick), bundle(&bench.bundles.sleep));
     let other = bench.id();
-    let life: [&[&OsStr]; 7] = [
+    let (store, image) = (load(bench, rcrun)?.into_os_string(), bench.id());
+    let of_image: [&OsStr; 7] = [
+        "run".as_ref(),
+        "--store".as_ref(),
+        &store,
+        "--name".as_ref(),
+        image.as_ref(),
+        IMAGE.as_ref(),
+        "/bin/true".as_ref(),
+    ];
+    // What an image's first run makes for later ones is made.
+    if !rcrun.command(&[], &of_image, false).status()?.success() {
+        return fail("the image does not run");
+    }
+    let life: [&[&OsStr]; 8] = [
+        &of_image,
         &["run".as_ref(), "-b".as_ref(), &quick, other.as_ref()],
         &["create".as_ref(), "-b".as_ref(), &sleep, "--pid-file".as_ref(), pid_file.as_ref(), id],
         &["start".as_ref(), id],
@@ -61,6 +78,36 @@ pub fn script(bench: &Bench) -> Result<String> {
         writeln!(script, "    *(.text.{name})")?;
     }
     Ok(script + TAIL)
+}
+
+/// The name of the image that is run.
+const IMAGE: &str = "layout:1";
+
+/// Loads an image with the root of a bundle as its layer, in the form of `docker save`, into a store of its own.
+fn load(bench: &Bench, rcrun: &Runtime) -> Result<PathBuf> {
+    let (folder, store) = (Path::new(WORK).join("saved"), Path::new(WORK).join("store"));
+    fs::create_dir(&folder)?;
+    let layer = folder.join("layer.tar");
+    let root = bench.bundles.quick.join("rootfs");
+    if !Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&layer).arg(".").status()?.success() {
+        return fail("tar failed");
+    }
+    let layers = [Digest::of(&fs::read(&layer)?).to_string()];
+    let config = json!({
+        "architecture": Platform::host().architecture,
+        "os": "linux",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": layers },
+    });
+    fs::write(folder.join("config.json"), config.to_string())?;
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"] }]);
+    fs::write(folder.join("manifest.json"), manifest.to_string())?;
+    let words = ["image", "load", "--quiet", "--store"].map(OsStr::new);
+    let mut load = rcrun.command(&[], &words, false);
+    if !load.arg(&store).arg(&folder).status()?.success() {
+        return fail("the image is not loaded");
+    }
+    Ok(store)
 }
 
 /// The patterns of all that was executed. First those of which most is, and of these first what the most commands execute;
@@ -207,9 +254,9 @@ fn pattern(name: &str) -> String {
 }
 
 const HEAD: &str = "/*
- * The functions that a container's life executes (run, create, start, state, exec, kill, delete), side by side, so that few
- * pages of the program are touched. Written by `make layout`; a name that is not there any more does no harm, and a function
- * that is missing here is found behind the others.
+ * The functions that a container's life executes (run of an image and of a bundle, create, start, state, exec, kill,
+ * delete), side by side, so that few pages of the program are touched. Written by `make layout`; a name that is not there any
+ * more does no harm, and a function that is missing here is found behind the others.
  */
 SECTIONS
 {

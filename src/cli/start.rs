@@ -28,6 +28,7 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
     Options {
         bundle,
         config: start.config.clone(),
+        written: None,
         pid_file: start.pid_file.clone(),
         console_socket: start.console_socket.clone(),
         pidfd_socket: start.pidfd_socket.clone(),
@@ -191,10 +192,10 @@ fn run_image(
     images::run::close_stdin(&args.image)?;
     for id in images::run::ids(ready, args) {
         let id = parse(&id)?;
-        let started = images::run::start(global, ready, &id, |bundle, tree| {
+        let started = images::run::start(global, ready, &id, |bundle, made| {
             let options = options(global, bundle.to_path_buf(), &args.start, !args.detach);
             timings::mark("mount the image and write its config.json");
-            container::run(root, &id, &Options { root: Some(tree), ..options })
+            container::run(root, &id, &Options { root: Some(made.tree), written: Some(made.text), ..options })
         });
         match started {
             Err(e) if e.code() == Code::Exists && args.name.is_none() => {}

@@ -122,7 +122,7 @@ fn kind(run: &Run, look: &impl Look) -> Result<Target> {
         Ok(Target::Unnamed { bundle: path.into(), name: name(&look.real(path)) })
     } else if look.is_image(&run.what) {
         Ok(Target::Image(run.what.clone()))
-    } else if look.is_folder(path) && is_path(path) {
+    } else if is_path(path) && look.is_folder(path) {
         Err(Error::new(
             Code::Usage,
             format!(
@@ -130,7 +130,7 @@ fn kind(run: &Run, look: &impl Look) -> Result<Target> {
                 path.display()
             ),
         ))
-    } else if look.holds_config(here) && !run.what.to_string_lossy().contains(['/', ':']) {
+    } else if !run.what.to_string_lossy().contains(['/', ':']) && look.holds_config(here) {
         Ok(Target::Named { bundle: here.into(), id: id(&run.what)? })
     } else {
         Ok(Target::Image(run.what.clone()))

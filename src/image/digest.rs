@@ -61,13 +61,16 @@ impl Digest {
 
     /// The digest without its algorithm: lower-case hex, nothing else. It is safe as the name of a file.
     pub fn hex(&self) -> String {
+        self.in_hex(&mut [0; 128]).to_string()
+    }
+
+    fn in_hex<'a>(&self, buffer: &'a mut [u8; 128]) -> &'a str {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let bytes = &self.bytes[..self.algorithm.bytes()];
-        bytes
-            .iter()
-            .flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]])
-            .map(char::from)
-            .collect()
+        for (byte, pair) in bytes.iter().zip(buffer.chunks_exact_mut(2)) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        str::from_utf8(&buffer[..2 * bytes.len()]).expect("hex is ASCII")
     }
 
     /// The digest of `algorithm` that `hex` writes out, if it is lower-case hex of the right length.
@@ -114,7 +117,9 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.as_str(), self.hex())
+        f.write_str(self.algorithm.as_str())?;
+        f.write_str(":")?;
+        f.write_str(self.in_hex(&mut [0; 128]))
     }
 }
 

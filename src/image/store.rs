@@ -56,7 +56,7 @@ pub use prune::Pruned;
 pub use record::{Named, Record, RecordLayer};
 pub use spare::Outfit;
 use spare::{DISCARDED, DISCARDED_MAX, SPARE};
-pub use unpacked::{LayerId, Unpacked};
+pub use unpacked::{LayerId, Placed, Unpacked};
 pub(crate) use unpacked::{clear_times, privileged};
 
 /// A file's mode while nobody knows whether it is on the disk, and after.
@@ -111,8 +111,8 @@ impl Store {
     }
 
     fn at(path: &Path, discarded: usize) -> Result<Store> {
-        let top = Folder::top(path)?;
-        let path = path.canonicalize().map_err(|e| Error::call("realpath", e))?;
+        let (top, known) = Folder::top(path)?;
+        let path = top.path()?;
         let mut store = Store {
             path,
             form: Form::UserOverlay,
@@ -125,7 +125,7 @@ impl Store {
             top,
         };
         // Where no store was so far, what lies in a folder called tmp is not its own.
-        if store.top.mode("form")?.is_some() {
+        if known {
             store.sweep(discarded)?;
         }
         store.form = store.settled_form()?;
@@ -189,8 +189,7 @@ impl Store {
 
     /// After a reboot: what was not known to be on the disk is looked at, or removed.
     fn recover(&self) -> Result<()> {
-        let boot = std::fs::read("/proc/sys/kernel/random/boot_id")
-            .map_err(|e| Error::call("read /proc/sys/kernel/random/boot_id", e))?;
+        let boot = boot_id().map_err(|e| Error::call("read /proc/sys/kernel/random/boot_id", e))?;
         if self.top.read("boot", 100)?.as_deref() == Some(boot.as_slice()) {
             return Ok(());
         }
@@ -391,6 +390,16 @@ impl Blobs for Store {
         file.seek(SeekFrom::Start(at)).map_err(|e| Error::call(format_args!("seek in blob {digest}"), e))?;
         Ok(Box::new(file))
     }
+}
+
+/// Of this boot, with a line feed: 37 bytes.
+fn boot_id() -> rustix::io::Result<Vec<u8>> {
+    let file =
+        rustix::fs::open("/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // The kernel gives it in one piece (proc_do_uuid, drivers/char/random.c).
+    let mut text = Vec::with_capacity(64);
+    rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))?;
+    Ok(text)
 }
 
 fn lock_file(top: &Folder) -> Result<OwnedFd> {

@@ -337,10 +337,9 @@ pub fn read_in_root(root: BorrowedFd<'_>, path: &str, limit: usize) -> Option<Ve
 pub fn read_whole(found: BorrowedFd<'_>, limit: usize) -> Option<Vec<u8>> {
     use std::io::Read;
     let (file, stat) = regular_file(found).ok()?;
-    if u64::try_from(stat.st_size).ok()? > limit as u64 {
-        return None;
-    }
-    let mut bytes = Vec::new();
+    let size = usize::try_from(stat.st_size).ok().filter(|size| *size <= limit)?;
+    // With room for one byte more, the second read finds the end.
+    let mut bytes = Vec::with_capacity(size + 1);
     file.take(limit as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

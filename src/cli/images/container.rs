@@ -14,6 +14,7 @@
 //! needs it: the next `run` of that id, `delete --force` and `image prune` remove it.
 
 use std::io::{ErrorKind, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use rcrun_runtime::container::{Listed, StateRoot};
 use rcrun_runtime::error::CallContext;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::{Code, Error, Result, users};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, RawDir};
 
 use super::{open, told};
 
@@ -122,11 +123,22 @@ pub fn forget_soon(store: &Store, place: &Path, id: &str) -> Result<()> {
 /// Whether there is nothing in `folder` but what `run` has written.
 fn is_nearly_empty(folder: &Path) -> bool {
     let nested = folder.join(super::own::NESTED).symlink_metadata();
-    let mut written = match std::fs::read_dir(folder.join("upper")) {
-        Ok(entries) => entries,
-        Err(_) => return false,
-    };
-    matches!(nested, Err(e) if e.kind() == ErrorKind::NotFound) && written.next().is_none()
+    matches!(nested, Err(e) if e.kind() == ErrorKind::NotFound)
+        && is_empty(&folder.join("upper")).is_ok_and(|empty| empty)
+}
+
+/// Whether nothing is in the folder at `path`. Without the C library's heap, which a run needs for nothing else.
+pub fn is_empty(path: &Path) -> rustix::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut buffer = [const { MaybeUninit::uninit() }; 1024];
+    let mut entries = RawDir::new(&folder, &mut buffer);
+    while let Some(entry) = entries.next() {
+        if ![c".", c".."].contains(&entry?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn forget_by(
@@ -146,9 +158,6 @@ fn forget_by(
 
 /// The lock of a folder whose container is no more.
 fn dead(folder: &Path, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
-    if folder.symlink_metadata().is_err() {
-        return Ok(None);
-    }
     let lock = match lock(folder, how) {
         Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(None),
         other => other?,

@@ -20,6 +20,7 @@ use rcrun_runtime::error::CallContext;
 use rcrun_runtime::{Code, Error, Result};
 use serde_json::Value;
 
+use super::container::is_empty;
 use super::run::write;
 use super::told;
 
@@ -54,14 +55,17 @@ pub fn make(root: &RootFiles, converted: &Converted, folder: &Path) -> Result<()
         };
     }
     let cwd = text(&config["process"], "cwd");
-    if !is_covered(&cwd) && !places.contains(&cwd) {
+    if cwd != "/" && !is_covered(&cwd) && !places.contains(&cwd) {
         let _ = root.ensure_folder(&cwd);
     }
     if std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty()) {
         let _ = root.ensure_folder("/run/notify");
     }
     let mut made = Vec::new();
-    tell(&folder.join("upper"), b"", &mut made)?;
+    let upper = folder.join("upper");
+    if !is_empty(&upper).call(format!("read {}", upper.display()))? {
+        tell(&upper, b"", &mut made)?;
+    }
     for (name, record) in [(MADE, made), (VOLUMES, real)] {
         if !record.is_empty() {
             write(&folder.join(name), &record)?;

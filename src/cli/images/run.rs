@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rcrun_image::bundle::{self, Cpus, Network, RootFiles, Said, Seccomp, Source, Surroundings, Volume};
 use rcrun_image::layer::Form;
 use rcrun_image::overlay::{self, Upper};
-use rcrun_image::store::{CONTAINER_MAX, Lease, Record, Store, Unpacked};
+use rcrun_image::store::{CONTAINER_MAX, Lease, Placed, Record, Store};
 use rcrun_image::{Digest, Platform};
 use rcrun_runtime::error::{CallContext, Context};
 use rcrun_runtime::spec::id::ContainerId;
@@ -134,17 +134,25 @@ pub fn ids(ready: &Ready, run: &Run) -> Vec<String> {
     }
 }
 
-/// Makes the container `id` ready, and calls `start` with its bundle and its root, which is mounted nowhere.
+/// What a container of an image starts with.
+pub struct Made {
+    /// Its root, which is mounted nowhere.
+    pub tree: Arc<OwnedFd>,
+    /// Its config.json.
+    pub text: Arc<Vec<u8>>,
+}
+
+/// Makes the container `id` ready, and calls `start` with its bundle.
 pub fn start<T>(
     global: &Global,
     ready: &mut Ready,
     id: &ContainerId,
-    start: impl FnOnce(&Path, Arc<OwnedFd>) -> Result<T>,
+    start: impl FnOnce(&Path, Made) -> Result<T>,
 ) -> Result<T> {
     let folder = container::make(&ready.store, &ready.place, id, &global.root, &ready.digest)?;
     let made = make(global, ready, id, &folder);
     // The configuration is let go of when the container has started: to free its parts takes longer than to write it.
-    let started = made.and_then(|(root, _config)| start(&folder.path, root));
+    let started = made.and_then(|(made, _config)| start(&folder.path, made));
     if started.is_ok() {
         ready.hold = None;
     }
@@ -156,7 +164,7 @@ fn make(
     ready: &Ready,
     id: &ContainerId,
     folder: &container::Folder,
-) -> Result<(Arc<OwnedFd>, bundle::Converted)> {
+) -> Result<(Made, bundle::Converted)> {
     let image = ready.store.config(&folder.record).map_err(told)?;
     let path = folder.path.as_path();
     let points = mount_points(&ready.place, path)?;
@@ -169,8 +177,9 @@ fn make(
         global.log.warn(format!("label {label:?} of the image is left out: a runtime could act on it"));
     }
     own::make(&root, &converted, path)?;
-    folder.write("config.json", &converted.text())?;
-    Ok((Arc::new(tree), converted))
+    let text = converted.text();
+    folder.write("config.json", &text)?;
+    Ok((Made { tree: Arc::new(tree), text: Arc::new(text) }, converted))
 }
 
 /// Writes a new file of the container's folder.
@@ -231,11 +240,11 @@ impl Stack {
         lowest: Option<PathBuf>,
         volatile: bool,
     ) -> Result<Stack> {
-        let layers = match store.layers_of_record(record) {
+        let layers = match store.places_of_record(record) {
             // After a crash of the machine.
             Err(error) if error.code() == rcrun_image::Code::NotFound => {
                 load::restore(store, digest)?;
-                store.layers_of_record(record)
+                store.places_of_record(record)
             }
             other => other,
         };
@@ -284,14 +293,14 @@ impl Stack {
 }
 
 /// overlayfs shows the attributes of the topmost folder: they are those of the topmost layer that tells them.
-fn root_attributes(layers: &[Unpacked], upper: &Path) -> Result<()> {
+fn root_attributes(layers: &[Placed], upper: &Path) -> Result<()> {
     let call = || format!("give {} the attributes of the image's root", upper.display());
+    let Some(layer) = layers.iter().find(|layer| layer.root) else {
+        return rustix::fs::chmod(upper, Mode::from_raw_mode(0o755)).call(call());
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(upper, flags, Mode::empty()).call(call())?;
-    let Some(layer) = layers.iter().find(|layer| layer.root) else {
-        return rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o755)).call(call());
-    };
-    let stat = rustix::fs::fstat(&layer.fd).call(call())?;
+    let stat = rustix::fs::lstat(&layer.path).call(call())?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
     rustix::fs::fchown(&folder, Some(uid), Some(gid)).call(call())?;
     rustix::fs::fchmod(&folder, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(call())
@@ -321,7 +330,7 @@ fn surroundings(
     folder.write("hostname", format!("{shown}\n").as_bytes())?;
     let mut around = Surroundings {
         root_path: ROOT.into(),
-        environment: environment(),
+        environment: if said.env.is_empty() { Default::default() } else { environment() },
         hostname: name,
         hosts: Some(path("hosts")),
         hostname_file: Some(path("hostname")),
@@ -356,7 +365,10 @@ fn volume(text: &str, here: &Path) -> Result<Volume> {
 }
 
 fn said(args: &RunImage, command: &[OsString]) -> Result<Said> {
-    let here = std::env::current_dir().call("getcwd")?;
+    let here = match args.volumes.is_empty() {
+        true => PathBuf::new(),
+        false => std::env::current_dir().call("getcwd")?,
+    };
     let command = command.iter().map(|word| {
         let word = word.to_str().map(String::from);
         word.ok_or_else(|| Error::new(Code::Usage, "run: the command is not UTF-8, as config.json has to be"))

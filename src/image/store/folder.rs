@@ -4,8 +4,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -48,17 +49,20 @@ impl AsFd for Folder {
 
 impl Folder {
     /// The folder at `path`, made if it is not there, 0700: what is unpacked in it may have set-id bits and belong to
-    /// users of this machine.
-    pub(crate) fn top(path: &Path) -> Result<Folder> {
+    /// users of this machine. And whether it is a store already.
+    pub(crate) fn top(path: &Path) -> Result<(Folder, bool)> {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|e| Error::call("mkdir", e))?;
         // The store itself may be a link; nothing in it may.
-        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::call("open", e))?;
+        let open = || rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty());
+        let opened = match open() {
+            Err(Errno::NOENT) => {
+                let mut make = std::fs::DirBuilder::new();
+                make.recursive(true).mode(0o700).create(path).map_err(|e| Error::call("mkdir", e))?;
+                open()
+            }
+            opened => opened,
+        };
+        let fd = opened.map_err(|e| Error::call("open", e))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::call("fstat", e))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(Error::new(
@@ -67,7 +71,8 @@ impl Folder {
             ));
         }
         let folder = Folder(fd);
-        if folder.mode("form")?.is_none() {
+        let known = folder.mode("form")?.is_some();
+        if !known {
             // A folder that something else lives in (`--store /tmp`) is closed to nobody, and none of it cleared away.
             let foreign = |name: &&String| !OWN.contains(&name.as_str()) && *name != "lost+found";
             if let Some(name) = folder.names()?.iter().find(foreign) {
@@ -78,7 +83,7 @@ impl Folder {
         if stat.st_mode & 0o077 != 0 {
             rustix::fs::fchmod(&folder, Mode::RWXU).map_err(|e| Error::call("fchmod", e))?;
         }
-        Ok(folder)
+        Ok((folder, known))
     }
 
     /// The folder `name`, made if it is not there.
@@ -127,6 +132,13 @@ impl Folder {
         self.0.try_clone().map(Folder).map_err(|e| Error::call("fcntl F_DUPFD_CLOEXEC", e))
     }
 
+    /// Where it is, without links.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        let link = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let path = rustix::fs::readlink(&link, Vec::new()).map_err(|e| Error::call("readlink", e))?;
+        Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
+    }
+
     /// The fd itself.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0
@@ -134,6 +146,10 @@ impl Folder {
 
     /// The regular file `name`, if it is there.
     pub(crate) fn file(&self, name: &str) -> Result<Option<File>> {
+        Ok(self.file_and_size(name)?.map(|(file, _)| file))
+    }
+
+    fn file_and_size(&self, name: &str) -> Result<Option<(File, u64)>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -147,7 +163,7 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::new(Code::Damaged, format!("{name} is no regular file")));
         }
-        Ok(Some(File::from(fd)))
+        Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
     }
 
     /// The file `name`, made; it must not be there.
@@ -158,12 +174,16 @@ impl Folder {
 
     /// The text of `name`, if it is there; at most `limit` bytes.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.file(name)? else { return Ok(None) };
-        // A page does for most of them: then the second read finds the end.
-        let mut text = Vec::with_capacity(limit.min(4096) as usize);
-        file.take(limit + 1)
-            .read_to_end(&mut text)
-            .map_err(|e| Error::call(format_args!("read {name}"), e))?;
+        let Some((file, size)) = self.file_and_size(name)? else { return Ok(None) };
+        let failed = |e| Error::call(format_args!("read {name}"), e);
+        // One byte more than it has: that a read of a regular file gives less is its end (read(2)).
+        let mut text = Vec::with_capacity(size.min(limit) as usize + 1);
+        let first = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text));
+        if first.map_err(|e| failed(e.into()))? as u64 != size {
+            file.take((limit + 1).saturating_sub(text.len() as u64))
+                .read_to_end(&mut text)
+                .map_err(failed)?;
+        }
         if text.len() as u64 > limit {
             return Err(Error::new(Code::Damaged, format!("{name} is larger than {limit} bytes")));
         }
@@ -213,10 +233,14 @@ impl Folder {
 
     /// The names in it, sorted.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let failed = |e: Errno| Error::call("read a folder of the store", e);
+        // By an fd of its own: where it is read to is kept with the fd.
+        let fd = rustix::fs::openat(&self.0, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.0).map_err(|e| Error::call("read a folder of the store", e))? {
-            let entry = entry.map_err(|e| Error::call("read a folder of the store", e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
+        let mut buffer = [const { MaybeUninit::uninit() }; 2048];
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
             }
@@ -403,7 +427,7 @@ mod tests {
     #[test]
     fn a_tree_deeper_than_there_are_fds_is_removed_and_links_are_not_followed() {
         let place = tempfile::tempdir().unwrap();
-        let top = Folder::top(&place.path().join("store")).unwrap();
+        let (top, _) = Folder::top(&place.path().join("store")).unwrap();
         std::fs::write(place.path().join("outside"), "kept").unwrap();
         let tree = top.make("tree").unwrap();
         let mut at = tree;

@@ -57,6 +57,17 @@ pub struct Unpacked {
     pub root: bool,
 }
 
+/// A layer that is unpacked, by its place: as mounts take it that take no fd.
+#[derive(Debug)]
+pub struct Placed {
+    /// The path of its tree.
+    pub path: PathBuf,
+    /// The same below the store.
+    place: String,
+    /// See [`Unpacked::root`].
+    pub root: bool,
+}
+
 /// Whether this process may mount overlayfs as root of the machine, and set what that reads.
 pub(crate) fn privileged() -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -110,17 +121,23 @@ impl Store {
 
     /// The layer, unpacked, if it is there.
     pub fn layer(&self, id: &LayerId) -> Result<Option<Unpacked>> {
+        let Some(Placed { path, place, root }) = self.placed(id)? else { return Ok(None) };
+        let Some((above, fs)) = place.rsplit_once('/') else { return Ok(None) };
+        let Some(folder) = self.top.find_in(above, fs)? else { return Ok(None) };
+        Ok(Some(Unpacked { fd: folder.into_fd(), path, place, root }))
+    }
+
+    /// Where the layer is, unpacked, if it is there.
+    fn placed(&self, id: &LayerId) -> Result<Option<Placed>> {
         for (kind, digest) in [(Kind::Layers, id.diff_id), (Kind::Chains, id.chain_id)] {
-            let Some(layer) = self.of(kind, digest.algorithm())?.find(&digest.hex())? else { continue };
-            let kind = kind.as_str();
-            let place = format!("{kind}/{}/{}/fs", digest.algorithm().as_str(), digest.hex());
-            let root = layer.mode(ROOT)?.is_some();
-            return Ok(Some(Unpacked {
-                fd: layer.open("fs")?.into_fd(),
-                path: self.path.join(&place),
-                place,
-                root,
-            }));
+            let hex = digest.hex();
+            let of_kind = self.of(kind, digest.algorithm())?;
+            if of_kind.mode(&format!("{hex}/fs"))?.is_none() {
+                continue;
+            }
+            let root = of_kind.mode(&format!("{hex}/{ROOT}"))?.is_some();
+            let place = format!("{}/{}/{hex}/fs", kind.as_str(), digest.algorithm().as_str());
+            return Ok(Some(Placed { path: self.path.join(&place), place, root }));
         }
         Ok(None)
     }
@@ -137,40 +154,43 @@ impl Store {
     /// caller holds the image ([`Store::hold_image`], [`Store::keep_for_container`]) before, and as long as it uses
     /// them. After a crash of the machine some may not be there: [`restore`](crate::import::restore) unpacks them again.
     pub fn layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
-        self.layers_of_record(&self.require_record(digest)?)
+        let all = each(&self.require_record(digest)?, |id| self.layer(id))?;
+        Ok(once(all, |layer| &layer.path))
     }
 
-    /// The same, of the image's record.
-    pub fn layers_of_record(&self, record: &Record) -> Result<Vec<Unpacked>> {
-        let mut layers: Vec<Unpacked> = Vec::new();
-        for layer in self.all_layers_of_record(record)?.into_iter().rev() {
-            // overlayfs refuses a folder that it has already (ELOOP). It would show nothing of it: all that the folder
-            // has, and hides, the same one further up has and hides.
-            if layers.iter().all(|above| above.path != layer.path) {
-                layers.push(layer);
-            }
-        }
-        Ok(layers)
+    /// The same by their places, of the image's record.
+    pub fn places_of_record(&self, record: &Record) -> Result<Vec<Placed>> {
+        Ok(once(each(record, |id| self.placed(id))?, |layer| &layer.path))
     }
 
     /// The same, the lowest first, and as often as the image has them.
     pub fn all_layers_of(&self, digest: &Digest) -> Result<Vec<Unpacked>> {
-        self.all_layers_of_record(&self.require_record(digest)?)
+        each(&self.require_record(digest)?, |id| self.layer(id))
             .map_err(|e| e.of(format_args!("image {digest}")))
-    }
-
-    fn all_layers_of_record(&self, record: &Record) -> Result<Vec<Unpacked>> {
-        let layer = |id: &LayerId| {
-            self.layer(id)?
-                .ok_or_else(|| Error::new(Code::NotFound, format!("layer {} is not unpacked", id.diff_id)))
-        };
-        record.layer_ids().iter().map(layer).collect()
     }
 
     /// The folders of layers, `layers` and `chains`.
     pub(crate) fn layer_folders(&self) -> Result<[BorrowedFd<'_>; 2]> {
         Ok([self.all(Kind::Layers)?.as_fd(), self.all(Kind::Chains)?.as_fd()])
     }
+}
+
+/// All layers of the image of `record`, the lowest first, as `find` has them.
+fn each<T>(record: &Record, find: impl Fn(&LayerId) -> Result<Option<T>>) -> Result<Vec<T>> {
+    let missing = |id: &LayerId| Error::new(Code::NotFound, format!("layer {} is not unpacked", id.diff_id));
+    record.layer_ids().iter().map(|id| find(id)?.ok_or_else(|| missing(id))).collect()
+}
+
+/// `all` from the topmost on, each once. overlayfs refuses a folder that it has already (ELOOP). It would show nothing of it:
+/// all that the folder has, and hides, the same one further up has and hides.
+fn once<T>(all: Vec<T>, path: impl Fn(&T) -> &PathBuf) -> Vec<T> {
+    let mut layers: Vec<T> = Vec::new();
+    for layer in all.into_iter().rev() {
+        if layers.iter().all(|above| path(above) != path(&layer)) {
+            layers.push(layer);
+        }
+    }
+    layers
 }
 
 impl Workspace<'_> {

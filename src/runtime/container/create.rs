@@ -37,6 +37,8 @@ pub struct Options {
     pub bundle: PathBuf,
     /// In the place of the bundle's config.json.
     pub config: Option<PathBuf>,
+    /// What the caller has just written into `bundle`, a path without links, as its config.json: neither is looked at again.
+    pub written: Option<Arc<Vec<u8>>>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// Receives the terminal's master.
@@ -95,10 +97,19 @@ pub fn run(root: &StateRoot, id: &ContainerId, options: &Options) -> Result<Run>
 }
 
 fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: bool) -> Result<Run> {
-    let bundle = sys::path::real(&options.bundle).call(format!("bundle {}", options.bundle.display()))?;
-    let text = match &options.config {
-        Some(config) => spec::read(config)?,
-        None => spec::read(&bundle.join("config.json"))?,
+    let (bundle, text) = match (&options.config, &options.written) {
+        (None, Some(written)) if written.len() as u64 <= spec::MAX_SIZE => {
+            (options.bundle.clone(), written.clone())
+        }
+        (config, _) => {
+            let call = || format!("bundle {}", options.bundle.display());
+            let bundle = sys::path::real(&options.bundle).call(call())?;
+            let text = match config {
+                Some(config) => spec::read(config)?,
+                None => spec::read(&bundle.join("config.json"))?,
+            };
+            (bundle, Arc::new(text))
+        }
     };
     let spec = spec::parse(&text)?;
     timings::mark("read and check config.json");
