@@ -57,13 +57,14 @@ impl Open {
         }
     }
 
-    /// Waits until no reader is behind, or none of them has read anything for as long as `silence`: how long all of it takes
-    /// is for a busy machine to say.
-    pub fn wait_for_readers(&self, silence: Duration) {
+    /// Waits until no reader is behind, or none of them has read anything for as long as `silence`, or `patience` ran out: who
+    /// outlives the process may write more than a reader can read.
+    pub fn wait_for_readers(&self, silence: Duration, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let mut counts = self.counts();
         while counts.behind > 0 {
-            let (now, waited) =
-                self.less.wait_timeout(counts, silence).unwrap_or_else(PoisonError::into_inner);
+            let left = deadline.saturating_duration_since(Instant::now()).min(silence);
+            let (now, waited) = self.less.wait_timeout(counts, left).unwrap_or_else(PoisonError::into_inner);
             if waited.timed_out() {
                 return;
             }
@@ -218,8 +219,9 @@ impl Stream {
                 Step::End => return self.end(),
             }
         }
-        // There may be more to come.
-        self.wait(self.full, true)
+        let full = self.full || !self.held.is_empty();
+        let more = full || is_ready(&self.from, PollFlags::IN);
+        self.wait(full, more)
     }
 
     /// All is said. The reader may have gone, and another be about to come; or he comes later than `reader::awaited` waits: he
@@ -262,7 +264,10 @@ impl Stream {
             }
         };
         match &mut self.counted {
-            Some(counted) if reader::is_there(&self.to) => counted.is_behind(true),
+            Some(counted) if reader::is_there(&self.to) => {
+                counted.is_behind(true);
+                counted.goes_on();
+            }
             // Who deletes the process does not wait for a reader.
             counted => *counted = None,
         }
@@ -296,7 +301,7 @@ impl Stream {
             Ok(0) => Step::End,
             Ok(_) | Err(Errno::INTR) => Step::Moved,
             // Of which of the two it does not say.
-            Err(Errno::AGAIN) => match self.has_room() {
+            Err(Errno::AGAIN) => match is_ready(&self.to, PollFlags::OUT) {
                 true => Step::Empty,
                 false => Step::Full,
             },
@@ -306,11 +311,6 @@ impl Stream {
                 Step::Moved
             }
         }
-    }
-
-    fn has_room(&self) -> bool {
-        let mut fds = [PollFd::new(&self.to, PollFlags::OUT)];
-        !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 
     fn unread(&mut self) -> Step {
@@ -351,6 +351,12 @@ impl Stream {
             Err(_) => Step::End,
         }
     }
+}
+
+/// Whether it is, or is at its end.
+fn is_ready(fd: &OwnedFd, flags: PollFlags) -> bool {
+    let mut fds = [PollFd::new(fd, flags)];
+    !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
 }
 
 #[cfg(test)]

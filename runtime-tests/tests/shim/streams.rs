@@ -12,6 +12,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+/// What a FIFO has room for.
+const FIFO: usize = 64 << 10;
+
 #[test]
 fn input_lasts_until_it_is_closed_whoever_comes_and_goes() {
     let place = Place::new("shim-input");
@@ -305,7 +308,6 @@ fn an_end_that_comes_with_that_of_another_container_waits_for_its_reader_too() {
 
 #[test]
 fn an_end_waits_for_a_reader_who_was_behind_when_it_came() {
-    const FIFO: usize = 64 << 10;
     // What the FIFO has no room for is moved when the end is looked at: in one piece, or in so many that they are not all moved
     // at once.
     let all_lines: String = (0..200).map(|i| format!("line {i}\n")).collect();
@@ -345,6 +347,36 @@ fn an_end_waits_for_a_reader_who_was_behind_when_it_came() {
         });
         shim.clear(id);
     }
+}
+
+#[test]
+fn an_end_is_told_though_who_outlives_it_writes_more_than_anybody_reads() {
+    let place = Place::new("shim-orphan");
+    let bundle = Bundle::new("shim-orphan", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "orphan", &Io::none());
+    shim.start("orphan", "").expect("start");
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "e") };
+    let mut out = io.out();
+    // Its reader is behind when it ends, and reads from then on.
+    let script = format!(
+        "dd if=/dev/zero bs={FIFO} count=1 2>/dev/null; dd if=/dev/zero bs={FIFO} 2>/dev/null & exit 3"
+    );
+    shim.exec("orphan", "e", &io, &script).expect("exec");
+    let pid = shim.start("orphan", "e").expect("start");
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        std::thread::yield_now();
+    }
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            while told.recv_timeout(Duration::from_millis(100)).is_err() {
+                out.take(4096);
+            }
+        });
+        assert_eq!(shim.wait("orphan", "e"), Ok(3));
+        tell.send(()).expect("a reader");
+    });
+    shim.clear("orphan");
 }
 
 #[test]

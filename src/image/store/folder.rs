@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Code, Error, Result};
 
@@ -178,7 +179,7 @@ impl Folder {
         let failed = |e| Error::call(format_args!("read {name}"), e);
         // One byte more than it has: that a read of a regular file gives less is its end (read(2)).
         let mut text = Vec::with_capacity(size.min(limit) as usize + 1);
-        let first = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text));
+        let first = retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut text)));
         if first.map_err(|e| failed(e.into()))? as u64 != size {
             file.take((limit + 1).saturating_sub(text.len() as u64))
                 .read_to_end(&mut text)
@@ -235,7 +236,11 @@ impl Folder {
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = |e: Errno| Error::call("read a folder of the store", e);
         // By an fd of its own: where it is read to is kept with the fd.
-        let fd = rustix::fs::openat(&self.0, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
+        let fd = match rustix::fs::openat(&self.0, ".", DIRECTORY, Mode::empty()) {
+            // Somebody has removed it since it was opened.
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            opened => opened.map_err(failed)?,
+        };
         let mut names = Vec::new();
         let mut buffer = [const { MaybeUninit::uninit() }; 2048];
         let mut entries = RawDir::new(&fd, &mut buffer);

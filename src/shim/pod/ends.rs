@@ -1,7 +1,7 @@
 //! Processes end: who hears of it, when, and in which order.
 
 use super::container::{Container, Known, lock};
-use super::{Pod, QUIET};
+use super::{DRAIN, Pod, QUIET};
 use crate::life::{Ended, INIT, Phase, Told};
 use crate::{children, log};
 use containerd_shim_protos::events::task as events;
@@ -75,7 +75,7 @@ impl Pod {
         let wait = move || {
             let exit =
                 exit.or_else(|pidfd| children::ended(&pidfd, WaitIdOptions::empty())?.ok_or(Errno::CHILD));
-            open.wait_for_readers(READERS);
+            open.wait_for_readers(READERS, DRAIN);
             if let Ok(exit) = exit {
                 pod.ended(&of, &whose, exit);
             }
