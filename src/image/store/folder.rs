@@ -236,16 +236,17 @@ impl Folder {
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = |e: Errno| Error::call("read a folder of the store", e);
         // By an fd of its own: where it is read to is kept with the fd.
-        let fd = match rustix::fs::openat(&self.0, ".", DIRECTORY, Mode::empty()) {
-            // Somebody has removed it since it was opened.
-            Err(Errno::NOENT) => return Ok(Vec::new()),
-            opened => opened.map_err(failed)?,
-        };
+        let fd = rustix::fs::openat(&self.0, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
         let mut names = Vec::new();
         let mut buffer = [const { MaybeUninit::uninit() }; 2048];
         let mut entries = RawDir::new(&fd, &mut buffer);
         while let Some(entry) = entries.next() {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            let entry = match entry {
+                // Somebody has removed it since it was opened (getdents(2)).
+                Err(Errno::NOENT) => break,
+                entry => entry.map_err(failed)?,
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
             }
