@@ -96,18 +96,33 @@ impl Error {
     }
 }
 
-/// On one line and without orders to a terminal, whatever words of an image are in it.
+/// Bytes of an error's text: of one that quotes a document, its beginning and its end, where the place stands.
+const BEGIN: usize = 2000;
+const END: usize = 500;
+
+/// On one line, of bounded length and without orders to a terminal, whatever words of an image are in it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.message.as_str();
-        while let Some(at) = rest.find(char::is_control) {
-            let (plain, from) = rest.split_at(at);
-            let mut after = from.chars();
-            write!(f, "{plain}{}", after.next().unwrap_or_default().escape_default())?;
-            rest = after.as_str();
+        let text = without_controls(&self.message);
+        if text.len() <= BEGIN + END {
+            return f.write_str(&text);
         }
-        f.write_str(rest)
+        let boundary = |at: &usize| text.is_char_boundary(*at);
+        let begin = (0..=BEGIN).rev().find(boundary).unwrap_or(0);
+        let end = (text.len() - END..=text.len()).find(boundary).unwrap_or(text.len());
+        write!(f, "{} ... {}", &text[..begin], &text[end..])
     }
+}
+
+fn without_controls(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c.is_control() {
+            true => text.extend(c.escape_default()),
+            false => text.push(c),
+        }
+    }
+    text
 }
 
 impl std::error::Error for Error {}
@@ -128,5 +143,16 @@ mod tests {
         let error = Error::invalid("names a\nb, c\u{7f} and \u{9b}2J\u{fc}").of("x.tar\u{1b}[2J");
         assert_eq!(error.to_string(), "x.tar\\u{1b}[2J: names a\\nb, c\\u{7f} and \\u{9b}2J\u{fc}");
         assert_eq!(Error::invalid("plain").to_string(), "plain");
+    }
+
+    #[test]
+    fn an_error_has_an_end_however_much_it_quotes() {
+        for quoted in ["x", "\u{1b}", "\u{20ac}"] {
+            let error = Error::invalid(format!("type {} at line 7", quoted.repeat(1 << 20))).to_string();
+            assert!(error.len() <= BEGIN + END + 5, "{} bytes", error.len());
+            assert!(error.starts_with("type ") && error.ends_with(" at line 7"), "{error}");
+        }
+        let just = "x".repeat(BEGIN + END);
+        assert_eq!(Error::invalid(just.clone()).to_string(), just);
     }
 }
