@@ -123,7 +123,9 @@ fn a_shim_that_stays_lets_go_of_the_cgroup_of_a_container_that_is_deleted() {
             shim.wait(id, "").expect("wait");
         }
         shim.delete(id, "").expect("delete");
-        assert_eq!(watched(), before, "after {id}");
+        // Its end is being written to its state meanwhile, by a thread that has its cgroup open.
+        let gone = (0..100_000).any(|_| watched() == before);
+        assert!(gone, "after {id}: {:?}, before: {before:?}", watched());
     }
     shim.clear("stays");
 }
