@@ -46,23 +46,24 @@ struct Counts {
 impl Open {
     /// Waits until none is left, or `patience` ran out.
     pub fn wait(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut counts = self.counts();
-        while counts.open > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            counts = self.less.wait_timeout(counts, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        self.wait_while(patience, patience, |counts| counts.open > 0);
     }
 
     /// Waits until no reader is behind, or none of them has read anything for as long as `silence`, or `patience` ran out: who
     /// outlives the process may write more than a reader can read.
     pub fn wait_for_readers(&self, silence: Duration, patience: Duration) {
+        self.wait_while(silence, patience, |counts| counts.behind > 0);
+    }
+
+    /// Whether a reader has yet to read what was said.
+    pub fn is_behind(&self) -> bool {
+        self.counts().behind > 0
+    }
+
+    fn wait_while(&self, silence: Duration, patience: Duration, more: impl Fn(&Counts) -> bool) {
         let deadline = Instant::now() + patience;
         let mut counts = self.counts();
-        while counts.behind > 0 {
+        while more(&counts) {
             let left = deadline.saturating_duration_since(Instant::now()).min(silence);
             let (now, waited) = self.less.wait_timeout(counts, left).unwrap_or_else(PoisonError::into_inner);
             if waited.timed_out() {
@@ -70,11 +71,6 @@ impl Open {
             }
             counts = now;
         }
-    }
-
-    /// Whether a reader has yet to read what was said.
-    pub fn is_behind(&self) -> bool {
-        self.counts().behind > 0
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

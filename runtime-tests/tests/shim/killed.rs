@@ -183,10 +183,12 @@ fn a_shim_whose_start_is_killed_before_its_answer_ends_by_itself() {
         std::fs::write(&answer, "").expect("write");
         let mut traced = trace(&command, Victim::Command, at);
         // Few calls are made then: each of them counts.
-        if traced.besides > 0 {
+        at += if traced.besides > 0 {
             begin = begin.or(Some(at));
-        }
-        at += if traced.besides > 0 { 1 } else { 5 };
+            1
+        } else {
+            5
+        };
         let shims = all_here();
         let unknown = text(&answer).is_empty();
         if !unknown && let [shim] = shims[..] {

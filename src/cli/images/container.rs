@@ -123,8 +123,7 @@ pub fn forget_soon(store: &Store, place: &Path, id: &str) -> Result<()> {
 /// Whether there is nothing in `folder` but what `run` has written.
 fn is_nearly_empty(folder: &Path) -> bool {
     let nested = folder.join(super::own::NESTED).symlink_metadata();
-    matches!(nested, Err(e) if e.kind() == ErrorKind::NotFound)
-        && is_empty(&folder.join("upper")).is_ok_and(|empty| empty)
+    matches!(nested, Err(e) if e.kind() == ErrorKind::NotFound) && is_empty(&folder.join("upper")) == Ok(true)
 }
 
 /// Whether nothing is in the folder at `path`. Without the C library's heap, which a run needs for nothing else.

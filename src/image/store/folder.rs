@@ -117,11 +117,10 @@ impl Folder {
         }
     }
 
-    /// The folder `name` in the folder `kind` of this one, if it is there.
-    pub(crate) fn find_in(&self, kind: &str, name: &str) -> Result<Option<Folder>> {
-        let path = format!("{kind}/{name}");
+    /// The folder at `path` below this one, if it is there.
+    pub(crate) fn find_below(&self, path: &str) -> Result<Option<Folder>> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match rustix::fs::openat2(&self.0, &path, DIRECTORY, Mode::empty(), resolve) {
+        match rustix::fs::openat2(&self.0, path, DIRECTORY, Mode::empty(), resolve) {
             Ok(fd) => Ok(Some(Folder(fd))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Error::call(format_args!("open {path}"), error)),

@@ -43,7 +43,7 @@ impl Store {
     /// The folder of `kind` for digests of `algorithm`.
     pub(crate) fn of(&self, kind: Kind, algorithm: Algorithm) -> Result<&Folder> {
         opened(&self.opened.by_algorithm[kind as usize][algorithm as usize], || {
-            match self.top.find_in(kind.as_str(), algorithm.as_str())? {
+            match self.top.find_below(&format!("{}/{}", kind.as_str(), algorithm.as_str()))? {
                 Some(there) => Ok(there),
                 None => self.all(kind)?.make(algorithm.as_str()),
             }

@@ -122,8 +122,7 @@ impl Store {
     /// The layer, unpacked, if it is there.
     pub fn layer(&self, id: &LayerId) -> Result<Option<Unpacked>> {
         let Some(Placed { path, place, root }) = self.placed(id)? else { return Ok(None) };
-        let Some((above, fs)) = place.rsplit_once('/') else { return Ok(None) };
-        let Some(folder) = self.top.find_in(above, fs)? else { return Ok(None) };
+        let Some(folder) = self.top.find_below(&place)? else { return Ok(None) };
         Ok(Some(Unpacked { fd: folder.into_fd(), path, place, root }))
     }
 
