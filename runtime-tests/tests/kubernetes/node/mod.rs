@@ -167,8 +167,24 @@ impl Node {
         let name = config.metadata.as_ref().expect("metadata").name.clone();
         let request =
             RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: runtime_handler.into() };
-        let id = self.call::<PodId>("RunPodSandbox", &request).pod_sandbox_id;
+        let id = self.call_of_network::<PodId>("RunPodSandbox", &request).pod_sandbox_id;
         Pod { node: self, id, name, config }
+    }
+
+    /// A call that sets a network up or takes it down and must succeed, asked for again as the kubelet does whatever was
+    /// refused, but here for one reason only: a plugin built with netlink 1.2.1 or 1.3.0 (trixie's) gives up with EINTR when
+    /// addresses change while it lists them, which the kernel allows itself (NLM_F_DUMP_INTR; containernetworking/plugins
+    /// issue 1121).
+    fn call_of_network<A: prost::Message + Default>(&self, method: &str, request: &impl prost::Message) -> A {
+        for _ in 0..5 {
+            match self.try_call(method, request) {
+                Err(refusal) if refusal.text.ends_with("interrupted system call") => {
+                    eprintln!("{method}: once more: {}", refusal.text);
+                }
+                answer => return answer.unwrap_or_else(|e| panic!("{method}: {e:?}\n{}", self.log())),
+            }
+        }
+        panic!("{method} is interrupted each time\n{}", self.log());
     }
 
     /// A pod with nothing special.
@@ -356,7 +372,8 @@ impl Pod<'_> {
 
     /// Stops it, with what runs in it.
     pub fn stop(&self) {
-        let _: Empty = self.node.call("StopPodSandbox", &PodId { pod_sandbox_id: self.id.clone() });
+        let _: Empty =
+            self.node.call_of_network("StopPodSandbox", &PodId { pod_sandbox_id: self.id.clone() });
     }
 
     /// Stops and removes it.
