@@ -4,7 +4,7 @@
 //!   machines ── setpriv ── unshare ── sh ── linux.uml or qemu     a pid namespace: whoever ends, all of it ends
 //!      |                                        |
 //!      +--> payload.tar --> unpacked, ./run ----+
-//!      +<-- output, told <----------------------+                  told: `ready UPTIME`, then `exit STATUS`
+//!      +<-- output, told <----------------------+                  told: `ready UPTIME`, `alive` now and then, `exit STATUS`
 //! ```
 //! All files lie on a tmpfs in a mount namespace of our own: nothing is left when we end, however we end.
 
@@ -29,6 +29,10 @@ fn boot_limit(tier: Tier) -> Duration {
 /// After its last word a machine has this long to power off.
 const POWER_OFF: Duration = Duration::from_secs(30);
 
+/// A machine whose script tells nothing for so long stands still: it says `alive` every ten seconds, whatever the tests do
+/// (`guest/rcrun-tests`). User-mode Linux was seen in the idle loop of its kernel, at full speed, with nothing running in it.
+const SILENCE: Duration = Duration::from_secs(180);
+
 /// What a machine did.
 #[derive(Debug, Default)]
 pub struct Run {
@@ -38,6 +42,8 @@ pub struct Run {
     pub booted: Option<Duration>,
     /// The status of what ran in it; none, when it ended before that or was ended.
     pub status: Option<i32>,
+    /// It was ended because it gave no sign of life any more.
+    pub stood_still: bool,
 }
 
 /// A mount namespace of our own with an empty tmpfs on `folder`. Call this before anything is started.
@@ -54,12 +60,17 @@ pub fn own_tmpfs(folder: &Path) -> Result<(), String> {
 
 /// Boots a machine from what lies in `disk`, runs the tar `payload` in it; all files of it lie in `work`.
 ///
-/// A machine that does not boot is tried once more. What ran in it never is.
+/// A machine that does not boot, or whose kernel stands still, is tried once more: that is none of what ran in it, which
+/// has its own limits. What only failed is never tried again.
 pub fn run(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -> Result<Run, String> {
     let mut run = boot(tier, disk, payload, work, limit)?;
     if run.booted.is_none() {
         eprintln!("machines: {} did not boot; its console said:\n{}", tier.name(), console(work));
         eprintln!("machines: {}: once more", tier.name());
+        run = boot(tier, disk, payload, work, limit)?;
+    } else if run.stood_still {
+        eprintln!("machines: {} stood still; its console said:\n{}", tier.name(), console(work));
+        eprintln!("machines: {}: all of it once more", tier.name());
         run = boot(tier, disk, payload, work, limit)?;
     }
     if run.status.is_none() {
@@ -101,8 +112,12 @@ fn boot(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -
     let mut run = Run::default();
     let mut told = String::new();
     let mut deadline = began + boot_limit(tier);
+    let mut sign = began;
     loop {
-        let wait = deadline.saturating_duration_since(Instant::now());
+        // Until it is ready nobody in it gives signs, and after its last word nobody has to.
+        let signs_are_due = run.booted.is_some() && run.status.is_none();
+        let end = if signs_are_due { deadline.min(sign + SILENCE) } else { deadline };
+        let wait = end.saturating_duration_since(Instant::now());
         let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         let mut fds = [
             PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
@@ -117,7 +132,9 @@ fn boot(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -
         // Emptied before the files are read: what is written after that wakes us again.
         while written.read_events().is_ok_and(|events| !events.is_empty()) {}
         run.output += &pass_on(&mut follow[0]).map_err(|e| io("read its output", e))?;
-        follow[1].read_to_string(&mut told).map_err(|e| io("read what it told", e))?;
+        if follow[1].read_to_string(&mut told).map_err(|e| io("read what it told", e))? > 0 {
+            sign = Instant::now();
+        }
         let word = |name: &str| {
             told.lines().find_map(|line| line.strip_prefix(name)).filter(|_| told.ends_with('\n'))
         };
@@ -136,6 +153,10 @@ fn boot(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -
             break;
         }
         if ready == 0 {
+            run.stood_still = signs_are_due && end < deadline;
+            if run.stood_still {
+                eprintln!("machines: {}: no sign of life for {} s", tier.name(), SILENCE.as_secs());
+            }
             if run.status.is_none() {
                 eprintln!("machines: {} is ended after {} s", tier.name(), began.elapsed().as_secs());
             }
