@@ -2,8 +2,10 @@
 
 use super::{COUNT, Images, number};
 use crate::shim_harness::{Io, Place, Shim, binary, end_all_here, own_run};
-use containerd_shim_protos::api::Status;
-use containerd_shim_protos::shim::oci::CheckpointOptions;
+use containerd_shim_protos::api::{CreateTaskRequest, Status};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::oci::{CheckpointOptions, Options};
 use containerd_shim_protos::ttrpc::Code;
 use runtime_tests::bundle::{Bundle, Folder};
 use runtime_tests::containerd::{Containerd, IMAGE, SHIM};
@@ -159,6 +161,60 @@ fn a_restored_task_has_its_terminal_and_one_that_fails_can_be_deleted() {
     );
     assert_eq!(again.expect_err("a refusal").0, Code::UNIMPLEMENTED);
     second.clear("again");
+}
+
+#[test]
+fn criu_is_the_one_that_the_options_name() {
+    let (place, images) = (Place::new("shim-criu"), Images::new());
+    let file = |name: &str, body: String| {
+        let path = place.folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
+        path.display().to_string()
+    };
+    let asked = place.folder.path().join("asked");
+    let named = file("named", format!("echo named >>{}\nexec /usr/sbin/criu \"$@\"", asked.display()));
+    std::fs::create_dir(place.folder.path().join("other")).expect("mkdir");
+    // The first in PATH is another.
+    file("other/criu", format!("echo other >>{}\nexit 1", asked.display()));
+    let path = format!("{}:{}", place.folder.path().join("other").display(), stubs(place.folder.path()));
+    let bundle = shell("shim-criu", COUNT, |_| ());
+    let shim = |id: &str| {
+        let address = place.start_with(&bundle, id, |command| {
+            command.env("PATH", &path);
+        });
+        Shim::at(&address)
+    };
+    let mut options = Options::default();
+    // Its field, which this library does not know.
+    options.special_fields.mut_unknown_fields().add_length_delimited(8, named.into_bytes());
+    let given = Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: options.write_to_bytes().expect("options"),
+        ..Any::default()
+    };
+    let checkpoint = images.path().join("a");
+    for (id, from) in [("first", String::new()), ("second", checkpoint.display().to_string())] {
+        let io = Io::fifos(place.folder.path(), id);
+        let mut out = io.out();
+        let shim = shim(id);
+        let create = |request: &mut CreateTaskRequest| {
+            request.options = Some(given.clone()).into();
+            request.checkpoint = from.clone();
+        };
+        shim.create_with(&bundle, id, &io, create).expect("create");
+        std::fs::remove_file(&asked).ok();
+        shim.start(id, "").expect("start");
+        number(&out.line());
+        if from.is_empty() {
+            shim.checkpoint(id, &checkpoint, &exit()).expect("checkpoint");
+            assert_eq!(shim.wait(id, ""), Ok(137));
+        }
+        let asked = std::fs::read_to_string(&asked).expect("who was asked");
+        assert!(asked.lines().all(|line| line == "named"), "{id}: {asked}");
+        shim.clear(id);
+    }
+    nobody_was_executed(place.folder.path());
 }
 
 #[test]
