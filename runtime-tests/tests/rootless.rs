@@ -848,6 +848,80 @@ fn the_state_of_a_users_containers_lies_in_his_runtime_folder() {
     assert!(foreign.err.contains("belongs to uid"), "{}", foreign.err);
 }
 
+/// A tmpfs whose root's files are shown as those of 10, or of these ids of the machine.
+fn with_owners(hosts: [u32; 2]) -> Value {
+    let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 100}]);
+    json!({
+        "destination": "/tmp", "type": "tmpfs", "source": "scratch", "options": ["idmap", "mode=717", "nodev"],
+        "uidMappings": map(hosts[0]), "gidMappings": map(hosts[1]),
+    })
+}
+
+#[test]
+fn a_tmpfs_of_a_users_container_shows_the_owners_of_its_map() {
+    let user = User::with_ranges("owners");
+    let script =
+        "stat -c '%u:%g %a' /tmp; touch /tmp/own; stat -c %u:%g /tmp/own; grep ' /tmp ' /proc/self/mountinfo";
+    // (mappings of its own, what the root of the tmpfs shows)
+    for (name, own, expected) in [("owners-own", true, "10:20 717"), ("owners-containers", false, "0:0 717")]
+    {
+        let out = user.inside(name, script, |c| {
+            with_range(c);
+            // 1 of the container is the first of the range.
+            let mut entry = with_owners([RANGE + 9, RANGE + 19]);
+            // Who has no place in the map makes no files (EOVERFLOW).
+            c["process"]["user"] = json!({"uid": 12, "gid": 23});
+            if !own {
+                entry.as_object_mut().expect("a mount").retain(|key, _| !key.ends_with("Mappings"));
+            }
+            c["mounts"].as_array_mut().expect("mounts").push(entry);
+        });
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines[..2], [expected, "12:23"], "{out}");
+        assert!(lines[2].contains("idmapped") && lines[2].contains("nodev"), "{out}");
+    }
+    let refused = |name: &str, change: &dyn Fn(&mut Value), words: &[&str]| {
+        let told = user.refused(name, |c| {
+            with_range(c);
+            change(c);
+        });
+        assert!(words.iter().all(|word| told.contains(word)), "{name}: {told}");
+    };
+    let add = |c: &mut Value, entry: Value| c["mounts"].as_array_mut().expect("mounts").push(entry);
+    refused(
+        "owners-others",
+        &|c| add(c, with_owners([RANGE + 9, RANGE + 65_500])),
+        &[
+            "/gidMappings/0/hostID",
+            "the 100 ids from",
+            "without root a mount shows only ids that the container has",
+        ],
+    );
+    refused(
+        "owners-bind",
+        &|c| {
+            let mut entry = with_owners([RANGE, RANGE]);
+            entry["type"] = json!("bind");
+            entry["source"] = json!("/usr");
+            entry["options"] = json!(["rbind", "idmap"]);
+            add(c, entry);
+        },
+        &["an id-mapped bind mount takes root"],
+    );
+}
+
+#[test]
+fn a_tmpfs_that_is_added_to_a_users_container_shows_the_owners_of_its_map_too() {
+    let user = User::with_ranges("added");
+    let bundle = user.bundle("added", &["sh", "-c", "echo up; exec sleep 1000"], with_range);
+    assert_eq!(user.detached(&bundle, "added").line(), "up");
+    let list = user.folder.path().join("list.json");
+    fs::write(&list, json!([with_owners([RANGE + 9, RANGE + 19])]).to_string()).expect("a list");
+    user.ok(&["mounts", "add", "added", list.to_str().expect("UTF-8")]);
+    assert_eq!(user.ok(&["exec", "added", "stat", "-c", "%u:%g", "/tmp"]), "10:20\n");
+    user.ok(&["delete", "--force", "added"]);
+}
+
 #[test]
 fn mounts_are_added_to_a_users_container_from_what_he_sees_of_the_machine() {
     for (id, user) in

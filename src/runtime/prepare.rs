@@ -3,11 +3,11 @@
 
 use crate::error::{CallContext, Context};
 use crate::idmap;
-use crate::plan::{Plan, Source};
+use crate::plan::{IdMap, Plan, Source};
 use crate::resolve::open_in_root;
 use crate::sys::mount::{MountAttributes, set_attributes};
 use crate::sys::namespace;
-use crate::sys::trees::Wanted;
+use crate::sys::trees::{Mounted, New, Wanted};
 use crate::{Code, Error, Result, words};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{
@@ -55,6 +55,8 @@ fn look(source: &Source, means: &Means<'_>) -> Result<OwnedFd> {
         Source::Device { path, major, minor, block, origin } => {
             of(open_device(path, *major, *minor, *block), origin, "device")
         }
+        // Nothing of the machine is in it: a descriptor that says nothing.
+        Source::FileSystem { .. } => open_path(Path::new("/")),
         _ => open_path(&tree_path(source, means)?),
     }
 }
@@ -88,6 +90,9 @@ pub fn wanted(plan: &Plan, opened: &[OwnedFd], means: &Means<'_>) -> Result<Vec<
         if !source.is_tree() {
             return Ok(None);
         }
+        if let Source::FileSystem { kind, options, attributes, idmap, origin, .. } = source {
+            return new(kind, options, *attributes, idmap.as_ref(), origin).map(|new| Some(Wanted::New(new)));
+        }
         let (recursive, propagation) = match source {
             Source::Root { propagation, .. } => (true, *propagation),
             Source::Bind { recursive, propagation, .. } => (*recursive, *propagation),
@@ -98,9 +103,37 @@ pub fn wanted(plan: &Plan, opened: &[OwnedFd], means: &Means<'_>) -> Result<Vec<
         let stat = rustix::fs::fstat(fd).call(format!("fstat {}", path.display()))?;
         let path = CString::new(path.into_os_string().into_vec())
             .map_err(|_| Error::new(Code::Config, "a path of config.json holds a NUL"))?;
-        Ok(Some(Wanted { path, recursive, propagation, file: (stat.st_dev, stat.st_ino) }))
+        let file = (stat.st_dev, stat.st_ino);
+        Ok(Some(Wanted::Mounted(Mounted { path, recursive, propagation, file })))
     };
     plan.slots.iter().zip(opened).map(one).collect()
+}
+
+/// A file system that is made inside, for its owners are those of a map below the container's own.
+fn new(
+    kind: &str,
+    options: &[(String, Option<String>)],
+    attributes: u32,
+    idmap: Option<&IdMap>,
+    origin: &str,
+) -> Result<New> {
+    let text = |word: &str| {
+        CString::new(word).map_err(|_| Error::config(format!("{origin}/options"), "an option holds a NUL"))
+    };
+    let Some(IdMap::Own { maps, .. }) = idmap else {
+        return Err(Error::new(
+            Code::System,
+            format!("{origin}: the plan gives {kind} no id map of its own"),
+        ));
+    };
+    let pair =
+        |(key, value): &(String, Option<String>)| Ok((text(key)?, value.as_deref().map(text).transpose()?));
+    Ok(New {
+        kind: text(kind)?,
+        options: options.iter().map(pair).collect::<Result<_>>()?,
+        attributes,
+        maps: [&maps.uid, &maps.gid].map(|map| map.clone().into_bytes()),
+    })
 }
 
 /// The tree of a late slot.

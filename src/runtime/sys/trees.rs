@@ -1,12 +1,13 @@
 //! A child that enters the namespaces of init and clones mounts there: an ordinary user owns nothing of the machine's mount
-//! namespace, but all of the copy that its new user namespace has.
+//! namespace, but all of the copy that its new user namespace has. It makes file systems there too, whose owners the kernel
+//! maps for that namespace alone.
 //!
 //! It keeps the caller's user, groups and access rights, which init, as root of the user namespace, may not have. Between
 //! fork and exit it makes system calls only: the process that forks may have many threads.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_int};
-use std::io::{self, IoSliceMut};
+use std::ffi::{CStr, CString, c_int};
+use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -14,11 +15,37 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
 };
 
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
 use super::mount::MountAttributes;
+use super::user_namespace::UserNamespace;
 
 /// A tree that may be asked for.
 #[derive(Debug)]
-pub struct Wanted {
+pub enum Wanted {
+    /// What is mounted there already.
+    Mounted(Mounted),
+    /// A new file system.
+    New(New),
+}
+
+/// A new file system whose files show other owners.
+#[derive(Debug)]
+pub struct New {
+    /// Its type.
+    pub kind: CString,
+    /// fsconfig(2): keys with their values, and flags.
+    pub options: Vec<(CString, Option<CString>)>,
+    /// MOUNT_ATTR_* bits.
+    pub attributes: u32,
+    /// The contents of uid_map and gid_map, in ids of init's user namespace.
+    pub maps: [Vec<u8>; 2],
+}
+
+/// What is mounted already.
+#[derive(Debug)]
+pub struct Mounted {
     /// Absolute path.
     pub path: CString,
     /// With all mounts below it.
@@ -46,7 +73,7 @@ pub struct Failed {
 }
 
 /// The calls that can fail, by the number in a reply; 0 is success.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 16] = [
     "nothing",
     "setns into the container",
     "open",
@@ -55,6 +82,14 @@ const CALLS: [&str; 8] = [
     "open_tree",
     "mount_setattr",
     "unshare a mount namespace",
+    "fsopen",
+    "fsconfig",
+    "fsconfig FSCONFIG_CMD_CREATE",
+    "fsmount",
+    "user namespace for an id map",
+    "open its id map",
+    "write its id map",
+    "mount_setattr MOUNT_ATTR_IDMAP",
 ];
 
 type Reply = [i32; 2];
@@ -150,7 +185,7 @@ fn serve(socket: RawFd, init: RawFd, kinds: c_int, wanted: &[Option<Wanted>]) ->
             }
             let index = usize::from(u16::from_ne_bytes(index));
             let (reply, tree) = match (entered, wanted.get(index).and_then(Option::as_ref)) {
-                ([0, _], Some(wanted)) => match clone(wanted) {
+                ([0, _], Some(wanted)) => match made(wanted) {
                     Ok(tree) => ([0, 0], Some(tree)),
                     Err(reply) => (reply, None),
                 },
@@ -167,7 +202,64 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-fn clone(wanted: &Wanted) -> Result<OwnedFd, Reply> {
+fn made(wanted: &Wanted) -> Result<OwnedFd, Reply> {
+    match wanted {
+        Wanted::Mounted(mounted) => clone(mounted),
+        Wanted::New(new) => make(new),
+    }
+}
+
+/// The reply to a call of rustix's that has failed.
+fn failed(call: i32) -> impl Fn(rustix::io::Errno) -> Reply {
+    move |errno| [call, errno.raw_os_error()]
+}
+
+fn make(new: &New) -> Result<OwnedFd, Reply> {
+    let context = rustix::mount::fsopen(&*new.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(8))?;
+    for (key, value) in &new.options {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value),
+            None => rustix::mount::fsconfig_set_flag(&context, &**key),
+        }
+        .map_err(failed(9))?;
+    }
+    rustix::mount::fsconfig_create(&context).map_err(failed(10))?;
+    let attributes = MountAttrFlags::from_bits_retain(new.attributes);
+    let mount =
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(11))?;
+    let owners = with_maps(&new.maps)?;
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        user_namespace: owners.as_raw_fd() as u64,
+        ..MountAttributes::default()
+    };
+    match super::mount::set_attributes(borrow(&mount), false, &attributes) {
+        Ok(()) => Ok(mount),
+        Err(error) => Err([15, error.raw_os_error().unwrap_or_default()]),
+    }
+}
+
+/// A user namespace below the one that this process is in, with these maps.
+fn with_maps(maps: &[Vec<u8>; 2]) -> Result<OwnedFd, Reply> {
+    let number = |call: i32, error: io::Error| [call, error.raw_os_error().unwrap_or_default()];
+    let made = UserNamespace::new().map_err(|error| number(12, error))?;
+    let open = |file: &str, flags: OFlags| {
+        // On the stack: nothing is allocated here.
+        let mut path = [0_u8; 64];
+        let mut rest = path.as_mut_slice();
+        write!(rest, "/proc/{}/{file}\0", made.pid()).map_err(|_| [13, libc::ENAMETOOLONG])?;
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| [13, libc::ENAMETOOLONG])?;
+        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(failed(13))
+    };
+    for (file, map) in ["uid_map", "gid_map"].into_iter().zip(maps) {
+        let file = open(file, OFlags::WRONLY)?;
+        // One write: the kernel takes a map whole or not at all.
+        rustix::io::write(&file, map).map_err(failed(14))?;
+    }
+    open("ns/user", OFlags::RDONLY)
+}
+
+fn clone(wanted: &Mounted) -> Result<OwnedFd, Reply> {
     // SAFETY: paths end with NUL, buffers live, and each fd is taken over once.
     unsafe {
         let owned = |fd: c_int, call: i32| match fd {

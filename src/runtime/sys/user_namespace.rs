@@ -17,7 +17,7 @@ pub struct UserNamespace {
 }
 
 impl UserNamespace {
-    /// Makes one, without maps.
+    /// Makes one, without maps. Nothing is allocated: a copy of a process that had threads may call this.
     pub fn new() -> io::Result<UserNamespace> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -31,6 +31,9 @@ impl UserNamespace {
                 libc::dup2(fd, 0);
                 libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
                 let failed = libc::unshare(libc::CLONE_NEWUSER) != 0;
+                // A copy of one that nobody may look into (`trees`): its files in /proc are root's of the machine then, and
+                // an ordinary user could not write the maps. It has no descriptor that is anybody's.
+                libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
                 let errno: i32 = if failed { *libc::__errno_location() } else { 0 };
                 libc::write(0, (&raw const errno).cast(), size_of::<i32>());
                 let mut byte = 0_u8;
