@@ -114,6 +114,21 @@ pub enum Shell {
     Zsh,
     /// fish
     Fish,
+    /// elvish
+    Elvish,
+    /// PowerShell
+    Powershell,
+}
+
+impl Shell {
+    /// All of them, as `--shell` names them.
+    pub const ALL: [(&str, Shell); 5] = [
+        ("bash", Shell::Bash),
+        ("zsh", Shell::Zsh),
+        ("fish", Shell::Fish),
+        ("elvish", Shell::Elvish),
+        ("powershell", Shell::Powershell),
+    ];
 }
 
 /// A verb that only takes a container. The id is checked by the runtime, which owns its rules.

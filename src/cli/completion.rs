@@ -1,8 +1,8 @@
-//! Completions for bash, zsh and fish, of the table that the parser is made from: `rcrun completion`, and `make man`.
+//! Completions for shells, of the table that the parser is made from: `rcrun completion`, and `make man`.
 //! Uses: args, tree, clap_complete.
 
 use clap_complete::generate;
-use clap_complete::shells::{Bash, Fish, Zsh};
+use clap_complete::shells::{Bash, Elvish, Fish, PowerShell, Zsh};
 
 use crate::args::Shell;
 use crate::tree;
@@ -15,6 +15,8 @@ pub fn script(shell: Shell) -> Vec<u8> {
         Shell::Bash => generate(Bash, &mut rcrun, "rcrun", &mut script),
         Shell::Zsh => generate(Zsh, &mut rcrun, "rcrun", &mut script),
         Shell::Fish => generate(Fish, &mut rcrun, "rcrun", &mut script),
+        Shell::Elvish => generate(Elvish, &mut rcrun, "rcrun", &mut script),
+        Shell::Powershell => generate(PowerShell, &mut rcrun, "rcrun", &mut script),
     }
     script
 }
@@ -56,13 +58,16 @@ mod tests {
         assert_eq!(offered(&["rcrun", "run", "--no-"]), ["--no-subreaper", "--no-pivot", "--no-new-keyring"]);
         assert_eq!(offered(&["rcrun", "list", "--format", ""]), ["table", "json"]);
         assert_eq!(offered(&["rcrun", "--log-format", ""]), ["text", "json"]);
-        assert_eq!(offered(&["rcrun", "completion", "-s", ""]), ["bash", "zsh", "fish"]);
+        assert_eq!(
+            offered(&["rcrun", "completion", "-s", ""]),
+            ["bash", "zsh", "fish", "elvish", "powershell"]
+        );
         assert_eq!(offered(&["rcrun", "image", "commit", "--pa"]), ["--pause"]);
     }
 
     #[test]
     fn each_shell_is_told_every_verb_and_option() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        for (_, shell) in Shell::ALL {
             let script = String::from_utf8(script(shell)).expect("UTF-8");
             let mut left = vec![tree::rcrun()];
             while let Some(command) = left.pop() {

@@ -32,6 +32,7 @@ Commands:
 Global options, before the command:
   -r, --root DIR           Keep the state of containers in DIR (default: {root}, of a user $XDG_RUNTIME_DIR/rcrun)
   -l, --log PLACE          Append errors and warnings to a file too; or to journald:ID or syslog:ID
+      --systemd-log        The same as --log journald:rcrun
       --log-format FORMAT  text or json
       --log-level LEVEL    error, warning (default, the same as info), debug or trace (the same)
       --debug              Tell more in the log

@@ -7,9 +7,10 @@ use crate::args::global::FLAGS;
 use crate::args::image;
 
 /// The options before the verb, which are read without clap, with their values.
-const GLOBAL: [(&str, &str, &str); 10] = [
+const GLOBAL: [(&str, &str, &str); 11] = [
     ("root", "DIR", "Keep the state of containers in DIR"),
     ("log", "FILE", "Append errors and warnings to FILE too, or to journald:ID or syslog:ID"),
+    ("systemd-log", "", "The same as --log journald:rcrun"),
     ("log-format", "text|json", "The form of the log"),
     ("log-level", "error|warning|info|debug|trace", "How much the log is told"),
     ("debug", "", "Tell more in the log"),

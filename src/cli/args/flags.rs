@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use rcrun_runtime::{Code, Error, Result};
 
 use super::words::Options;
-use super::{checkpoint, update};
+use super::{Shell, checkpoint, update};
 
 /// A verb.
 #[derive(Debug)]
@@ -472,7 +472,7 @@ Examples:
   rcrun completion --shell fish > ~/.config/fish/completions/rcrun.fish",
         flags: || {
             vec![
-                valued("shell", "SHELL", PossibleValuesParser::new(["bash", "zsh", "fish"]))
+                valued("shell", "SHELL", PossibleValuesParser::new(Shell::ALL.map(|(name, _)| name)))
                     .short('s')
                     .help("The shell"),
             ]

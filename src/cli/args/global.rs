@@ -137,6 +137,8 @@ pub const FLAGS: &[Flag<'static>] = &[
     Flag { long: "cgroup-manager", short: None, valued: true },
     Flag { long: "criu", short: None, valued: true },
     Flag { long: "debug", short: None, valued: false },
+    // youki's word for its journal.
+    Flag { long: "systemd-log", short: None, valued: false },
     Flag { long: "systemd-cgroup", short: Some('s'), valued: false },
     Flag { long: "version", short: Some('v'), valued: false },
     Flag { long: "version", short: Some('V'), valued: false },
@@ -157,7 +159,7 @@ pub fn scan(words: Vec<OsString>) -> (Globals, Result<Rest>) {
 }
 
 fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Rest> {
-    let mut version = false;
+    let (mut version, mut journal) = (false, false);
     let mut wrong = None;
     for given in read.given {
         match given {
@@ -202,10 +204,17 @@ fn resolve(globals: &mut Globals, read: Words, result: Result<()>) -> Result<Res
             },
             Given::Switch(name, on) => match name.as_str() {
                 "debug" => globals.log_level = if on { LogLevel::Debug } else { LogLevel::default() },
+                "systemd-log" => journal = on,
                 "systemd-cgroup" => globals.cgroups = if on { Cgroups::Systemd } else { Cgroups::Rcrun },
                 _ => version = on,
             },
         }
+    }
+    if journal && globals.log.is_none() {
+        globals.log = Some(LogPlace::Journal("rcrun".into()));
+    } else if journal {
+        let text = "--systemd-log, --log: a log goes to one place; `--log journald:rcrun` is what --systemd-log means";
+        wrong = wrong.or(Some(text.into()));
     }
     result?;
     if let Some(wrong) = wrong {
@@ -266,6 +275,8 @@ mod tests {
             ("--log-level error", only_errors),
             ("--log file:/l", log_to("/l".into())),
             ("--log journald:web", log_to(LogPlace::Journal("web".into()))),
+            ("--systemd-log", log_to(LogPlace::Journal("rcrun".into()))),
+            ("--systemd-log=false --log L --log-format json", log.clone()),
             ("--log=syslog:a:b", log_to(LogPlace::Syslog("a:b".into()))),
             ("--log other:l", log_to("other:l".into())),
             ("--cgroup-manager systemd", systemd.clone()),
@@ -325,6 +336,10 @@ mod tests {
             (
                 "--log L --log journald: state",
                 "--log: \"journald:\" names no identifier: write journald:NAME",
+            ),
+            (
+                "--systemd-log --log L state",
+                "--systemd-log, --log: a log goes to one place; `--log journald:rcrun` is what --systemd-log means",
             ),
             ("--log L --log file: state", "--log: \"file:\" names no file"),
             (

@@ -80,6 +80,8 @@ fn every_option_that_runc_or_crun_lists_is_read() {
         "info",
         "completion -s bash",
         "completion --shell=zsh",
+        "completion -s elvish",
+        "completion -s powershell",
     ] {
         assert!(!matches!(invocation(line), Invocation::Help(_)), "{line}");
     }
@@ -99,8 +101,11 @@ fn what_is_refused_of_them_is_refused_by_name_and_with_the_reason() {
         ),
         ("exec --user root ID sh", "names are not looked up"),
         ("--log-level all list", "--log-level: \"all\" is none of error, warning, info, debug, trace"),
-        ("completion --shell elvish", "completion: --shell: \"elvish\" is not one of bash, zsh, fish"),
-        ("completion", "completion: an argument is missing: --shell bash, zsh or fish"),
+        (
+            "completion --shell csh",
+            "completion: --shell: \"csh\" is not one of bash, zsh, fish, elvish, powershell",
+        ),
+        ("completion", "completion: an argument is missing: --shell bash, zsh, fish, elvish or powershell"),
         ("--cgroup-manager none list", "is none of cgroupfs, systemd, disabled"),
     ] {
         let error = refused(line).to_string();

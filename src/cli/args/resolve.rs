@@ -200,12 +200,13 @@ fn invocation(verb: &Verb, options: Matches, mut plain: Plain) -> Result<Invocat
         "features" => Invocation::Features,
         "doctor" => Invocation::Doctor(options.table()),
         "info" => Invocation::Info,
-        "completion" => Invocation::Completion(match options.word("shell").as_deref() {
-            Some("bash") => Shell::Bash,
-            Some("zsh") => Shell::Zsh,
-            Some(_) => Shell::Fish,
-            None => return Err(plain.missing("--shell bash, zsh or fish")),
-        }),
+        "completion" => {
+            let word = options.word("shell");
+            let named = Shell::ALL.iter().find(|(name, _)| word.as_deref() == Some(name));
+            let (_, shell) =
+                named.ok_or_else(|| plain.missing("--shell bash, zsh, fish, elvish or powershell"))?;
+            Invocation::Completion(*shell)
+        }
         "check" => Invocation::Check(Check {
             bundle: one_bundle(&options, &mut plain)?,
             format: options.plan_format(),
