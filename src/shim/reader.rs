@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, inotify};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whether somebody has the FIFO open to read it, whose writing end `writer` is; we must have it open in no other way.
 pub fn is_there(writer: &OwnedFd) -> bool {
@@ -40,6 +40,14 @@ pub fn watch(end: impl AsFd) -> rustix::io::Result<OwnedFd> {
 pub fn seen(watch: &OwnedFd) {
     let mut bytes = [0; 512];
     while rustix::io::read(watch, &mut bytes).is_ok_and(|count| count > 0) {}
+}
+
+/// Whether `watch` has something to say before `silence` is over; it is taken.
+pub fn reads(watch: &OwnedFd, silence: Duration) -> bool {
+    let Ok(limit) = Timespec::try_from(silence) else { return false };
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&limit)));
+    seen(watch);
+    ready.is_ok_and(|ready| ready > 0)
 }
 
 /// Opens the FIFO at `path` to write it and, so that it is never without a reader, to read it, once somebody else has it open
@@ -91,7 +99,6 @@ fn await_reader(writer: &OwnedFd, latest: Instant) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::time::Duration;
 
     fn fifo() -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// What a pipe holds.
@@ -34,6 +34,8 @@ const LATEST: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 pub struct Open {
     counts: Mutex<Counts>,
     less: Condvar,
+    /// The FIFOs that we have open to read, too, of those that are not at their end.
+    fifos: Mutex<Vec<Weak<OwnedFd>>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +62,34 @@ impl Open {
         self.counts().behind > 0
     }
 
+    /// Whether something was moved that a reader has not read, by streams that are not at their end: a process that has ended
+    /// has left others who may say more.
+    pub fn has_unread(&self) -> bool {
+        self.fifos().iter().any(is_unread)
+    }
+
+    /// Waits until readers have read that, or have read nothing for as long as `silence`, or `patience` ran out.
+    pub fn wait_for_unread(&self, silence: Duration, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let fifos = self.fifos().clone();
+        for fifo in fifos {
+            // Not held while it is waited for: at its end only its reader may have it open.
+            let Some(watch) = fifo.upgrade().map(|fifo| reader::watch(&*fifo)) else { continue };
+            // A machine without an instance of inotify left has its ends all the same.
+            let Ok(watch) = watch else { continue };
+            while is_unread(&fifo) {
+                let left = deadline.saturating_duration_since(Instant::now()).min(silence);
+                if left.is_zero() || !reader::reads(&watch, left) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn fifos(&self) -> MutexGuard<'_, Vec<Weak<OwnedFd>>> {
+        self.fifos.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait_while(&self, silence: Duration, patience: Duration, more: impl Fn(&Counts) -> bool) {
         let deadline = Instant::now() + patience;
         let mut counts = self.counts();
@@ -82,6 +112,10 @@ impl Open {
         self.counts().open += 1;
         Counted { of: Arc::clone(self), behind: false }
     }
+}
+
+fn is_unread(fifo: &Weak<OwnedFd>) -> bool {
+    fifo.upgrade().is_some_and(|fifo| rustix::io::ioctl_fionread(&*fifo).is_ok_and(|unread| unread > 0))
 }
 
 /// A stream that is not at its end.
@@ -194,6 +228,9 @@ pub fn join(watches: &Watches, from: OwnedFd, to: OwnedFd, open: Option<&Arc<Ope
     let (from, to) = (Arc::new(from), Arc::new(to));
     let source = Arc::clone(&from);
     let counted = open.map(Open::one_more);
+    if let Some(open) = open.filter(|_| kept) {
+        open.fifos().push(Arc::downgrade(&to));
+    }
     let mut stream =
         Stream { from, to, pipes, held: Vec::new(), deaf: false, full: false, kept, late: None, counted };
     watches.add(source, EventFlags::IN, Box::new(move || stream.turn()))

@@ -380,6 +380,31 @@ fn an_end_is_told_though_who_outlives_it_writes_more_than_anybody_reads() {
 }
 
 #[test]
+fn an_end_waits_until_what_was_said_is_read_where_a_child_keeps_the_pipe() {
+    let place = Place::new("shim-child");
+    let bundle = Bundle::new("shim-child", &["sleep", "1000"]);
+    let shim = place.created(&bundle, "child", &Io::none());
+    shim.start("child", "").expect("start");
+    let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "e") };
+    let mut out = io.out();
+    shim.exec("child", "e", &io, "sleep 1000 & echo said").expect("exec");
+    let pid = shim.start("child", "e").expect("start");
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        std::thread::yield_now();
+    }
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let shim = &shim;
+        scope.spawn(move || tell.send(shim.wait("child", "e")));
+        let early = told.recv_timeout(Duration::from_millis(500));
+        assert!(early.is_err(), "nobody has read what it said, and its end is told: {early:?}");
+        assert_eq!(out.line(), "said");
+        assert_eq!(told.recv().expect("an answer"), Ok(0));
+    });
+    shim.clear("child");
+}
+
+#[test]
 fn who_asks_for_a_container_that_is_being_made_hears_of_it_when_it_is_or_is_not() {
     let place = Place::new("shim-asked");
     // Its creation takes until somebody reads.

@@ -67,6 +67,7 @@ impl Pod {
         outputs.into_iter().for_each(|output| self.watches.call(output));
         if let Ok(exit) = exit
             && !open.is_behind()
+            && !open.has_unread()
         {
             return self.ended(container, name, exit);
         }
@@ -76,6 +77,7 @@ impl Pod {
             let exit =
                 exit.or_else(|pidfd| children::ended(&pidfd, WaitIdOptions::empty())?.ok_or(Errno::CHILD));
             open.wait_for_readers(READERS, DRAIN);
+            open.wait_for_unread(READERS, DRAIN);
             if let Ok(exit) = exit {
                 pod.ended(&of, &whose, exit);
             }
