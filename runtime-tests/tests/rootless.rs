@@ -908,6 +908,22 @@ fn a_tmpfs_of_a_users_container_shows_the_owners_of_its_map() {
         },
         &["an id-mapped bind mount takes root"],
     );
+    for (name, key, value, words) in [
+        (
+            "owners-size",
+            "options",
+            json!(["idmap", "size=much"]),
+            &["/mounts/", "size=much", "fsconfig"] as &[&str],
+        ),
+        ("owners-kind", "type", json!("ramfs"), &["/mounts/", "does not support id-mapped mounts"]),
+    ] {
+        let change = |c: &mut Value| {
+            let mut entry = with_owners([RANGE, RANGE]);
+            entry[key] = value.clone();
+            add(c, entry);
+        };
+        refused(name, &change, words);
+    }
 }
 
 #[test]

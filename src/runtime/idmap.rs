@@ -3,7 +3,7 @@
 
 use crate::error::CallContext;
 use crate::plan::{IdMap, Maps};
-use crate::sys::mount::{MountAttributes, set_attributes};
+use crate::sys::mount::{MountAttributes, SET_ID_MAP, set_attributes};
 use crate::sys::namespace;
 use crate::sys::user_namespace::UserNamespace;
 use crate::{Error, Result};
@@ -29,21 +29,24 @@ pub fn apply(tree: BorrowedFd<'_>, map: &IdMap, origin: &str) -> Result<()> {
         user_namespace: namespace.as_raw_fd() as u64,
         ..MountAttributes::default()
     };
-    set_attributes(tree, recursive, &attributes).call(format!("{origin}: mount_setattr MOUNT_ATTR_IDMAP")).map_err(
-        |error| {
-            let hint = match error.errno() {
-                Some(libc::EINVAL) if recursive => {
-                    Some("ridmap takes file systems that support id-mapped mounts, also in all mounts below: one does not")
-                }
-                Some(libc::EINVAL) => Some("this file system does not support id-mapped mounts"),
-                Some(libc::EPERM) => Some(
-                    "the file system belongs to a user namespace in which rcrun is not root, or the mount has an id map already",
-                ),
-                _ => None,
-            };
-            error.at(origin).hint(hint)
-        },
-    )
+    set_attributes(tree, recursive, &attributes)
+        .call(format!("{origin}: {SET_ID_MAP}"))
+        .map_err(|error| explain(error, recursive, origin))
+}
+
+/// The failure of `SET_ID_MAP`, with what its errno means.
+pub fn explain(error: Error, recursive: bool, origin: &str) -> Error {
+    let hint = match error.errno() {
+        Some(libc::EINVAL) if recursive => Some(
+            "ridmap takes file systems that support id-mapped mounts, also in all mounts below: one does not",
+        ),
+        Some(libc::EINVAL) => Some("this file system does not support id-mapped mounts"),
+        Some(libc::EPERM) => Some(
+            "the file system belongs to a user namespace in which rcrun is not root, or the mount has an id map already",
+        ),
+        _ => None,
+    };
+    error.at(origin).hint(hint)
 }
 
 /// A user namespace with these maps.

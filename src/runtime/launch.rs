@@ -1,12 +1,13 @@
-//! Gives birth to init, hears its reports, answers its barriers. Uses: failure, plan, prepare's fds,
-//! program, sys::birth, words.
+//! Gives birth to init, hears its reports, answers its barriers. Uses: failure, idmap, plan,
+//! prepare's fds, program, sys, words.
 
 use crate::error::CallContext;
 use crate::plan::{Plan, Source};
 use crate::prepare::{clone_late, private_proc};
 use crate::sys::birth::{Birth, Newborn, bear};
+use crate::sys::mount::SET_ID_MAP;
 use crate::sys::trees::{Trees, Wanted};
-use crate::{Code, Error, Result, failure, init_image, program, words};
+use crate::{Code, Error, Result, failure, idmap, init_image, program, words};
 use rcrun_plan::image::{Parts, encode};
 use rcrun_plan::record::{GO_ON, Kind, REPORT_SIZE, Report};
 use rcrun_plan::{Barrier, text::Text};
@@ -431,6 +432,20 @@ fn fork_trees(process: BorrowedFd<'_>, kinds: i32, wanted: &[Option<Wanted>]) ->
 fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> {
     trees.get(slot as u16).map_err(|failed| {
         let errno = failed.error.raw_os_error().unwrap_or_default();
+        let source_name = words::source(Some(source));
+        if let Source::FileSystem { options, origin, .. } = source {
+            let option = match (failed.call, options.get(failed.option)) {
+                ("fsconfig", Some((key, Some(value)))) => format!(" {key}={value}"),
+                ("fsconfig", Some((key, None))) => format!(" {key}"),
+                _ => String::new(),
+            };
+            let what = format!("{origin}: {source_name}: {}{option}", failed.call);
+            let error = Error::call(what, failed.error);
+            return match failed.call {
+                SET_ID_MAP => idmap::explain(error, false, origin),
+                _ => error.at(origin.clone()),
+            };
+        }
         let hint = match (failed.call, errno) {
             ("open_tree", libc::EINVAL) => Some(
                 "without root a folder with mounts below it is bound together with them: use rbind, not bind",
@@ -441,7 +456,7 @@ fn clone_inside(trees: &Trees, slot: usize, source: &Source) -> Result<OwnedFd> 
             ("open", libc::EACCES) => Some("the path must be one that this user may search"),
             _ => None,
         };
-        let what = format!("{}: {}", words::source(Some(source)), failed.call);
+        let what = format!("{source_name}: {}", failed.call);
         Error::call(what, failed.error).hint(hint)
     })
 }

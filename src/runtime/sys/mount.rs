@@ -4,6 +4,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// The call that gives a mount an id map, as errors name it.
+pub const SET_ID_MAP: &str = "mount_setattr MOUNT_ATTR_IDMAP";
+
 /// What mount_setattr(2) changes: struct mount_attr.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

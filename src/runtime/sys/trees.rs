@@ -18,7 +18,7 @@ use rustix::net::{
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::mount::MountAttributes;
+use super::mount::{MountAttributes, SET_ID_MAP};
 use super::user_namespace::UserNamespace;
 
 /// A tree that may be asked for.
@@ -68,6 +68,8 @@ pub struct Trees {
 pub struct Failed {
     /// Which.
     pub call: &'static str,
+    /// Of a call for an option of a new file system: which.
+    pub option: usize,
     /// Its error.
     pub error: io::Error,
 }
@@ -89,10 +91,13 @@ const CALLS: [&str; 16] = [
     "user namespace for an id map",
     "open its id map",
     "write its id map",
-    "mount_setattr MOUNT_ATTR_IDMAP",
+    SET_ID_MAP,
 ];
 
+/// A call, with the number of an option in multiples of `OPTION`; and its errno.
 type Reply = [i32; 2];
+
+const OPTION: usize = 256;
 
 impl Trees {
     /// Forks it; `kinds` are the CLONE_NEW* bits of init's namespaces to enter. Without the mount namespace among them it
@@ -100,11 +105,11 @@ impl Trees {
     pub fn fork(init: BorrowedFd<'_>, kinds: c_int, wanted: &[Option<Wanted>]) -> Result<Trees, Failed> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|e| Failed { call: "socketpair", error: e.into() })?;
+                .map_err(|e| Failed { call: "socketpair", option: 0, error: e.into() })?;
         // SAFETY: the child makes system calls on what exists already, and leaves by _exit: no lock, no allocation, no
         // destructor of this process's.
         match unsafe { libc::fork() } {
-            -1 => Err(Failed { call: "fork", error: io::Error::last_os_error() }),
+            -1 => Err(Failed { call: "fork", option: 0, error: io::Error::last_os_error() }),
             0 => serve(theirs.as_raw_fd(), init.as_raw_fd(), kinds, wanted),
             pid => Ok(Trees { pid, socket: Some(ours) }),
         }
@@ -114,6 +119,7 @@ impl Trees {
     pub fn get(&self, index: u16) -> Result<OwnedFd, Failed> {
         let gone = || Failed {
             call: "clone in the container's mount namespace",
+            option: 0,
             error: io::ErrorKind::BrokenPipe.into(),
         };
         let socket = self.socket.as_ref().ok_or_else(gone)?;
@@ -125,7 +131,7 @@ impl Trees {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             match rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Failed { call: "recvmsg", error: e.into() }),
+                Err(e) => return Err(Failed { call: "recvmsg", option: 0, error: e.into() }),
                 Ok(message) => break message.bytes,
             }
         };
@@ -140,7 +146,8 @@ impl Trees {
         match (number(0), tree) {
             (0, Some(tree)) => Ok(tree),
             (call, _) => Err(Failed {
-                call: CALLS.get(call as usize).copied().unwrap_or("clone"),
+                call: CALLS.get(call as usize % OPTION).copied().unwrap_or("clone"),
+                option: call as usize / OPTION,
                 error: io::Error::from_raw_os_error(number(4)),
             }),
         }
@@ -216,12 +223,12 @@ fn failed(call: i32) -> impl Fn(rustix::io::Errno) -> Reply {
 
 fn make(new: &New) -> Result<OwnedFd, Reply> {
     let context = rustix::mount::fsopen(&*new.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(8))?;
-    for (key, value) in &new.options {
+    for (option, (key, value)) in new.options.iter().enumerate() {
         match value {
             Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value),
             None => rustix::mount::fsconfig_set_flag(&context, &**key),
         }
-        .map_err(failed(9))?;
+        .map_err(failed(9 + (option * OPTION) as i32))?;
     }
     rustix::mount::fsconfig_create(&context).map_err(failed(10))?;
     let attributes = MountAttrFlags::from_bits_retain(new.attributes);
