@@ -250,10 +250,10 @@ fn execs() -> Vec<Case> {
             told("usage", "", &["--user", "web", "names are not looked up"]).unnamed(),
         ),
         on(
-            "exec with a variable that is none",
+            "exec with a variable without a name",
             up,
-            &["exec", "--env", "HOME", "ID", "true"],
-            exec("config", "/env/2", &["missing '='", "HOME"]),
+            &["exec", "--env", "=HOME", "ID", "true"],
+            exec("config", "/env/2", &["invalid environment variable", "HOME"]),
         ),
         on(
             "exec without a command",

@@ -333,7 +333,7 @@ fn in_the_background_a_container_needs_nobody_and_is_deleted_with_all_it_wrote()
     );
     let mut command = images.runtime.command(images.words("run", "-d --name img-detached box"));
     let said = images.runtime.without_pipes(&mut command);
-    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "img-detached\n", ""));
     assert_eq!(images.runtime.status("img-detached"), "running");
     let said =
         images.runtime.ok(["exec", "img-detached", "sh", "-c", "echo x > /tmp/x; cat /etc/hostname /tmp/x"]);

@@ -685,6 +685,8 @@ fn a_container_of_a_users_image_is_met_by_later_commands() {
         "mkdir /made && touch /made/file && chown 33:34 /made/file /made && chmod 700 /made && id -u; id -g";
     assert_eq!(user.images_ok(&["exec", "later", "sh", "-c", script]), "0\n0\n");
     assert_eq!(user.images_ok(&["exec", "--user", "33:34", "later", "id", "-u"]), "33\n");
+    let list: Value = serde_json::from_str(&user.images_ok(&["list", "--format", "json"])).expect("JSON");
+    assert_eq!(list[0]["owner"], "ranger");
     assert_eq!(user.images_ok(&["image", "diff", "later"]), "A /made\nA /made/file\n");
     user.images_ok(&["image", "commit", "--quiet", "later", "app:2"]);
     user.images_ok(&["kill", "later", "KILL"]);
@@ -708,6 +710,14 @@ fn a_user_without_ranges_has_images_whose_files_are_all_roots() {
     let script =
         "stat -c '%u:%g %a' /srv/data; ls /srv/old; cat /proc/self/uid_map | wc -l; id -u; mkdir /made";
     assert_eq!(user.images_ok(&["run", "app:1", "sh", "-c", script]), "0:0 4640\nnew\n1\n0\n");
+    for root in ["0", "0:0", "root"] {
+        assert_eq!(user.images_ok(&["run", "-u", root, "app:1", "id", "-u"]), "0\n", "{root}");
+    }
+    for other in ["1000", "1000:1000", "0:1"] {
+        let refused = user.of_images(&["run", "-u", other, "app:1"]);
+        let told = ["/process/user", "/etc/subuid", "has root alone", "--add-subuids"];
+        assert!(told.iter().all(|word| refused.err.contains(word)), "{other}: {}", refused.err);
+    }
     let refused = user.of_images(&["run", "-u", "web", "app:1"]);
     assert!(refused.status != 0 && refused.err.contains("/etc/subgid"), "{}", refused.err);
     user.is_clean();

@@ -1,6 +1,7 @@
 //! `rcrun check`: every problem of a bundle, as a list or as JSON. Uses: args, output.
 
 use crate::args::{Cgroups, Check as Args, PlanFormat};
+use crate::images::load;
 use crate::{ExitCode, Global, output};
 use rcrun_runtime::Result;
 use rcrun_runtime::check::{Finding, Level, Report, check};
@@ -9,6 +10,7 @@ use rcrun_runtime::container::Options;
 /// Prints what was found. Status 1 where something is an error.
 #[inline(never)]
 pub fn run(global: &Global, args: &Args) -> Result<ExitCode> {
+    load::refuse("check", &args.bundle)?;
     let report = check(&Options {
         bundle: args.bundle.clone(),
         systemd: global.cgroups == Cgroups::Systemd,

@@ -79,7 +79,13 @@ fn from_command(command: &Command, spec: &Spec) -> Result<Process> {
     if !command.env.is_empty() {
         let mut env = process.env().clone().unwrap_or_default();
         for entry in &command.env {
-            env.push(text(entry, "--env")?);
+            let entry = text(entry, "--env")?;
+            if entry.contains('=') || entry.is_empty() {
+                env.push(entry);
+            } else if let Some(value) = std::env::var_os(&entry) {
+                // As with docker exec: the caller's, if he has it.
+                env.push(format!("{entry}={}", text(&value, "--env")?));
+            }
         }
         process.set_env(Some(env));
     }

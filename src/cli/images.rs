@@ -27,9 +27,15 @@ use crate::{ExitCode, Global, output};
 /// `rcrun image`
 #[inline(never)]
 pub fn image(global: &Global, args: &image::Image) -> Result<ExitCode> {
+    if let ImageVerb::List { format, quiet } = &args.verb
+        && !args.store.exists()
+    {
+        // A word that was mistyped makes no store.
+        return show::list(None, *format, *quiet).map(|()| ExitCode::SUCCESS);
+    }
     let store = open(&args.store)?;
     match &args.verb {
-        ImageVerb::List { format, quiet } => show::list(&store, *format, *quiet)?,
+        ImageVerb::List { format, quiet } => show::list(Some(&store), *format, *quiet)?,
         ImageVerb::Inspect { image } => show::inspect(&store, image)?,
         ImageVerb::History { image, format } => show::history(&store, image, *format)?,
         ImageVerb::Layers { image, depth, format } => {

@@ -3,6 +3,7 @@
 
 use crate::ExitCode;
 use crate::args::{Plan as Args, PlanFormat};
+use crate::images::load;
 use crate::{Global, output};
 use rcrun_runtime::compile::{self, ExecRequest, Request};
 use rcrun_runtime::error::CallContext;
@@ -13,6 +14,7 @@ use std::path::Path;
 /// `rcrun plan`
 #[inline(never)]
 pub fn plan(global: &Global, args: &Args) -> Result<ExitCode> {
+    load::refuse("plan", &args.bundle)?;
     let bundle = std::path::absolute(&args.bundle).call(format!("bundle {}", args.bundle.display()))?;
     let spec = spec::load(&bundle.join("config.json"))?;
     let host = Host::read()?;

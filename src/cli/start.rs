@@ -16,6 +16,7 @@ use rcrun_runtime::notify_socket::NotifySocket;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::sys::birth::Newborn;
 use rcrun_runtime::{Code, Error, Result, timings};
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -70,12 +71,24 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     if args.start.timings {
         timings::begin();
     }
-    if args.rm && (args.keep || args.detach) {
-        let other = if args.keep { "--keep" } else { "--detach" };
-        return Err(Error::new(
-            Code::Usage,
-            format!("run: --rm and {other}: nobody would be left to delete the container"),
-        ));
+    let wrong = match &target {
+        _ if args.rm && args.keep => {
+            Some("--rm and --keep: one deletes the container at its end, the other keeps it")
+        }
+        _ if args.rm && args.detach => {
+            Some("--rm and --detach: nobody would be left to delete the container at its end")
+        }
+        Target::Image(_) if args.image.tty && args.detach && args.start.console_socket.is_none() => Some(
+            "--detach and --tty: nobody would be left to hold the terminal: leave one of them out (`rcrun exec -t` gives a \
+             terminal later), or name the socket of who takes it, --console-socket PATH",
+        ),
+        Target::Image(_) if args.image.tty && args.image.interactive && !std::io::stdin().is_terminal() => {
+            Some("--interactive and --tty: the input device is not a TTY: leave -t out for a file or a pipe")
+        }
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        return Err(Error::new(Code::Usage, format!("run: {wrong}")));
     }
     // Before signals are blocked: ^C ends it, and leaves nothing.
     let mut ready = match &target {
@@ -112,7 +125,9 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
         {
             notify.wait(started.init.pidfd.as_fd(), pid).context(format!("run {id}"))?;
         }
-        if args.bundle.is_none() && args.what != id.as_str() && args.name.is_none() {
+        // As docker run has it, where it is an image; a bundle's id is told where nobody has named it.
+        let named = args.bundle.is_some() || args.what == id.as_str() || args.name.is_some();
+        if ready.is_some() || !named {
             output::print(format!("{id}\n"))?;
         }
         return Ok(ExitCode::SUCCESS);

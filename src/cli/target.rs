@@ -88,13 +88,16 @@ pub fn find<'a>(run: &'a Run, look: &impl Look) -> Result<(Target, &'a Run)> {
             format!("one argument too many: {word:?}: what a bundle executes stands in its config.json"),
         ));
     }
+    let (Target::Named { bundle, .. } | Target::Unnamed { bundle, .. }) = &target else {
+        return Ok((target, run));
+    };
     if (RunImage { store: run.image.store.clone(), ..RunImage::default() }) != *run.image {
         return Err(Error::new(
             Code::Usage,
             format!(
                 "{}: is a bundle, whose config.json says what is executed and how: -e, -t, -v and their like are for \
                  images",
-                run.what.display()
+                bundle.display()
             ),
         ));
     }

@@ -69,6 +69,7 @@ pub fn parse(words: &[String]) -> Result<(Action, Flags)> {
             "bundle" => &mut flags.bundle,
             "publish-binary" => &mut flags.publish_binary,
             "socket" => &mut flags.socket,
+            "h" | "help" => return Err(usage(ABOUT.to_string())),
             _ => return Err(usage(format!("-{name}: is no flag of a shim"))),
         };
         *field = match value.or_else(|| words.next().cloned()) {
@@ -86,9 +87,7 @@ pub fn parse(words: &[String]) -> Result<(Action, Flags)> {
             return Err(usage(format!("{other}: is no action of a shim, which are start and delete")));
         }
         None => {
-            return Err(usage(
-                "this is a shim that containerd starts (ctr run --runtime io.containerd.rcrun.v2): -v, -info, start and delete are its actions".to_string(),
-            ));
+            return Err(usage(ABOUT.to_string()));
         }
     };
     for (name, value) in [("namespace", &flags.namespace), ("id", &flags.id)] {
@@ -98,6 +97,8 @@ pub fn parse(words: &[String]) -> Result<(Action, Flags)> {
     }
     Ok((action, flags))
 }
+
+const ABOUT: &str = "this is a shim that containerd starts (ctr run --runtime io.containerd.rcrun.v2): -v, -info, start and delete are its actions";
 
 fn usage(message: String) -> Error {
     Error::new(Code::Usage, message)
@@ -134,6 +135,7 @@ mod tests {
         }
         for (line, why) in [
             ("", "this is a shim that containerd starts"),
+            ("--help", "this is a shim that containerd starts"),
             ("-namespace d -id", "-id: a value is missing"),
             ("-namespace d start", "-id: is missing"),
             ("-id d start", "-namespace: is missing"),

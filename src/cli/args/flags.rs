@@ -56,8 +56,21 @@ pub fn find(name: &str) -> Result<&'static Verb> {
 
 /// What is no verb, in runc's words.
 pub fn unknown(name: &str) -> Error {
-    let name = name.escape_debug();
-    Error::new(Code::Usage, format!("No help topic for '{name}': `rcrun help` lists the commands"))
+    let advice = match name {
+        "stop" => "`rcrun kill` ends a container, with TERM where no other signal is named",
+        "rm" => "`rcrun delete` deletes a container",
+        "top" => "`rcrun ps` prints a container's processes",
+        "stats" => "`rcrun events --stats` prints what a container uses",
+        "logs" => "what a container says goes to who has started it",
+        "images" => "`rcrun image list` lists the images",
+        "rmi" => "`rcrun image remove` removes an image",
+        "pull" | "push" | "load" | "save" | "tag" | "history" | "commit" | "diff" | "prune" => {
+            "`rcrun image` has the commands for images"
+        }
+        "build" => "rcrun builds no images: Docker, podman and buildah do, and take rcrun as their runtime",
+        _ => "`rcrun help` lists the commands",
+    };
+    Error::new(Code::Usage, format!("No help topic for '{}': {advice}", name.escape_debug()))
 }
 
 /// The verbs in the order in which people meet them.
@@ -184,13 +197,14 @@ Examples:
             vec![
                 path("process", "FILE", "Read the process object from FILE instead of a command").short('p'),
                 switch("tty", "Give the process a terminal").short('t'),
+                switch("interactive", "Let the process read standard input, as it does in any case").short('i'),
                 switch("detach", "Return when the process runs").short('d'),
                 text("user", "UID[:GID]", "Run as this user and group").short('u'),
                 list("additional-gids", "GID", "Add a supplementary group (repeatable)")
                     .short('g')
                     .value_parser(value_parser!(u32)),
                 path("cwd", "DIR", "Working directory in the container"),
-                list("env", "NAME=VALUE", "Set an environment variable (repeatable)")
+                list("env", "NAME[=VALUE]", "Set an environment variable (repeatable)")
                     .short('e')
                     .value_parser(OsStringValueParser::new()),
                 list("cap", "CAP", "Add a capability (repeatable)").short('c'),
@@ -271,7 +285,7 @@ Options stand before the id: what follows it goes to ps(1), which gets -ef other
 
 Examples:
   rcrun ps web
-  rcrun ps web -o pid,rss,args
+  rcrun ps web -eo pid,rss,args
   rcrun ps --format json web   pids only",
         flags: || vec![table()],
     },

@@ -91,10 +91,6 @@ fn advise(verb: &Verb, error: Error) -> Error {
         word if global::is_global(word) => {
             format!("{text} (a global option stands before the command: rcrun {word} ... {verb})")
         }
-        // As it is typed for `docker exec`, and for `rcrun run`.
-        "-i" | "-it" | "-ti" | "--interactive" if verb == "exec" => {
-            format!("{text} (the command has standard input in any case; -t gives it a terminal)")
-        }
         "-p" | "--publish" if verb == "run" => {
             format!("{text} (rcrun makes no networks: --net host has the machine's)")
         }

@@ -225,6 +225,20 @@ pub fn fetch(
     }
 }
 
+/// Fails where `bundle`, which `verb` takes, is an image and no bundle.
+pub fn refuse(verb: &str, bundle: &Path) -> Result<()> {
+    if bundle.join("config.json").symlink_metadata().is_ok() || place(bundle.as_os_str()).is_none() {
+        return Ok(());
+    }
+    let shown = bundle.display();
+    Err(Error::new(
+        Code::Usage,
+        format!(
+            "{verb} takes a bundle, and {shown} is an image: `rcrun image unpack {shown} BUNDLE` makes one of it"
+        ),
+    ))
+}
+
 /// Why `word`, which is not in the store for `error`, is no image in a file either, where it seems to be meant as one.
 pub fn neither(word: &OsStr, error: Error) -> Error {
     let path = Path::new(word);
@@ -236,7 +250,16 @@ pub fn neither(word: &OsStr, error: Error) -> Error {
         );
         return Error::new(Code::Usage, message);
     }
+    if path.is_dir() {
+        let message = format!(
+            "{shown}: this folder holds no config.json and no image: `rcrun spec` writes one to start from"
+        );
+        return Error::new(Code::Usage, message);
+    }
     match word.as_bytes() {
+        [.., b'/'] if !path.exists() => {
+            Error::new(Code::Usage, format!("{shown}: there is no such file or folder"))
+        }
         [b'/', ..] | [b'.', b'/', ..] | [b'.', b'.', b'/', ..] if !path.exists() => {
             Error::new(Code::Usage, format!("{shown}: there is no such file or folder"))
         }

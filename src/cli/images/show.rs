@@ -14,10 +14,12 @@ use super::{find, told};
 use crate::args::Table;
 use crate::output;
 
-/// `rcrun image list`
-pub fn list(store: &Store, format: Table, quiet: bool) -> Result<()> {
-    let named = store.names().map_err(told)?;
-    let digests = store.images().map_err(told)?;
+/// `rcrun image list`, also where there is no store.
+pub fn list(store: Option<&Store>, format: Table, quiet: bool) -> Result<()> {
+    let (named, digests) = match store {
+        Some(store) => (store.names().map_err(told)?, store.images().map_err(told)?),
+        None => Default::default(),
+    };
     let mut rows: Vec<(Option<Name>, Digest)> =
         named.iter().map(|n| (Some(n.name.clone()), n.manifest)).collect();
     let nameless = digests.into_iter().filter(|digest| named.iter().all(|n| n.manifest != *digest));
@@ -32,6 +34,7 @@ pub fn list(store: &Store, format: Table, quiet: bool) -> Result<()> {
     let mut objects = Vec::new();
     let mut cells = Vec::new();
     for (name, digest) in rows {
+        let Some(store) = store else { break };
         // One that cannot be read, or was removed meanwhile, does not hide the others.
         let image = match store.image(&digest) {
             Ok(image) => Some(image),

@@ -97,6 +97,10 @@ pub(super) fn compile(
     if !around.keeps_groups {
         plan.groups = user.additional_gids().clone().unwrap_or_default();
     }
+    if !around.groups {
+        // Each user is in the group that he runs with, and images say so; nothing has to be asked of the kernel for that.
+        plan.groups.retain(|gid| *gid != user.gid());
+    }
     if !around.groups && !plan.groups.is_empty() {
         return Err(Error::config(
             "/process/user/additionalGids",
