@@ -44,6 +44,8 @@ pub struct Run {
     pub status: Option<i32>,
     /// It was ended because it gave no sign of life any more.
     pub stood_still: bool,
+    /// It is the second: the first stood still.
+    pub again: bool,
 }
 
 /// A mount namespace of our own with an empty tmpfs on `folder`. Call this before anything is started.
@@ -60,8 +62,8 @@ pub fn own_tmpfs(folder: &Path) -> Result<(), String> {
 
 /// Boots a machine from what lies in `disk`, runs the tar `payload` in it; all files of it lie in `work`.
 ///
-/// A machine that does not boot, or whose kernel stands still, is tried once more: that is none of what ran in it, which
-/// has its own limits. What only failed is never tried again.
+/// A machine that does not boot, or that gives no sign of life, is tried once more, which is told at the end too: what runs in
+/// it has limits of its own. What only failed is never tried again.
 pub fn run(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -> Result<Run, String> {
     let mut run = boot(tier, disk, payload, work, limit)?;
     if run.booted.is_none() {
@@ -71,7 +73,7 @@ pub fn run(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration
     } else if run.stood_still {
         eprintln!("machines: {} stood still; its console said:\n{}", tier.name(), console(work));
         eprintln!("machines: {}: all of it once more", tier.name());
-        run = boot(tier, disk, payload, work, limit)?;
+        run = Run { again: true, ..boot(tier, disk, payload, work, limit)? };
     }
     if run.status.is_none() {
         eprintln!("machines: {} ended without a status; its console said:\n{}", tier.name(), console(work));
@@ -153,7 +155,7 @@ fn boot(tier: Tier, disk: &Path, payload: &Path, work: &Path, limit: Duration) -
             break;
         }
         if ready == 0 {
-            run.stood_still = signs_are_due && end < deadline;
+            run.stood_still = signs_are_due && sign.elapsed() >= SILENCE;
             if run.stood_still {
                 eprintln!("machines: {}: no sign of life for {} s", tier.name(), SILENCE.as_secs());
             }

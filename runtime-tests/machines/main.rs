@@ -37,6 +37,7 @@ struct Row {
     booted: Option<Duration>,
     took: Duration,
     status: Option<i32>,
+    again: bool,
     outcomes: Vec<Outcome>,
 }
 
@@ -133,7 +134,8 @@ fn run(request: Request) -> Result<u8, String> {
         let tar = payload::pack(&work, &request.rcrun, chosen, &[], &payload::script(machine, chosen))?;
         let run = boot::run(machine, &request.disk, &tar, &work, limit(machine, &request))?;
         let outcomes = outcome::outcomes(chosen, &run.output);
-        rows.push(Row { machine, booted: run.booted, took: began.elapsed(), status: run.status, outcomes });
+        let (booted, status, again) = (run.booted, run.status, run.again);
+        rows.push(Row { machine, booted, took: began.elapsed(), status, again, outcomes });
     }
     show(&rows);
     // The status tells of more than the tests count: of what they left.
@@ -168,6 +170,9 @@ fn show(rows: &[Row]) {
                 one.target, one.asked, one.passed, one.failed
             );
             columns = Default::default();
+        }
+        if row.again {
+            println!("{:<8} stood still the first time: these are the second's", row.machine.name());
         }
         // Tests that pass and a script that does not: something was left.
         if row.status == Some(1) && row.outcomes.iter().all(Outcome::is_good) {

@@ -83,7 +83,7 @@ fn from_command(command: &Command, spec: &Spec) -> Result<Process> {
             if entry.contains('=') || entry.is_empty() {
                 env.push(entry);
             } else if let Some(value) = std::env::var_os(&entry) {
-                // As with docker exec: the caller's, if he has it.
+                // The caller's, as docker has it; where he has none the container's stays.
                 env.push(format!("{entry}={}", text(&value, "--env")?));
             }
         }

@@ -28,7 +28,7 @@ use crate::{ExitCode, Global, output};
 #[inline(never)]
 pub fn image(global: &Global, args: &image::Image) -> Result<ExitCode> {
     if let ImageVerb::List { format, quiet } = &args.verb
-        && !args.store.exists()
+        && args.store.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     {
         // A word that was mistyped makes no store.
         return show::list(None, *format, *quiet).map(|()| ExitCode::SUCCESS);

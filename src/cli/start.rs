@@ -15,7 +15,7 @@ use rcrun_runtime::foreground::{Exit, Signals, attend};
 use rcrun_runtime::notify_socket::NotifySocket;
 use rcrun_runtime::spec::id::ContainerId;
 use rcrun_runtime::sys::birth::Newborn;
-use rcrun_runtime::{Code, Error, Result, timings};
+use rcrun_runtime::{Code, Error, Result, timings, users};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,7 @@ fn options(global: &Global, bundle: PathBuf, start: &Start, keep_terminal: bool)
         stdio: None,
         root: None,
         rootless: global.rootless,
+        owner: users::entered().map(|_| users::caller()),
     }
 }
 
@@ -82,7 +83,12 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
             "--detach and --tty: nobody would be left to hold the terminal: leave one of them out (`rcrun exec -t` gives a \
              terminal later), or name the socket of who takes it, --console-socket PATH",
         ),
-        Target::Image(_) if args.image.tty && args.image.interactive && !std::io::stdin().is_terminal() => {
+        Target::Image(_)
+            if args.image.tty
+                && args.image.interactive
+                && args.start.console_socket.is_none()
+                && !std::io::stdin().is_terminal() =>
+        {
             Some("--interactive and --tty: the input device is not a TTY: leave -t out for a file or a pipe")
         }
         _ => None,
@@ -222,7 +228,8 @@ fn run_image(
                     let missing = matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR));
                     global.failure.set(ExitCode::from(if missing { 127 } else { 126 }));
                 }
-                return Ok((id.clone(), other.context(format!("run {id}"))?));
+                let started = other.map_err(images::run::of_no_range);
+                return Ok((id.clone(), started.context(format!("run {id}"))?));
             }
         }
     }

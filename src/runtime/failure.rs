@@ -4,7 +4,7 @@
 use crate::error::errno_text;
 use crate::plan::{Plan, Source};
 use crate::words::{mount_before, tell};
-use crate::{Code, Error, users};
+use crate::{Code, Error};
 use rcrun_plan::record::Report;
 use rcrun_plan::{Slot, Step};
 use std::fmt::Write;
@@ -183,9 +183,6 @@ fn remedy(plan: &Plan, index: usize, errno: i32) -> Option<&'static str> {
         (Step::Fork, libc::EAGAIN) => Some("pids.max of the container's cgroup is reached"),
         (Step::Fork, libc::ENOMEM) => Some("the container's pid namespace has ended"),
         (Step::Terminal { .. }, libc::ENOENT) => Some("process.terminal needs a devpts mount on /dev/pts"),
-        (Step::Ids { .. }, libc::EINVAL) if users::entered().is_some() => Some(
-            "the id is none of those that /etc/subuid and /etc/subgid give this user, who has root alone without them: let root call `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`",
-        ),
         (Step::Ids { .. } | Step::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or gidMappings")
         }

@@ -51,7 +51,8 @@ pub fn explain(error: Error, recursive: bool, origin: &str) -> Error {
 
 /// A user namespace with these maps.
 fn with_maps(maps: &Maps, origin: &str) -> Result<OwnedFd> {
-    let made = UserNamespace::new().call("user namespace for an id map").map_err(|error| error.at(origin))?;
+    let made =
+        UserNamespace::new(false).call("user namespace for an id map").map_err(|error| error.at(origin))?;
     let folder = format!("/proc/{}", made.pid());
     for (file, field, map) in [("uid_map", "uidMappings", &maps.uid), ("gid_map", "gidMappings", &maps.gid)] {
         // One write: the kernel takes a map whole or not at all.

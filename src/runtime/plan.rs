@@ -163,7 +163,8 @@ pub enum Source {
         idmap: Option<IdMap>,
     },
     /// A new file system that the parent makes: one whose mount has an id map must belong to a user namespace that owns the
-    /// map's, which the container's own is not; one for a container that runs must not find its paths there.
+    /// map's, which the container's own is not (without root a map below the container's is made, and the file system in the
+    /// container's namespaces); one for a container that runs must not find its paths there.
     FileSystem {
         /// File system type.
         kind: String,

@@ -128,9 +128,14 @@ fn new(
     };
     let pair =
         |(key, value): &(String, Option<String>)| Ok((text(key)?, value.as_deref().map(text).transpose()?));
+    // Who makes it has the ids of rcrun's caller, and any other file system of a container begins as its root's.
+    let roots =
+        ["uid", "gid"].into_iter().filter(|key| kind == "tmpfs" && options.iter().all(|(k, _)| k != key));
+    let roots: Vec<_> = roots.map(|key| (key.to_string(), Some("0".to_string()))).collect();
     Ok(New {
         kind: text(kind)?,
-        options: options.iter().map(pair).collect::<Result<_>>()?,
+        // After them: an option is told by its number.
+        options: options.iter().chain(&roots).map(pair).collect::<Result<_>>()?,
         attributes,
         maps: [&maps.uid, &maps.gid].map(|map| map.clone().into_bytes()),
     })

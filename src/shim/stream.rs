@@ -65,7 +65,8 @@ impl Open {
     /// Whether something was moved that a reader has not read, by streams that are not at their end: a process that has ended
     /// has left others who may say more.
     pub fn has_unread(&self) -> bool {
-        self.fifos().iter().any(is_unread)
+        let fifos = self.fifos();
+        fifos.iter().any(|fifo| is_unread(fifo, &fifos))
     }
 
     /// Waits until readers have read that, or have read nothing for as long as `silence`, or `patience` ran out.
@@ -73,14 +74,15 @@ impl Open {
         let deadline = Instant::now() + patience;
         let fifos = self.fifos().clone();
         for fifo in fifos {
-            // Not held while it is waited for: at its end only its reader may have it open.
+            let locked = self.fifos();
             let Some(watch) = fifo.upgrade().map(|fifo| reader::watch(&*fifo)) else { continue };
+            drop(locked);
             // A machine without an instance of inotify left has its ends all the same.
             let Ok(watch) = watch else { continue };
-            while is_unread(&fifo) {
+            while is_unread(&fifo, &self.fifos()) {
                 let left = deadline.saturating_duration_since(Instant::now()).min(silence);
                 if left.is_zero() || !reader::reads(&watch, left) {
-                    break;
+                    return;
                 }
             }
         }
@@ -114,7 +116,8 @@ impl Open {
     }
 }
 
-fn is_unread(fifo: &Weak<OwnedFd>) -> bool {
+/// `_locked`: while it is held here its stream does not come to its end, where only its reader may have it open.
+fn is_unread(fifo: &Weak<OwnedFd>, _locked: &MutexGuard<'_, Vec<Weak<OwnedFd>>>) -> bool {
     fifo.upgrade().is_some_and(|fifo| rustix::io::ioctl_fionread(&*fifo).is_ok_and(|unread| unread > 0))
 }
 
@@ -278,7 +281,10 @@ impl Stream {
                 let path = format!("/proc/self/fd/{}", self.to.as_raw_fd());
                 // As somebody who only writes: so it shows who reads.
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                self.to = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
+                let writer = Arc::new(rustix::fs::open(path.as_str(), flags, Mode::empty())?);
+                let open = self.counted.as_ref().map(|counted| Arc::clone(&counted.of));
+                let _locked = open.as_ref().map(|open| open.fifos());
+                self.to = writer;
                 false
             }
         };

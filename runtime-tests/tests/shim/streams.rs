@@ -383,19 +383,25 @@ fn an_end_is_told_though_who_outlives_it_writes_more_than_anybody_reads() {
 fn an_end_waits_until_what_was_said_is_read_where_a_child_keeps_the_pipe() {
     let place = Place::new("shim-child");
     let bundle = Bundle::new("shim-child", &["sleep", "1000"]);
+    let go = bundle.root().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
     let shim = place.created(&bundle, "child", &Io::none());
     shim.start("child", "").expect("start");
     let io = Io { stdin: String::new(), ..Io::fifos(place.folder.path(), "e") };
     let mut out = io.out();
-    shim.exec("child", "e", &io, "sleep 1000 & echo said").expect("exec");
+    shim.exec("child", "e", &io, "read go </go; sleep 1000 & echo said").expect("exec");
     let pid = shim.start("child", "e").expect("start");
-    while Path::new(&format!("/proc/{pid}")).exists() {
+    let own = Pid::from_raw(shim.pid("child"));
+    kill(own, Signal::SIGSTOP).expect("stop the shim");
+    std::fs::write(&go, "go\n").expect("write");
+    while !text(Path::new(&format!("/proc/{pid}/stat"))).contains(") Z ") {
         std::thread::yield_now();
     }
     std::thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();
         let shim = &shim;
         scope.spawn(move || tell.send(shim.wait("child", "e")));
+        kill(own, Signal::SIGCONT).expect("continue the shim");
         let early = told.recv_timeout(Duration::from_millis(500));
         assert!(early.is_err(), "nobody has read what it said, and its end is told: {early:?}");
         assert_eq!(out.line(), "said");

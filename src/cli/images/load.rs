@@ -251,10 +251,11 @@ pub fn neither(word: &OsStr, error: Error) -> Error {
         return Error::new(Code::Usage, message);
     }
     if path.is_dir() {
+        // The word can mean an image all the same, which is brought where that was asked for.
         let message = format!(
-            "{shown}: this folder holds no config.json and no image: `rcrun spec` writes one to start from"
+            "{error}; and the folder {shown} holds no config.json (`rcrun spec` writes one) and no image"
         );
-        return Error::new(Code::Usage, message);
+        return Error::new(error.code(), message);
     }
     match word.as_bytes() {
         [.., b'/'] if !path.exists() => {

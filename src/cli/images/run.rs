@@ -507,6 +507,19 @@ impl Apart {
     }
 }
 
+/// A user without root has the ids that his ranges give him, or root alone: what helps where another is asked for.
+pub fn of_no_range(error: Error) -> Error {
+    let asked = error.pointer() == Some("/process/user") && error.errno() == Some(libc::EINVAL);
+    let hint = users::entered().filter(|_| asked).map(|maps| match maps.uid.lines().count() {
+        1 => {
+            "this user has no ranges of ids in /etc/subuid and /etc/subgid, and without them root alone: let root call \
+             `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`"
+        }
+        _ => "it is beyond the ids that /etc/subuid and /etc/subgid give this user",
+    });
+    error.hint(hint)
+}
+
 /// Without `-i` a container reads nothing.
 pub fn close_stdin(args: &RunImage) -> Result<()> {
     if args.interactive || args.tty {

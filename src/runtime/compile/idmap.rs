@@ -30,6 +30,10 @@ pub(super) fn of(
             "an id-mapped bind mount takes root: the kernel maps only what belongs to a user namespace of the caller's",
         ));
     }
+    // There /proc may be that of other processes: what writes the map would not find its own.
+    if !outside && matches!(spec.namespace(LinuxNamespaceType::Mount), Namespace::Join(_)) {
+        return Err(takes_root(origin, "an id-mapped mount in a mount namespace that is joined takes root"));
+    }
     let linux = spec.linux().as_ref();
     let (uid, gid) = match (own, spec.namespace(LinuxNamespaceType::User), linux) {
         (true, ..) => (entry.uid_mappings(), entry.gid_mappings()),
@@ -37,7 +41,7 @@ pub(super) fn of(
             return Ok(Some(IdMap::Joined { path: path.to_path_buf(), recursive }));
         }
         (false, Namespace::New, Some(linux)) => (linux.uid_mappings(), linux.gid_mappings()),
-        (false, Namespace::Join(_), _) => return Err(takes_root(origin, JOINED)),
+        (false, Namespace::Join(_), _) => return Err(takes_root(origin, NOT_NEW)),
         // `spec` has refused it.
         _ => return Ok(None),
     };
@@ -49,7 +53,16 @@ pub(super) fn of(
     Ok(Some(IdMap::Own { maps: Maps { uid, gid, unprivileged: None }, recursive }))
 }
 
-const JOINED: &str = "an id-mapped mount in a user namespace that is joined takes root: rcrun does not know what that one maps";
+/// Without root a running container gets none: what writes the maps could be looked into by its processes.
+pub(super) fn refuse(origin: &str, entry: &Mount) -> Result<()> {
+    let own = entry.uid_mappings().iter().flatten().next().is_some();
+    match own || MountOptions::of(entry).idmap.is_some() {
+        true => Err(takes_root(origin, "an id-mapped mount in a running container takes root")),
+        false => Ok(()),
+    }
+}
+
+const NOT_NEW: &str = "an id-mapped mount takes root where the container does not make its user namespace: rcrun does not know what that one maps";
 
 fn takes_root(origin: &str, text: &str) -> Error {
     Error::config(origin, text).with_code(Code::Host)
@@ -59,7 +72,7 @@ fn takes_root(origin: &str, text: &str) -> Error {
 /// the container sees them. Without root a file system is made there, and the map's namespace lies below.
 fn inside(origin: &str, ids: &str, mappings: &Option<Vec<LinuxIdMapping>>, spec: &Spec) -> Result<String> {
     let linux = spec.linux().as_ref().filter(|_| spec.namespace(LinuxNamespaceType::User) == Namespace::New);
-    let Some(linux) = linux else { return Err(takes_root(origin, JOINED)) };
+    let Some(linux) = linux else { return Err(takes_root(origin, NOT_NEW)) };
     let containers = if ids == "uid" { linux.uid_mappings() } else { linux.gid_mappings() };
     let seen = |host: u32, size: u32| {
         containers.iter().flatten().find_map(|map| {

@@ -28,6 +28,9 @@ pub fn add(spec: &Spec, config: &Spec, spread: bool, host: &Host, request: &Requ
         let origin = format!("/mounts/{i}");
         let first = plan.steps.len();
         check(&origin, entry, spec)?;
+        if !host.caller.clones_mounts {
+            idmap::refuse(&origin, entry)?;
+        }
         if OF_NAMESPACES.contains(&fs_type(entry)) || MountOptions::of(entry).bind.is_some() {
             mounts::one(&origin, entry, (spec, host), request, &spaces, &mut plan)?;
         } else {

@@ -67,6 +67,8 @@ pub struct Options {
     pub root: Option<Arc<OwnedFd>>,
     /// `--rootless`: whether what only root of the machine may do with cgroups is left out; None finds out.
     pub rootless: Option<bool>,
+    /// Whose it is, where this process is root in a user namespace of rcrun's own alone; else who this process is.
+    pub owner: Option<u32>,
 }
 
 /// A container that was made, and runs or waits for `start`.
@@ -136,14 +138,16 @@ fn bring_up(root: &StateRoot, id: &ContainerId, options: &Options, await_start: 
 
     // From here on there is something to undo.
     let container = root.make(id)?;
+    let made = State::new(&spec, id, (&bundle, rootfs), &place);
     let mut state = State {
+        owner: options.owner.unwrap_or(made.owner),
         resctrl: resctrl.as_ref().map(|(groups, ..)| groups.clone()),
         no_pivot: options.no_pivot,
         left_behind: left_behind.clone(),
         keyring: !options.no_new_keyring,
         variables: variables.clone(),
         notify: notify.is_some(),
-        ..State::new(&spec, id, (&bundle, rootfs), &place)
+        ..made
     };
     let mut hold = None;
     let mut saved = false;

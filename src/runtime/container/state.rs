@@ -13,7 +13,7 @@ use crate::resctrl::Groups;
 use crate::spec::id::ContainerId;
 use crate::spec::{self, Spec};
 use crate::systemd::Unit;
-use crate::{Code, Error, Result, users};
+use crate::{Code, Error, Result};
 use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
@@ -398,8 +398,7 @@ impl State {
             rootfs,
             bundle: bundle.to_path_buf(),
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-            // Who runs images without root is root only in a user namespace that rcrun itself has entered.
-            owner: users::entered().map_or_else(|| rustix::process::geteuid().as_raw(), |_| users::caller()),
+            owner: rustix::process::geteuid().as_raw(),
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup: place.remembered(),
             unit: place.unit.as_ref().map(|(unit, _)| unit.clone()),

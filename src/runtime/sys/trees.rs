@@ -249,7 +249,7 @@ fn make(new: &New) -> Result<OwnedFd, Reply> {
 /// A user namespace below the one that this process is in, with these maps.
 fn with_maps(maps: &[Vec<u8>; 2]) -> Result<OwnedFd, Reply> {
     let number = |call: i32, error: io::Error| [call, error.raw_os_error().unwrap_or_default()];
-    let made = UserNamespace::new().map_err(|error| number(12, error))?;
+    let made = UserNamespace::new(true).map_err(|error| number(12, error))?;
     let open = |file: &str, flags: OFlags| {
         // On the stack: nothing is allocated here.
         let mut path = [0_u8; 64];

@@ -18,7 +18,11 @@ pub struct UserNamespace {
 
 impl UserNamespace {
     /// Makes one, without maps. Nothing is allocated: a copy of a process that had threads may call this.
-    pub fn new() -> io::Result<UserNamespace> {
+    ///
+    /// `of_user`: an ordinary user may write the maps, for which /proc must not say that this is root's, as it says of what
+    /// nobody may look into. Then processes with the same user who are root of the user namespace above may look into it, at
+    /// the machine's files: there must be none yet but rcrun's own.
+    pub fn new(of_user: bool) -> io::Result<UserNamespace> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let fd = theirs.as_raw_fd();
@@ -30,11 +34,17 @@ impl UserNamespace {
                 // All other descriptors are somebody's: our own end of this very pair among them.
                 libc::dup2(fd, 0);
                 libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
+                if of_user {
+                    // Who makes one must have ids in the namespace above (user_namespaces(7)), and the user's own need not.
+                    // By number: the functions would ask threads to do the same that this copy has not.
+                    libc::syscall(libc::SYS_setresgid, 0, 0, 0);
+                    libc::syscall(libc::SYS_setresuid, 0, 0, 0);
+                }
                 let failed = libc::unshare(libc::CLONE_NEWUSER) != 0;
-                // A copy of one that nobody may look into (`trees`): its files in /proc are root's of the machine then, and
-                // an ordinary user could not write the maps. It has no descriptor that is anybody's.
-                libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
                 let errno: i32 = if failed { *libc::__errno_location() } else { 0 };
+                if of_user {
+                    libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+                }
                 libc::write(0, (&raw const errno).cast(), size_of::<i32>());
                 let mut byte = 0_u8;
                 while libc::read(0, (&raw mut byte).cast(), 1) < 0 {}

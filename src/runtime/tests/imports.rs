@@ -25,7 +25,7 @@ const USES: [(&str, &[&str]); 41] = [
     ("resolve", &[]),
     ("prepare", &["error", "idmap", "plan", "resolve", "sys", "words"]),
     ("program", &["error", "failure", "plan", "prepare", "resolve"]),
-    ("launch", &["error", "failure", "init_image", "plan", "prepare", "program", "sys", "words"]),
+    ("launch", &["error", "failure", "idmap", "init_image", "plan", "prepare", "program", "sys", "words"]),
     ("home", &["prepare"]),
     ("mountinfo", &["error"]),
     ("resctrl", &["error", "mountinfo"]),

@@ -14,7 +14,7 @@ use rustix::process::WaitIdOptions;
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the end of a process waits for those who read what it has said, and do not go on: some read only when they have
 /// heard of the end.
@@ -76,8 +76,9 @@ impl Pod {
         let wait = move || {
             let exit =
                 exit.or_else(|pidfd| children::ended(&pidfd, WaitIdOptions::empty())?.ok_or(Errno::CHILD));
+            let began = Instant::now();
             open.wait_for_readers(READERS, DRAIN);
-            open.wait_for_unread(READERS, DRAIN);
+            open.wait_for_unread(READERS, DRAIN.saturating_sub(began.elapsed()));
             if let Ok(exit) = exit {
                 pod.ended(&of, &whose, exit);
             }

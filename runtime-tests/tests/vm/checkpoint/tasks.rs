@@ -202,8 +202,8 @@ fn criu_is_the_one_that_the_options_name() {
             request.options = Some(given.clone()).into();
             request.checkpoint = from.clone();
         };
-        shim.create_with(&bundle, id, &io, create).expect("create");
         std::fs::remove_file(&asked).ok();
+        shim.create_with(&bundle, id, &io, create).expect("create");
         shim.start(id, "").expect("start");
         number(&out.line());
         if from.is_empty() {
