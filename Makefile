@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export CARGO_TERM_PROGRESS_WHEN ?= never
+# What runs is what was built: with a folder that the caller's environment names the tests would take an older one from here.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 
 # Static against musl where its target can be installed: it starts sooner. Else glibc, static too.
 build/target.mk: runtime-tests/choose-target
